@@ -1,0 +1,145 @@
+"""What every engine looks like from here: one request in, one completion out, on one clock.
+
+Times are seconds of `time.perf_counter()` in this process. Token counts are the server's own, never
+estimated from chunks: one chunk may hold no token, half a character or several tokens. A count or a
+time that the server did not give is `None`, never 0.
+
+Formulas, since engines differ:
+
+    ttft_s = first_token_s - sent_s
+    tpot_s = (done_s - first_token_s) / (output_tokens - 1)     the first token excluded
+    e2e_latency_s = done_s - sent_s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+__all__ = ["Backend", "Chunk", "Completion", "EngineTimes", "Message", "OnChunk", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of an engine.
+
+    Exactly one of `messages` (a chat, rendered by the server's template) and `prompt` (raw text) is given.
+    """
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+    logprobs: bool = False
+    """Ask for the log-probability of each output token."""
+    ignore_eos: bool = False
+    """Decode exactly `max_tokens`, for timing."""
+    stream: bool = True
+    """Streamed answers carry `first_token_s` and `chunk_times_s`; whole ones cannot."""
+    cache_prompt: bool = False
+    """Let the server reuse an earlier request's prefix. Off, so that a round never profits from the last."""
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == (self.prompt is not None):
+            raise ValueError("a request has either messages or a prompt")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}, and must be at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}, and must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of text as it arrived."""
+
+    text: str
+    time_s: float
+
+
+OnChunk = Callable[[Chunk], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTimes:
+    """The server's own account of one request, where it gives one."""
+
+    queue_s: float | None = None
+    load_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """An engine's answer, with the server's counts and this process's timestamps."""
+
+    text: str
+    prompt_tokens: int | None
+    output_tokens: int | None
+    sent_s: float
+    done_s: float
+    first_token_s: float | None = None
+    chunk_times_s: tuple[float, ...] = ()
+    cached_tokens: int | None = None
+    """Prompt tokens that the server took from its prefix cache."""
+    finish_reason: str | None = None
+    model: str | None = None
+    """The model's name as the server reported it."""
+    token_logprobs: tuple[float, ...] | None = None
+    engine: EngineTimes = field(default_factory=EngineTimes)
+
+    @property
+    def e2e_latency_s(self) -> float:
+        """From sending the request to the last byte of its answer."""
+        return self.done_s - self.sent_s
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to the first token; `None` when the answer came whole."""
+        return None if self.first_token_s is None else self.first_token_s - self.sent_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Seconds per output token after the first; `None` below two tokens or without a count."""
+        if self.first_token_s is None or self.output_tokens is None or self.output_tokens < 2:
+            return None
+        return (self.done_s - self.first_token_s) / (self.output_tokens - 1)
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """An engine that answers requests. Safe for concurrent `generate` calls on one event loop."""
+
+    name: str
+    """The role's name in this run ("small", "large"): what errors call it."""
+    model: str
+    """The model asked for."""
+
+    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Completion:
+        """Answer one request; `on_chunk` sees each piece of a streamed answer as it arrives.
+
+        Cancelling the call closes its connection, and with it the server's work.
+
+        Raises
+        ------
+        BackendError: unreachable, timed out, rejected or broken, with the foreign error as its cause.
+        """
+
+    async def ready(self) -> None:
+        """Return when the server answers; raise `BackendUnreachable` when it does not."""
+
+    async def aclose(self) -> None:
+        """Release connections. The server itself belongs to its launcher."""

@@ -1,0 +1,89 @@
+"""Every error that the harness raises on purpose.
+
+    HarnessError
+    ├── BackendError            the engine, or the way to it, broke
+    │   ├── BackendUnreachable  no connection could be made
+    │   ├── BackendTimeout      no answer within the deadline
+    │   ├── BackendRejected     the server refused the request (4xx)
+    │   └── BackendBroken       the answer broke off, or was no valid answer (5xx, bad stream)
+    ├── LaunchError             a server did not come up
+    ├── UnavailableError        what was asked for cannot run here; the message is the line that would change that
+    ├── UsageError              we were asked for something that makes no sense
+    │   ├── WorkloadError       a workload file is malformed
+    │   └── ModelError          a model is unknown, its weights are missing or corrupt
+    ├── GradingError            the grader itself failed (a wrong answer is a grade, not an error)
+    └── BudgetError             the device budget has no room
+
+A message names the culprit, the value and the remedy:
+`large: no connection to http://gpu1:30000 (connection refused); start the server or pass --backend large=URL`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendBroken",
+    "BackendError",
+    "BackendRejected",
+    "BackendTimeout",
+    "BackendUnreachable",
+    "BudgetError",
+    "GradingError",
+    "HarnessError",
+    "LaunchError",
+    "ModelError",
+    "UnavailableError",
+    "UsageError",
+    "WorkloadError",
+]
+
+
+class HarnessError(Exception):
+    """Something failed in a way the harness foresaw."""
+
+
+class BackendError(HarnessError):
+    """The engine, or the way to it, broke."""
+
+
+class BackendUnreachable(BackendError):
+    """No connection to the server could be made."""
+
+
+class BackendTimeout(BackendError):
+    """The server gave no answer within the deadline."""
+
+
+class BackendRejected(BackendError):
+    """The server refused the request as we sent it."""
+
+
+class BackendBroken(BackendError):
+    """The answer broke off, or was no valid answer."""
+
+
+class LaunchError(HarnessError):
+    """A server did not come up."""
+
+
+class UnavailableError(HarnessError):
+    """What was asked for cannot run here; the message is the line that would make it available."""
+
+
+class UsageError(HarnessError):
+    """The harness was asked for something that makes no sense."""
+
+
+class WorkloadError(UsageError):
+    """A workload file is malformed."""
+
+
+class ModelError(UsageError):
+    """A model is unknown, or its weights are missing or corrupt."""
+
+
+class GradingError(HarnessError):
+    """The grader itself failed; a wrong answer is a grade, not an error."""
+
+
+class BudgetError(HarnessError):
+    """The device budget has no room for what was asked."""
