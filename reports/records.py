@@ -1,0 +1,178 @@
+"""The one schema of a measurement: what a variant's test leaves behind.
+
+A record travels in pytest-benchmark's `extra_info["assay"]`, in `journal.jsonl` and in `benchmark.json`;
+verdicts, tables and figures are made from records alone. It is plain JSON:
+
+    schema      1
+    experiment  "cascade"
+    variant     the treatment's name; `control` the name of the arm it is paired with, or None
+    backend     the engine under the variant, as the engine is called ("llama.cpp")
+    profile     "pocket", "node" or "replay"
+    evidence    "measured", or "simulated" (which never confirms a measured claim)
+    settings    what was chosen: workload, number of tasks, rounds, caps, seeds, …
+    models      role → label of the model ("large" → "pocket:large@f16")
+    metrics     name → {unit, better, what}: every metric that occurs below, defined in words
+    rounds      [{order, treatment, control}], a round per pair, each arm a map of metric → value.
+                `order` is "CT" where the control ran first and "TC" where it ran second.
+                A metric that an arm could not measure is None. An arm that failed is None.
+    tasks       [{id, treatment, control}], one greedy grading of each task, each arm a map of metric → value
+    sweep       [{name, …}], points of a curve (offered rate → goodput …), as the experiment defines them
+    failures    [{arm, round, where, error}]; failures count, they are never dropped
+    checks      [{name, ok, observed}], provenance: what was looked at and what was seen
+    floors      [{name, inputs, value, unit}], what the declared hardware allows, with the arithmetic's inputs
+    complete    True when every planned round was run
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from reports.errors import RecordError
+
+__all__ = ["ARMS", "SCHEMA", "Check", "Failure", "Floor", "Metric", "Record", "Round", "TaskPair"]
+
+SCHEMA = 1
+ARMS = ("treatment", "control")
+
+Values = dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a number means."""
+
+    unit: str
+    better: str
+    """"lower" or "higher"."""
+    what: str
+    """The metric in words, with its formula where engines differ."""
+
+    def __post_init__(self) -> None:
+        if self.better not in ("lower", "higher"):
+            raise RecordError(f"metric: better is {self.better!r}, and must be 'lower' or 'higher'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One pair: the variant and, beside it, its control."""
+
+    order: str
+    treatment: Values | None
+    control: Values | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPair:
+    """One task, graded under the variant and under its control."""
+
+    id: str
+    treatment: Values
+    control: Values | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Something that should have worked and did not."""
+
+    arm: str
+    round: int | None
+    where: str
+    """The stage, task or request that failed."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A provenance check: did the variant really run its named code path?"""
+
+    name: str
+    ok: bool
+    observed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A bound that the declared hardware or the arithmetic sets, with what it was computed from."""
+
+    name: str
+    inputs: Mapping[str, float | str]
+    value: float
+    unit: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """The measurement of one variant. Mutable while it is being measured, plain JSON afterwards."""
+
+    experiment: str
+    variant: str
+    control: str | None
+    backend: str
+    profile: str
+    evidence: str = "measured"
+    settings: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    tasks: list[TaskPair] = field(default_factory=list)
+    sweep: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    floors: list[Floor] = field(default_factory=list)
+    complete: bool = False
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Read a stored record back.
+
+        Raises
+        ------
+        RecordError: another schema, unknown or missing keys, or a value of the wrong kind.
+        """
+        if data.get("schema") != SCHEMA:
+            raise RecordError(f"record: schema is {data.get('schema')!r}, and this version reads {SCHEMA}")
+        unknown = data.keys() - {f.name for f in fields(cls)}
+        if unknown:
+            raise RecordError(f"record of {data.get('variant')!r}: unknown keys {sorted(unknown)}")
+        try:
+            parts = {
+                "metrics": {name: Metric(**m) for name, m in data["metrics"].items()},
+                "rounds": [Round(**r) for r in data["rounds"]],
+                "tasks": [TaskPair(**t) for t in data["tasks"]],
+                "failures": [Failure(**f) for f in data["failures"]],
+                "checks": [Check(**c) for c in data["checks"]],
+                "floors": [Floor(**f) for f in data["floors"]],
+            }
+            return cls(**{**data, **parts})
+        except (TypeError, KeyError, AttributeError) as exc:
+            raise RecordError(f"record of {data.get('variant')!r}: {exc}") from exc
+
+    def pairs(self, metric: str) -> list[tuple[float, float]]:
+        """(treatment, control) of each round in which both arms measured `metric`, in round order."""
+        return [
+            (t, c)
+            for r in self.rounds
+            if r.treatment is not None and r.control is not None
+            if (t := r.treatment.get(metric)) is not None and (c := r.control.get(metric)) is not None
+        ]
+
+    def values(self, metric: str, arm: str = "treatment") -> list[float]:
+        """`metric` in one arm, over the rounds that measured it, in round order."""
+        arms = (getattr(r, arm) for r in self.rounds)
+        return [v for values in arms if values is not None and (v := values.get(metric)) is not None]
+
+    def task_pairs(self, metric: str) -> list[tuple[float, float]]:
+        """(treatment, control) of each task that both arms graded by `metric`."""
+        return [
+            (t, c)
+            for task in self.tasks
+            if task.control is not None
+            if (t := task.treatment.get(metric)) is not None and (c := task.control.get(metric)) is not None
+        ]
