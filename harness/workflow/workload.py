@@ -1,0 +1,377 @@
+"""Workload files: the stages of a workflow and the tasks that run through it.
+
+`docs/workloads.md` is the schema. Reading is strict, because a misspelt key that is silently dropped
+changes what is measured: every unknown key, missing key and wrong type is a `WorkloadError` that names
+the file, the task, the key, the value and the remedy.
+
+Only `{name}` is a field of a prompt. Every other brace is text, and what is filled in is never scanned
+again, so code with braces passes through unchanged.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from harness.errors import UsageError, WorkloadError
+
+__all__ = ["GRADES", "StageSpec", "Task", "Workload", "diff", "extract_code", "load", "render"]
+
+SCHEMA = 1
+GRADES = ("code", "text", "exact", "none")
+"""How the output of a stage may be graded."""
+
+MAX_DIFF_LINES = 4
+_TASK_FIELDS = ("issue", "buggy", "entry_point")
+_RESERVED = (*_TASK_FIELDS, "diff")
+_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """One stage of a workflow."""
+
+    name: str
+    needs: tuple[str, ...]
+    """The stages whose output the prompt uses: the edges that end here."""
+    max_tokens: int
+    """The output cap, in tokens."""
+    grade: str
+    """One of `GRADES`."""
+    prompt: str
+    """One user message with `{fields}`."""
+    diff_of: str | None = None
+    """The code stage whose output `{diff}` compares with the buggy function; derived when a file is read."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields in the prompt, in order of appearance."""
+        return tuple(dict.fromkeys(_FIELD.findall(self.prompt)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One defect to be repaired, and what decides that it was."""
+
+    id: str
+    issue: str
+    buggy: str
+    reference: str
+    entry_point: str
+    visible_tests: tuple[str, ...]
+    """Python statements that a router may run."""
+    hidden_tests: tuple[str, ...]
+    """Python statements that decide *solved*; no router sees them."""
+    references: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    """Per stage, the reference text."""
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
+    """Per stage, the patterns that must all occur (`a|b`: either)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """The stages and tasks of one file."""
+
+    name: str
+    source: str
+    stages: tuple[StageSpec, ...]
+    """In an order in which every stage follows the stages it needs."""
+    tasks: tuple[Task, ...]
+    sha256: str
+    """Of the file's bytes; a subset keeps that of its file."""
+    path: Path | None = None
+
+    @property
+    def code_stage(self) -> StageSpec:
+        """The one stage that is graded as code."""
+        return next(stage for stage in self.stages if stage.grade == "code")
+
+    def stage(self, name: str) -> StageSpec:
+        """Return the stage of that name; raise `UsageError` when there is none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.stages)
+        raise UsageError(f"workload {self.name}: no stage {name!r}; it has {known}")
+
+    def subset(self, n: int) -> Workload:
+        """Return the workload with its first `n` tasks; raise `UsageError` unless 1 ≤ n ≤ their number."""
+        if not 1 <= n <= len(self.tasks):
+            raise UsageError(f"workload {self.name}: {n} tasks asked for; ask for 1 to {len(self.tasks)}")
+        return replace(self, tasks=self.tasks[:n])
+
+
+def load(path_or_name: str | Path, folder: Path | None = None) -> Workload:
+    """Read and validate a workload file.
+
+    `path_or_name` is a path, or the bare name of a file `folder/NAME.json`. Raises `WorkloadError` when
+    the file cannot be read or breaks the schema.
+    """
+    path = _locate(path_or_name, folder)
+    try:
+        raw = path.read_bytes()
+        document = json.loads(raw, object_pairs_hook=_no_duplicates)
+    except OSError as exc:
+        raise WorkloadError(f"{path}: cannot be read ({exc.strerror}); name a readable JSON file") from exc
+    except (ValueError, RecursionError) as exc:
+        raise WorkloadError(f"{path}: not valid JSON ({exc}); see docs/workloads.md for the schema") from exc
+    top = _Reader(where=str(path), value=document)
+    top.keys({"schema", "name", "source", "stages", "tasks"}, optional=set())
+    if top.value["schema"] is True or top.value["schema"] != SCHEMA:
+        top.fail("schema", f"this version reads schema {SCHEMA}")
+    stages = _stages(top)
+    return Workload(
+        name=top.text("name"),
+        source=top.text("source"),
+        stages=stages,
+        tasks=_tasks(top, stages),
+        sha256=hashlib.sha256(raw).hexdigest(),
+        path=path,
+    )
+
+
+def render(stage: StageSpec, task: Task, outputs: Mapping[str, str]) -> str:
+    """Fill in the prompt of `stage` for `task`.
+
+    `outputs` maps the names of finished stages to their text. Raises `UsageError` when the prompt needs
+    an output that is not there.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in _TASK_FIELDS:
+            return str(getattr(task, name))
+        source = stage.diff_of if name == "diff" else name
+        if source is None or source not in outputs:
+            raise UsageError(
+                f"stage {stage.name}: task {task.id}: no output for {{{name}}}; run stage {source} first"
+            )
+        return diff(task.buggy, extract_code(outputs[source])) if name == "diff" else outputs[source]
+
+    return _FIELD.sub(value, stage.prompt)
+
+
+def diff(buggy: str, fixed: str) -> str:
+    """Return the lines that differ, compared position by position and stripped: `- old`, `+ new`.
+
+    At most four lines, so that the first two changed positions are shown. The pocket models are trained
+    on exactly these bytes.
+    """
+    before, after = buggy.split("\n"), fixed.split("\n")
+    lines: list[str] = []
+    for i in range(max(len(before), len(after))):
+        old = before[i].strip() if i < len(before) else ""
+        new = after[i].strip() if i < len(after) else ""
+        if old != new:
+            lines += ["- " + old, "+ " + new]
+    return "\n".join(lines[:MAX_DIFF_LINES])
+
+
+def extract_code(text: str) -> str:
+    """Return what the first Markdown fence of `text` holds, up to its end if it is not closed.
+
+    Text without a fence comes back unchanged.
+    """
+    match = _FENCE.search(text)
+    return match[1] if match else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A JSON object and where it stands, for checks that say so."""
+
+    where: str
+    value: Any
+
+    def fail(self, key: str, remedy: str) -> NoReturn:
+        found = self.value.get(key) if isinstance(self.value, dict) else self.value
+        shown = textwrap.shorten(repr(found), 80, placeholder="...")
+        raise WorkloadError(f"{self.where}: {key}: {shown} is not allowed; {remedy}")
+
+    def keys(self, required: set[str], optional: set[str]) -> None:
+        if not isinstance(self.value, dict):
+            self.fail("(object)", "write a JSON object here")
+        for key in self.value.keys() - required - optional:
+            self.fail(key, f"unknown key, remove it; known are {', '.join(sorted(required | optional))}")
+        for key in sorted(required - self.value.keys()):
+            raise WorkloadError(f"{self.where}: {key}: missing; add it (see docs/workloads.md)")
+
+    def text(self, key: str) -> str:
+        value = self.value[key]
+        if not isinstance(value, str) or not value.strip():
+            self.fail(key, "write a string that is not empty")
+        return value
+
+    def texts(self, key: str, minimum: int = 0) -> tuple[str, ...]:
+        value = self.value[key]
+        if not isinstance(value, list) or len(value) < minimum:
+            self.fail(key, f"write a list of at least {minimum} strings")
+        for i, item in enumerate(value):
+            if not isinstance(item, str) or not item.strip():
+                at = f"{key}[{i}]"
+                _Reader(self.where, {at: item}).fail(at, "write a string that is not empty")
+        return tuple(value)
+
+    def objects(self, key: str) -> list[Any]:
+        value = self.value[key]
+        if not isinstance(value, list) or not value:
+            self.fail(key, "write a list of at least one object")
+        return value
+
+
+def _locate(path_or_name: str | Path, folder: Path | None) -> Path:
+    path = Path(path_or_name)
+    if path.suffix == ".json" or len(path.parts) != 1 or path.is_file():
+        return path
+    if folder is None:
+        raise WorkloadError(f"workload {path_or_name!r}: not a file; name a path that ends in .json")
+    found = folder / f"{path_or_name}.json"
+    if not found.is_file():
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.json"))) or "none"
+        raise WorkloadError(f"workload {path_or_name!r}: unknown; known are {names}; or name a file")
+    return found
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r} occurs twice in one object")
+    return result
+
+
+def _stages(top: _Reader) -> tuple[StageSpec, ...]:
+    stages: dict[str, StageSpec] = {}
+    for i, item in enumerate(top.objects("stages")):
+        reader = _Reader(f"{top.where}: stage {_label(item, 'name', i)}", item)
+        stage = _stage(reader)
+        if stage.name in stages:
+            reader.fail("name", "a stage of this name exists; rename one")
+        stages[stage.name] = stage
+    code = [name for name, stage in stages.items() if stage.grade == "code"]
+    if len(code) != 1:
+        raise WorkloadError(f"{top.where}: stages: {len(code)} have grade 'code'; give it to exactly one")
+    for stage in stages.values():
+        _check_edges(_Reader(f"{top.where}: stage {stage.name}", asdict(stage)), stage, stages, code[0])
+    ordered = _topological(top, stages)
+    return tuple(replace(s, diff_of=code[0]) if "diff" in s.fields else s for s in ordered)
+
+
+def _stage(reader: _Reader) -> StageSpec:
+    reader.keys({"name", "needs", "max_tokens", "grade", "prompt"}, optional=set())
+    name, max_tokens, grade = reader.text("name"), reader.value["max_tokens"], reader.text("grade")
+    if not name.isidentifier() or name in _RESERVED:
+        reader.fail("name", f"write an identifier other than {', '.join(_RESERVED)}")
+    if type(max_tokens) is not int or max_tokens < 1:
+        reader.fail("max_tokens", "write a whole number of tokens, at least 1")
+    if grade not in GRADES:
+        reader.fail("grade", f"write one of {', '.join(GRADES)}")
+    needs = reader.texts("needs")
+    if len(set(needs)) != len(needs):
+        reader.fail("needs", "name each stage once")
+    return StageSpec(name=name, needs=needs, max_tokens=max_tokens, grade=grade, prompt=reader.text("prompt"))
+
+
+def _check_edges(reader: _Reader, stage: StageSpec, stages: Mapping[str, StageSpec], code: str) -> None:
+    for need in stage.needs:
+        if need not in stages:
+            reader.fail("needs", f"there is no stage {need!r}; the stages are {', '.join(stages)}")
+    for name in stage.fields:
+        if name in _TASK_FIELDS:
+            continue
+        source = code if name == "diff" else name
+        if source not in stages:
+            reader.fail("prompt", f"there is no field {{{name}}}; use {', '.join(_RESERVED)} or a stage")
+        if source not in stage.needs:
+            reader.fail("prompt", f"{{{name}}} uses stage {source!r}; add it to needs")
+
+
+def _topological(top: _Reader, stages: Mapping[str, StageSpec]) -> list[StageSpec]:
+    ordered: dict[str, StageSpec] = {}
+    while len(ordered) < len(stages):
+        ready = [s for s in stages.values() if s.name not in ordered and all(n in ordered for n in s.needs)]
+        if not ready:
+            rest = ", ".join(name for name in stages if name not in ordered)
+            raise WorkloadError(f"{top.where}: stages: {rest} need each other in a cycle; drop one of needs")
+        ordered[ready[0].name] = ready[0]
+    return list(ordered.values())
+
+
+def _tasks(top: _Reader, stages: tuple[StageSpec, ...]) -> tuple[Task, ...]:
+    tasks: dict[str, Task] = {}
+    for i, item in enumerate(top.objects("tasks")):
+        reader = _Reader(f"{top.where}: task {_label(item, 'id', i)}", item)
+        task = _task(reader, {stage.name: stage for stage in stages})
+        if task.id in tasks:
+            reader.fail("id", "a task of this id exists; rename one")
+        tasks[task.id] = task
+    return tuple(tasks.values())
+
+
+def _task(reader: _Reader, stages: Mapping[str, StageSpec]) -> Task:
+    required = {"id", "issue", "buggy", "reference", "entry_point", "visible_tests", "hidden_tests"}
+    reader.keys(required, optional={"references", "facts"})
+    task = Task(
+        id=reader.text("id"),
+        issue=reader.text("issue"),
+        buggy=reader.text("buggy"),
+        reference=reader.text("reference"),
+        entry_point=reader.text("entry_point"),
+        visible_tests=reader.texts("visible_tests"),
+        hidden_tests=reader.texts("hidden_tests", minimum=1),
+        references=MappingProxyType(_references(reader, stages)),
+        facts=MappingProxyType(_facts(reader, stages)),
+    )
+    for key, tests in (("visible_tests", task.visible_tests), ("hidden_tests", task.hidden_tests)):
+        for i, test in enumerate(tests):
+            _parse(reader, f"{key}[{i}]", test)
+    if task.entry_point not in _defined(_parse(reader, "reference", task.reference)):
+        reader.fail("entry_point", "name a function that the reference defines at top level")
+    return task
+
+
+def _references(reader: _Reader, stages: Mapping[str, StageSpec]) -> dict[str, str]:
+    inner = _Reader(f"{reader.where}: references", reader.value.get("references", {}))
+    graded = {name for name, stage in stages.items() if stage.grade in ("text", "exact")}
+    inner.keys(graded, optional=set(stages) - graded)
+    return {name: inner.text(name) for name in inner.value}
+
+
+def _facts(reader: _Reader, stages: Mapping[str, StageSpec]) -> dict[str, tuple[str, ...]]:
+    inner = _Reader(f"{reader.where}: facts", reader.value.get("facts", {}))
+    inner.keys(set(), optional={name for name, stage in stages.items() if stage.grade == "text"})
+    facts = {name: inner.texts(name) for name in inner.value}
+    for name, patterns in facts.items():
+        if not all(part.strip() for pattern in patterns for part in pattern.split("|")):
+            inner.fail(name, "an empty alternative is always found; remove the spare '|'")
+    return facts
+
+
+def _parse(reader: _Reader, key: str, source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError) as exc:
+        _Reader(reader.where, {key: source}).fail(key, f"not Python ({exc}); write statements that parse")
+
+
+def _defined(module: ast.Module) -> set[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    names = {node.name for node in module.body if isinstance(node, kinds)}
+    targets = [target for node in module.body if isinstance(node, ast.Assign) for target in node.targets]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _label(item: Any, key: str, index: int) -> str:
+    name = item.get(key) if isinstance(item, dict) else None
+    return name if isinstance(name, str) and name else f"#{index + 1}"
