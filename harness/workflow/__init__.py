@@ -1,0 +1,28 @@
+"""A workflow of stages as a DAG with data on its edges: its tasks, its execution, and where its seconds went."""
+
+from harness.workflow.attribution import PARTS, Attribution, attribute, critical_path
+from harness.workflow.cost import EngineTimePrice, Price, TokenPrice
+from harness.workflow.endpoints import Endpoint
+from harness.workflow.executor import Attempt, StageRun, TaskRun, run_task, run_tasks
+from harness.workflow.workload import StageSpec, Task, Workload, load, render
+
+__all__ = [
+    "PARTS",
+    "Attempt",
+    "Attribution",
+    "Endpoint",
+    "EngineTimePrice",
+    "Price",
+    "StageRun",
+    "StageSpec",
+    "Task",
+    "TaskRun",
+    "TokenPrice",
+    "Workload",
+    "attribute",
+    "critical_path",
+    "load",
+    "render",
+    "run_task",
+    "run_tasks",
+]
