@@ -1,0 +1,43 @@
+"""Engines: one protocol, one module per way of speaking to one.
+
+=============  =====================  ===============================================================
+module         backend                speaks to
+=============  =====================  ===============================================================
+`openai`       `OpenAIBackend`        any server with the OpenAI API
+`llamacpp`     `LlamaCppBackend`      llama.cpp's server, embedded or elsewhere
+`fake`         `FakeBackend`          nobody: it answers from a script, for tests
+`memo`         `MemoBackend`          another backend, once per greedy request
+=============  =====================  ===============================================================
+
+`base` is the protocol, `spec` reads `--backend ROLE=SPEC` and makes launcher and backend of it; `sse` and
+`answer` take streams apart. The backends themselves are imported from their modules, so that what one needs
+is not needed by all.
+"""
+
+from __future__ import annotations
+
+from harness.backends.base import Backend, Chunk, Completion, EngineTimes, Message, OnChunk, Request
+from harness.backends.spec import (
+    BackendSpec,
+    Connection,
+    backend_for,
+    connect,
+    launcher_for,
+    parse_backend,
+)
+
+__all__ = [
+    "Backend",
+    "BackendSpec",
+    "Chunk",
+    "Completion",
+    "Connection",
+    "EngineTimes",
+    "Message",
+    "OnChunk",
+    "Request",
+    "backend_for",
+    "connect",
+    "launcher_for",
+    "parse_backend",
+]

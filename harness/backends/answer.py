@@ -1,0 +1,133 @@
+"""An answer of the OpenAI API, put together from its frames as they arrive."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.backends.base import Completion, EngineTimes
+
+__all__ = ["Answer", "MalformedAnswer"]
+
+
+class MalformedAnswer(ValueError):
+    """What the server sent is not an answer."""
+
+
+class Answer:
+    """Collects text, times, counts and log-probabilities; `completion` reads them out."""
+
+    __slots__ = ("_logprobs", "_model", "_texts", "_times_s", "_timings", "_usage", "finish_reason")
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._times_s: list[float] = []
+        self._logprobs: list[float] | None = None
+        self._usage: dict[str, Any] | None = None
+        self._timings: dict[str, Any] | None = None
+        self._model: str | None = None
+        self.finish_reason: str | None = None
+
+    @property
+    def num_chunks(self) -> int:
+        """Pieces of the answer so far that bore text."""
+        return len(self._times_s)
+
+    def add_event(self, event: bytes, now_s: float) -> str | None:
+        """Take one streamed event and return the text it bears, if any.
+
+        Raises
+        ------
+        MalformedAnswer: it is no JSON object of the expected shape, or an error told in the stream.
+        """
+        try:
+            frame = json.loads(event)
+            choices = frame.get("choices")
+            text: str | None = None
+            if choices:
+                choice = choices[0]
+                delta = choice.get("delta")
+                if delta is None:
+                    text = choice.get("text")
+                else:
+                    # Reasoning is no part of the answer, but its tokens are tokens: the first ends the TTFT.
+                    text = delta.get("content")
+                    if not text and delta.get("reasoning_content"):
+                        self._times_s.append(now_s)
+                if text:
+                    self._texts.append(text)
+                    self._times_s.append(now_s)
+                self._take_ending(choice)
+            self._take_accounts(frame)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+            raise _malformed(event, exc) from exc
+        return text
+
+    def add_whole(self, body: bytes) -> None:
+        """Take an answer that came in one piece.
+
+        Raises
+        ------
+        MalformedAnswer: it is no completion.
+        """
+        try:
+            frame = json.loads(body)
+            self._take_accounts(frame)
+            choice = frame["choices"][0]
+            message = choice.get("message")
+            self._texts.append((choice["text"] if message is None else message["content"]) or "")
+            self._take_ending(choice)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+            raise _malformed(body, exc) from exc
+
+    def completion(self, *, sent_s: float, done_s: float) -> Completion:
+        """The whole answer; what the server did not say is `None`."""
+        usage, timings = self._usage or {}, self._timings or {}
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        return Completion(
+            text="".join(self._texts),
+            prompt_tokens=usage.get("prompt_tokens"),
+            output_tokens=usage.get("completion_tokens"),
+            sent_s=sent_s,
+            done_s=done_s,
+            first_token_s=self._times_s[0] if self._times_s else None,
+            chunk_times_s=tuple(self._times_s),
+            cached_tokens=timings.get("cache_n") if cached is None else cached,
+            finish_reason=self.finish_reason,
+            model=self._model,
+            token_logprobs=None if self._logprobs is None else tuple(self._logprobs),
+            engine=EngineTimes(
+                prefill_s=_seconds(timings.get("prompt_ms")), decode_s=_seconds(timings.get("predicted_ms"))
+            ),
+        )
+
+    def _take_ending(self, choice: dict[str, Any]) -> None:
+        finish_reason = choice.get("finish_reason")
+        if finish_reason is not None:
+            self.finish_reason = finish_reason
+        logprobs = choice.get("logprobs")
+        if logprobs:
+            if self._logprobs is None:
+                self._logprobs = []
+            # Chat lists one record per token; plain completions a list of numbers, except llama.cpp's.
+            records = logprobs.get("content")
+            values = logprobs["token_logprobs"] if records is None else [r["logprob"] for r in records]
+            self._logprobs.extend(v for v in values if v is not None)
+
+    def _take_accounts(self, frame: dict[str, Any]) -> None:
+        error = frame.get("error")
+        if error:
+            raise MalformedAnswer(f"error in the answer: {json.dumps(error)[:500]}")
+        self._usage = frame.get("usage") or self._usage
+        self._timings = frame.get("timings") or self._timings
+        self._model = frame.get("model") or self._model
+
+
+def _malformed(data: bytes, exc: Exception) -> MalformedAnswer:
+    if isinstance(exc, MalformedAnswer):
+        return exc
+    return MalformedAnswer(f"{type(exc).__name__}: {exc}, in {data[:200]!r}")
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1e3

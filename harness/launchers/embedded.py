@@ -1,0 +1,103 @@
+"""llama.cpp's own server inside this process: relaunched in 0.1 s, so that a round can be a launch.
+
+The engine runs in native threads of its own and is spoken to by HTTP like any other server. One thread per
+engine is the default: with two on a machine of two busy cores, llama.cpp is 10–40× slower.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import LaunchError, UnavailableError
+from harness.launchers.base import Server
+
+__all__ = ["EmbeddedLauncher"]
+
+_SILENT = -1
+_GGUF_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedLauncher:
+    """Launches a GGUF file in this process."""
+
+    gguf: Path
+    model: str
+    """The name under which the model is served."""
+    name: str = "embedded"
+    n_ctx: int = 1024
+    """Context of each slot, in tokens."""
+    n_parallel: int = 1
+    """Slots: requests decoded together. More than these wait their turn."""
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("n_ctx", "n_parallel", "threads"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{self.name}: {field} is {getattr(self, field)}, and must be at least 1")
+
+    def launch(self) -> Server:
+        """Start the engine on a port of the kernel's choosing; see `Launcher.launch`."""
+        began_s = time.perf_counter()
+        xllamacpp = _xllamacpp()
+        _check_gguf(self.name, self.gguf)
+        try:
+            held = [xllamacpp.Server(self._params(xllamacpp))]
+        except Exception as exc:
+            remedy = "convert the model again, or lower n_ctx"
+            raise LaunchError(f"{self.name}: llama.cpp could not load {self.gguf} ({exc}); {remedy}") from exc
+        url: str = held[0].listening_address
+
+        def stop() -> None:
+            held.clear()
+            gc.collect()
+
+        return Server(url=url, model=self.model, start_s=time.perf_counter() - began_s, stop=stop)
+
+    def _params(self, xllamacpp: Any) -> Any:
+        params = xllamacpp.CommonParams()
+        params.model.path = str(self.gguf)
+        params.model_alias = {self.model}
+        params.hostnames = ["127.0.0.1"]
+        params.port = 0
+        params.n_ctx = self.n_ctx * self.n_parallel
+        params.n_parallel = self.n_parallel
+        params.cpuparams.n_threads = self.threads
+        params.cpuparams_batch.n_threads = self.threads
+        params.n_gpu_layers = 0
+        params.verbosity = _SILENT
+        params.endpoint_slots = True
+        params.ui = False
+        # What is asked for is what runs: no shrinking to fit, and no prompts kept from request to request
+        # beyond the slots' own.
+        params.fit_params = False
+        params.cache_ram_mib = 0
+        params.cache_idle_slots = False
+        return params
+
+
+def _xllamacpp() -> Any:
+    try:
+        import xllamacpp
+    except ImportError as exc:
+        raise UnavailableError("the embedded engine needs llama.cpp: pip install xllamacpp") from exc
+    return xllamacpp
+
+
+def _check_gguf(name: str, path: Path) -> None:
+    """Refuse what is no GGUF file by its first bytes: the engine's own message says neither what nor why."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_GGUF_MAGIC))
+    except OSError as exc:
+        raise LaunchError(
+            f"{name}: cannot read {path} ({exc.strerror}); pass the path of a GGUF file"
+        ) from exc
+    if magic != _GGUF_MAGIC:
+        raise LaunchError(
+            f"{name}: {path} starts with {magic!r} and is no GGUF file; convert the model again"
+        )

@@ -1,0 +1,59 @@
+"""A server that runs already: find it within a deadline, learn its model, and leave it running."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from harness.errors import LaunchError, UsageError
+from harness.launchers.base import Server
+from harness.launchers.probe import served_models, wait_until_answering
+
+__all__ = ["UrlLauncher"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlLauncher:
+    """Finds the server at a URL."""
+
+    url: str
+    """The server's root, without `/v1`."""
+    model: str | None = None
+    """The model asked for; `None` takes the only one served."""
+    name: str = "server"
+    deadline_s: float = 10.0
+    api_key: str | None = None
+
+    def launch(self) -> Server:
+        """Return the server once it answers; see `Launcher.launch`.
+
+        Raises
+        ------
+        UsageError: it serves several models and none was named, or not the one that was.
+        """
+        began_s = time.perf_counter()
+        remedy = f"start the server or pass --backend {self.name}=URL"
+        try:
+            wait_until_answering(f"{self.url}/v1/models", self.deadline_s, api_key=self.api_key)
+        except TimeoutError as exc:
+            waited = f"within {self.deadline_s:g} s"
+            raise LaunchError(
+                f"{self.name}: no server answers at {self.url} {waited} ({exc}); {remedy}"
+            ) from exc
+        try:
+            served = served_models(self.url, api_key=self.api_key)
+        except (OSError, ValueError) as exc:
+            what = f"{self.url}/v1/models gave no list of models ({exc})"
+            raise LaunchError(f"{self.name}: {what}; pass the URL of an OpenAI-compatible server") from exc
+        model = self._choose(served)
+        return Server(url=self.url, model=model, start_s=time.perf_counter() - began_s)
+
+    def _choose(self, served: list[str]) -> str:
+        if self.model is not None and (not served or self.model in served):
+            return self.model
+        names = ", ".join(served) or "no model"
+        if self.model is not None:
+            raise UsageError(f"{self.name}: {self.url} serves {names}, not {self.model}; name one it serves")
+        if len(served) != 1:
+            raise UsageError(f"{self.name}: {self.url} serves {names}; choose with {self.url}?model=NAME")
+        return served[0]
