@@ -1,0 +1,21 @@
+"""Grading of what a stage produced: `code` by tests in a sandbox, `text` by overlap and facts, `exact`, `numeric`.
+
+`python -m harness.grading check FILE` checks the tasks of a workload. Standard library only at import: the
+sandbox imports this package under a bare interpreter.
+"""
+
+from harness.grading.base import Grade
+from harness.grading.code import CodeGrade, CodeGrader, Limits
+from harness.grading.exact import grade_exact
+from harness.grading.numeric import grade_numeric
+from harness.grading.text import grade_text
+
+__all__ = [
+    "CodeGrade",
+    "CodeGrader",
+    "Grade",
+    "Limits",
+    "grade_exact",
+    "grade_numeric",
+    "grade_text",
+]
