@@ -48,11 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2 if isinstance(exc, WorkloadError) else 1
     for finding in findings:
         print(f"{finding.task}: {finding.problem}")
+    sound = len(workload.tasks) - len({finding.task for finding in findings})
     lacks = f" ({'; '.join(missing)})" if missing else ""
-    bad = len({finding.task for finding in findings})
-    print(
-        f"{workload.name}: {len(workload.tasks) - bad} of {len(workload.tasks)} tasks sound, {sandbox} sandbox{lacks}"
-    )
+    print(f"{workload.name}: {sound} of {len(workload.tasks)} tasks sound, {sandbox} sandbox{lacks}")
     return 1 if findings else 0
 
 

@@ -350,7 +350,7 @@ def _references(reader: _Reader, stages: Mapping[str, StageSpec]) -> dict[str, s
 
 def _facts(reader: _Reader, stages: Mapping[str, StageSpec]) -> dict[str, tuple[str, ...]]:
     inner = _Reader(f"{reader.where}: facts", reader.value.get("facts", {}))
-    inner.keys(set(), optional={name for name, stage in stages.items() if stage.grade == "text"})
+    inner.keys(set(), optional={n for n, stage in stages.items() if stage.grade in ("text", "exact")})
     facts = {name: inner.texts(name) for name in inner.value}
     for name, patterns in facts.items():
         if not all(part.strip() for pattern in patterns for part in pattern.split("|")):

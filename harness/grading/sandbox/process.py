@@ -84,7 +84,8 @@ class Sandbox:
 
     def close(self) -> None:
         """Hang up and wait for the supervisor to have killed everything."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()

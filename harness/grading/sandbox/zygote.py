@@ -30,11 +30,11 @@ __all__ = ["main"]
 _HEADER = struct.Struct(">I")
 _POLL_S = 0.05
 _PRELOADED = (  # noqa: SIM905 - a list of sixty literals would hide what is in it
-    "abc array ast base64 bisect calendar cmath collections contextlib copy csv dataclasses datetime decimal "
-    "email.utils encodings.idna enum fractions functools hashlib heapq hmac html html.parser inspect io ipaddress itertools "
-    "json keyword locale math numbers operator os.path pathlib posixpath pprint queue random re secrets "
-    "statistics string struct textwrap threading time timeit traceback types typing unicodedata urllib.parse "
-    "urllib.request uuid warnings weakref zoneinfo"
+    "abc array ast base64 bisect calendar cmath collections contextlib copy csv dataclasses datetime "
+    "decimal email.utils encodings.idna enum fractions functools hashlib heapq hmac html html.parser "
+    "inspect io ipaddress itertools json keyword locale math numbers operator os.path pathlib posixpath "
+    "pprint queue random re secrets statistics string struct textwrap threading time timeit traceback "
+    "types typing unicodedata urllib.parse urllib.request uuid warnings weakref zoneinfo "
 ).split()
 """Modules that candidates import often: loaded once, shared by all forks."""
 
