@@ -1,0 +1,10 @@
+"""Loads the reporting plugin, the fixtures, and pytest's own plugin tester."""
+
+pytest_plugins = [
+    "reports.plugin",
+    "fixtures.options",
+    "fixtures.backends",
+    "fixtures.pairing",
+    "fixtures.workflows",
+    "pytester",
+]

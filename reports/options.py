@@ -1,0 +1,90 @@
+"""The reporting plugin's options, and what of a run must be equal for it to be continued."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import journal
+from reports.errors import JournalError
+
+__all__ = ["add_options", "plan_of"]
+
+ENGINE_PACKAGES = ("xllamacpp", "httpx", "pytest-benchmark", "torch", "transformers")
+MEASURING = ("harness", "fixtures", "bench")
+MEASURED_OPTIONS = ("profile", "backend", "workload", "rounds")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options that select, judge and store."""
+    group = parser.getgroup("assay", "assay: claims and runs")
+    group.addoption(
+        "--claims",
+        choices=["report", "gate", "update", "off"],
+        default="report",
+        help="report verdicts (default); gate: fail on a verdict worse than claims.lock; update the lock; off",
+    )
+    group.addoption("--claim", action="append", metavar="ID", help="judge this claim and run just what it needs")
+    group.addoption(
+        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="where runs go (default: results/)"
+    )
+    group.addoption("--resume", action="store_true", help="continue the newest run in --results-dir")
+
+
+def plan_of(config: pytest.Config) -> dict[str, Any]:
+    """What must be equal for stored rounds to be reused: code, weights, settings, machine.
+
+    Claims are left out: judging the same measurement against another threshold needs no new measurement.
+
+    Raises
+    ------
+    JournalError: the workload file does not exist.
+    """
+    root = config.rootpath
+    code = [p for top in MEASURING for p in (root / top).rglob("*.py")]
+    data = [p for top in MEASURING for p in (root / top).rglob("*") if p.suffix in (".toml", ".json")]
+    weights = list((root / "harness" / "models" / "weights").rglob("*.safetensors"))
+    claims = root / "bench" / "claims"
+    return {
+        "code": journal.digest(code, root),
+        "data": journal.digest((p for p in data if claims not in p.parents), root),
+        "weights": journal.digest(weights, root),
+        "settings": {name: _plain(config.getoption(name, None)) for name in MEASURED_OPTIONS},
+        "workload": _workload_digest(config),
+        "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs, {_cpu_model()}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in ENGINE_PACKAGES},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (int, float, str, list)) else str(value)
+
+
+def _workload_digest(config: pytest.Config) -> str | None:
+    path = Path(str(config.getoption("workload", None) or ""))
+    if path.suffix != ".json":
+        return None
+    if not path.is_file():
+        raise JournalError(f"--workload: no file {path}; give a JSON file as docs/workloads.md describes")
+    return journal.digest([path.resolve()], path.resolve().parent)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "unknown processor")
