@@ -1,0 +1,136 @@
+"""Which stored test speaks for a claim, and whether it may.
+
+Claims and outcomes are joined here: by variant, by settings, by what the claim requires, and by the provenance
+checks that the record carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reports.claims import Claim
+from reports.records import Record
+
+__all__ = ["Found", "Stored", "failed_checks", "find", "unmet"]
+
+
+class Stored(NamedTuple):
+    """A finished test: how it went, and what it left behind."""
+
+    nodeid: str
+    state: str
+    """"passed", "failed", "skipped", or anything else for a test that never ended."""
+    why: str
+    params: Mapping[str, Any]
+    record: Record | None
+
+
+class Found(NamedTuple):
+    """The record that speaks for a variant, or the verdict that its absence makes."""
+
+    record: Record | None
+    verdict: str = ""
+    reason: str = ""
+
+
+def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) -> list[str]:
+    """What the claim requires and the run does not have, in the claim's words."""
+    have = set(offers)
+    for record in (s.record for s in stored if s.record is not None):
+        have |= {f"profile:{record.profile}", f"backend:{record.backend}"}
+        have |= {f"{role}:{label}" for role, label in record.models.items()}
+    return [need for need in claim.requires if not any(_meets(offer, need) for offer in have)]
+
+
+def find(
+    claim: Claim, stored: Sequence[Stored], *, variant: str | None = None, against: bool = False
+) -> Found:
+    """The one record of a variant (the claim's treatment unless named) that fits the claim.
+
+    `against` looks for the other side of a comparison of two gains.
+    """
+    settings, backends, name = _wanted(claim, against)
+    name = variant or name
+    fitting = [s for s in stored if _fits(s, name, settings, backends)]
+    if not fitting:
+        where = ", ".join(f"{k} = {v}" for k, v in settings.items())
+        return Found(None, "missing", f"no test ran variant {name!r}" + (f" with {where}" if where else ""))
+    if len(fitting) > 1:
+        ids = ", ".join(s.nodeid for s in fitting)
+        return Found(
+            None, "missing", f"{len(fitting)} tests run variant {name!r}, the settings must choose: {ids}"
+        )
+    return _usable(fitting[0])
+
+
+def failed_checks(claim: Claim, record: Record) -> list[str]:
+    """The claim's provenance checks that failed or were never made, each with what was seen."""
+    out = []
+    for name in claim.provenance:
+        seen = [check for check in record.checks if check.name == name]
+        out += [f"{name}: {check.observed}" for check in seen if not check.ok]
+        if not seen:
+            out.append(f"{name}: was not checked")
+    return out
+
+
+def _usable(entry: Stored) -> Found:
+    record = entry.record
+    if entry.state == "skipped":
+        return Found(None, "out of scope", entry.why or "the variant was skipped")
+    if entry.state not in ("passed", "failed"):
+        return Found(
+            None, "missing", f"{entry.nodeid}: {entry.state or 'did not end'}; {entry.why}".rstrip("; ")
+        )
+    explained = record is not None and (record.failures or any(not check.ok for check in record.checks))
+    if entry.state == "failed" and (record is None or not record.complete or not explained):
+        return Found(None, "error", entry.why or f"{entry.nodeid} failed")
+    if record is None:
+        return Found(None, "missing", f"{entry.nodeid} left no measurement (are benchmarks disabled?)")
+    if not record.complete:
+        return Found(None, "missing", f"{entry.nodeid} was interrupted after {len(record.rounds)} rounds")
+    return Found(record)
+
+
+def _wanted(claim: Claim, against: bool) -> tuple[dict[str, Any], set[str], str]:
+    """The settings, backends and variant that identify one side of the claim."""
+    backends = {_plain(need.partition(":")[2]) for need in claim.requires if need.startswith("backend:")}
+    settings, name = dict(claim.settings), claim.treatment
+    if claim.against is None:
+        return settings, backends, name
+    kind, colon, value = claim.against.partition(":")
+    if kind == "backend" and colon:
+        return settings, ({_plain(value)} if against else backends - {_plain(value)}), name
+    if not against:
+        return settings, backends, name
+    return ({**settings, kind: value} if colon else settings), backends, (name if colon else kind)
+
+
+def _fits(entry: Stored, variant: str, settings: Mapping[str, Any], backends: set[str]) -> bool:
+    record = entry.record
+    if record is None:
+        params = entry.params
+        return params.get("variant") == variant and all(params.get(k, v) == v for k, v in settings.items())
+    have = {**entry.params, **record.settings}
+    return (
+        record.variant == variant
+        and all(k in have and have[k] == v for k, v in settings.items())
+        and (not backends or _plain(record.backend) in backends)
+    )
+
+
+def _meets(offer: str, need: str) -> bool:
+    """Whether an offer meets a need: profiles and backends by name, a model when its label holds the name."""
+    have_kind, _, have = offer.partition(":")
+    kind, _, wanted = need.partition(":")
+    if kind != have_kind:
+        return False
+    if kind in ("profile", "backend"):
+        return _plain(have) == _plain(wanted)
+    return _plain(wanted) in _plain(have)
+
+
+def _plain(label: str) -> str:
+    """A label without its owner, in one spelling: "mistralai/Mistral-7B" and "mistral:7b" become comparable."""
+    return label.rsplit("/", 1)[-1].lower().replace(":", "-").replace("_", "-")

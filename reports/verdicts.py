@@ -1,0 +1,331 @@
+"""What a run says of each claim: one word, the number behind it, and the reason.
+
+Decided in this order; the first that applies ends it.
+
+    impossible      the claim lies beyond a bound of physics or arithmetic (`reports.physics`)
+    out of scope    the run lacks what the claim needs, the variant was skipped, or the evidence is simulated
+    missing         the variant did not run, or ran no whole measurement
+    error           the variant broke, or rounds failed that the claim could have lost
+    invalid         a provenance check failed or was never made
+    confirmed       the whole interval lies on the claim's side (`reports.decision`)
+    refuted         it lies on the other side
+    inconclusive    neither: more rounds or tasks would settle it
+
+A confirmed claim that does not also beat its trivial alternatives stays `confirmed` and lists them in
+`not_against`; its `word` is then "confirmed, but", which letters, lock and gate treat as a word of its own.
+
+A failed round counts. The rounds that survive a failure are a selection, so a record with a failure in either
+arm can refute a claim or leave it inconclusive, and where it would confirm it the verdict is `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+from reports import evidence
+from reports.claims import Claim
+from reports.decision import Decision, decide, region, shown
+from reports.errors import RecordError
+from reports.estimates import advantage, better_of, difference_of_gains, lost_rounds, measure
+from reports.evidence import Found, Stored
+from reports.orders import decide_monotone, decide_order
+from reports.physics import Bound, bound
+from reports.records import Record
+from reports.stats import Interval, Unsupported
+
+__all__ = ["BADNESS", "LETTERS", "WORDS", "Stored", "Verdict", "Word", "gate_outcome", "judge", "judge_all"]
+
+
+class Word(NamedTuple):
+    """How a verdict shows."""
+
+    letter: str
+    colour: str
+    badness: int
+    """The order in which the gate ranks verdicts."""
+    outcome: str
+    """As a test in report mode: "pass", "skip" or "fail"."""
+    meaning: str
+
+
+WORDS = {
+    "confirmed": Word("C", "green", 0, "pass", "the whole interval lies on the claim's side"),
+    "confirmed, but": Word("c", "yellow", 1, "pass", "confirmed, but not against a trivial alternative"),
+    "inconclusive": Word(
+        "I", "yellow", 2, "pass", "the interval holds both sides: more rounds would settle it"
+    ),
+    "out of scope": Word("O", "cyan", 3, "skip", "this run lacks what the claim needs"),
+    "impossible": Word("X", "cyan", 4, "pass", "beyond what arithmetic or the declared hardware allows"),
+    "missing": Word("M", "yellow", 5, "fail", "its variants did not run"),
+    "refuted": Word("R", "red", 6, "pass", "the whole interval lies on the other side"),
+    "error": Word("E", "red", 7, "fail", "a variant broke"),
+    "invalid": Word("V", "red", 8, "fail", "a variant did not run what it is named after"),
+}
+"""Every word, from good to bad."""
+
+LETTERS = {name: (word.letter, word.colour) for name, word in WORDS.items()}
+BADNESS = {name: word.badness for name, word in WORDS.items()}
+
+HELD = ("confirmed", "confirmed, but")
+BROKEN = ("missing", "error", "invalid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The verdict on one claim, with everything that a table or a page says about it."""
+
+    id: str
+    version: int
+    experiment: str
+    verdict: str
+    reason: str = ""
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    published: float | tuple[float, float] | None = None
+    n: int | None = None
+    method: str = ""
+    more: int = 0
+    """Further rounds or tasks that would settle an inconclusive claim."""
+    not_against: tuple[str, ...] = ()
+    """Trivial alternatives that a confirmed claim does not beat."""
+    controls: tuple[dict[str, Any], ...] = ()
+    """[{variant, advantage, interval, beaten, why}]: each alternative; an advantage above 0 is the treatment's."""
+    form: str = ""
+    metric: str = ""
+    quantity: str = ""
+    over: str = ""
+    unit: str = ""
+    treatment: str = ""
+    control: str | None = None
+    source: str = ""
+    says: str = ""
+    scope: str | None = None
+    threshold_from: str | None = None
+    covers: tuple[str, ...] = ()
+    margin: float | None = None
+    physics: dict[str, Any] | None = None
+    checks: tuple[dict[str, Any], ...] = ()
+    failures: int = 0
+    evidence: str | None = None
+    backend: str | None = None
+    profile: str | None = None
+    models: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        """The key of `WORDS`: "confirmed, but" where `not_against` names an alternative."""
+        return "confirmed, but" if self.verdict == "confirmed" and self.not_against else self.verdict
+
+    @property
+    def sentence(self) -> str:
+        """The verdict as the page says it: "confirmed, but not against all-small"."""
+        return (
+            f"confirmed, but not against {', '.join(self.not_against)}" if self.not_against else self.verdict
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as plain JSON values, `word` and `sentence` included."""
+        return {**asdict(self), "word": self.word, "sentence": self.sentence}
+
+
+def judge(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) -> Verdict:
+    """The verdict on one claim.
+
+    Arguments
+    ---------
+    stored: every finished test of the claim's experiment.
+    offers: what the run has, as "kind:value" ("profile:node"), beyond what the records say themselves.
+
+    Raises
+    ------
+    ClaimError: the claim's floor cannot be computed from its inputs.
+    """
+    limit = bound(claim.floor, claim.floor_inputs) if claim.floor else None
+    blank = _blank(claim, limit)
+    if limit is not None and claim.threshold is not None and not limit.allows(*region(claim)):
+        return replace(blank, verdict="impossible", reason=f"{limit.arithmetic}; {limit.condition}")
+    unmet = evidence.unmet(claim, stored, offers)
+    if unmet:
+        return replace(blank, verdict="out of scope", reason=f"needs {', '.join(unmet)}")
+    found = evidence.find(claim, stored)
+    if found.record is None:
+        return replace(blank, verdict=found.verdict, reason=found.reason)
+    blank = _with_record(blank, claim, found.record)
+    if bad := evidence.failed_checks(claim, found.record):
+        return replace(blank, verdict="invalid", reason="; ".join(bad))
+    try:
+        return _measured(claim, found.record, stored, blank)
+    except (KeyError, ValueError, RecordError) as exc:
+        why = f"the record has no metric {exc}" if isinstance(exc, KeyError) else str(exc)
+        return replace(blank, verdict="missing", reason=why)
+
+
+def judge_all(claims: Sequence[Claim], stored: Sequence[Stored], offers: Sequence[str] = ()) -> list[Verdict]:
+    """A verdict for every claim, in order."""
+    return [judge(claim, stored, offers) for claim in claims]
+
+
+def gate_outcome(expected: str, now: str) -> str:
+    """What the gate does about a change from one word to another.
+
+    Returns
+    -------
+    "ok"; "rerun" (a held claim fell to inconclusive: once again, then a warning); "warn" (a held claim can no
+    longer be judged here); "fail" (a held claim is refuted or loses to a trivial alternative, or evidence broke).
+    """
+    if now == expected or now == "confirmed":
+        return "ok"
+    if now in BROKEN:
+        return "ok" if expected in BROKEN and BADNESS[now] <= BADNESS[expected] else "fail"
+    if expected not in HELD:
+        return "ok"
+    return {"inconclusive": "rerun", "out of scope": "warn", "impossible": "warn"}.get(
+        now, "ok" if BADNESS[now] < BADNESS[expected] else "fail"
+    )
+
+
+def _blank(claim: Claim, limit: Bound | None) -> Verdict:
+    same = (
+        "id",
+        "version",
+        "experiment",
+        "published",
+        "form",
+        "metric",
+        "quantity",
+        "over",
+        "unit",
+        "treatment",
+        "control",
+        "source",
+        "says",
+        "scope",
+        "threshold_from",
+        "covers",
+        "margin",
+    )
+    return Verdict(
+        **{key: getattr(claim, key) for key in same},
+        verdict="missing",
+        physics=limit.to_json() if limit else None,
+    )
+
+
+def _with_record(blank: Verdict, claim: Claim, record: Record) -> Verdict:
+    checks = tuple(asdict(check) for check in record.checks if check.name in claim.provenance)
+    return replace(
+        blank,
+        checks=checks,
+        failures=len(record.failures),
+        evidence=record.evidence,
+        backend=record.backend,
+        profile=record.profile,
+        models=dict(record.models),
+        settings=dict(record.settings),
+    )
+
+
+def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Verdict) -> Verdict:
+    """The verdict by the numbers, then by the alternatives."""
+    interval, decision = _decided(claim, record, stored)
+    if isinstance(interval, Found):
+        return replace(blank, verdict=interval.verdict, reason=interval.reason)
+    if isinstance(interval, Unsupported):
+        more = max(0, (interval.needed or 0) - _count(claim, record))
+        return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)
+    filled = replace(
+        blank,
+        verdict=decision.verdict,
+        estimate=interval.estimate,
+        n=interval.n,
+        more=decision.more,
+        interval=(interval.low, interval.high),
+        method=interval.method,
+        reason=_reason(claim, decision, interval),
+    )
+    if record.evidence == "simulated" and "profile:replay" not in claim.requires:
+        return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
+    if decision.verdict == "confirmed" and (record.failures or lost_rounds(record)):
+        return replace(filled, verdict="error", reason=_failed(record))
+    controls = tuple(_control(claim, record, stored, name) for name in claim.also_beats)
+    held = decision.verdict == "confirmed"
+    not_against = tuple(c["variant"] for c in controls if not c["beaten"]) if held else ()
+    reason = "; ".join(
+        [filled.reason, *(f"{c['variant']}: {c['why']}" for c in controls if held and not c["beaten"])]
+    )
+    return replace(filled, controls=controls, not_against=not_against, reason=reason.strip("; "))
+
+
+def _decided(
+    claim: Claim, record: Record, stored: Sequence[Stored]
+) -> tuple[Interval | Unsupported | Found, Decision]:
+    """The interval and what it means; `Found` where another variant that it needs is not there."""
+    undecided = Decision("inconclusive")
+    if claim.form == "order":
+        others = [
+            evidence.find(claim, stored, variant=name) for name in claim.among if name != claim.treatment
+        ]
+        gap = next((other for other in others if other.record is None), None)
+        return (
+            (gap, undecided) if gap else decide_order(claim, record, [o.record for o in others if o.record])
+        )
+    if claim.form == "monotone":
+        return decide_monotone(claim, record)
+    if claim.against is not None:
+        other = evidence.find(claim, stored, against=True)
+        if other.record is None:
+            return other, undecided
+        bad = evidence.failed_checks(claim, other.record)
+        if bad:
+            return Found(None, "invalid", f"{claim.against}: {'; '.join(bad)}"), undecided
+        interval = difference_of_gains(claim, record, other.record)
+    else:
+        interval = measure(claim, record)
+    if isinstance(interval, Unsupported):
+        return interval, undecided
+    return interval, decide(interval, claim, better_of(claim.metrics, record))
+
+
+def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) -> dict[str, Any]:
+    """Whether the treatment beats one trivial alternative."""
+    out: dict[str, Any] = {"variant": name, "advantage": None, "interval": None, "beaten": False}
+    other = evidence.find(claim, stored, variant=name)
+    if other.record is None:
+        return {**out, "why": other.reason or other.verdict}
+    if bad := evidence.failed_checks(claim, other.record):
+        return {**out, "why": "; ".join(bad)}
+    found = advantage(claim, record, other.record)
+    if isinstance(found, Unsupported):
+        return {**out, "why": found.reason}
+    beaten = found.low > 0
+    why = "" if beaten else ("it is better" if found.high < 0 else "no difference is settled")
+    return {
+        **out,
+        "advantage": found.estimate,
+        "interval": [found.low, found.high],
+        "beaten": beaten,
+        "why": why,
+    }
+
+
+def _reason(claim: Claim, decision: Decision, interval: Interval) -> str:
+    unit = "tasks" if claim.over == "tasks" else "rounds"
+    if decision.verdict == "inconclusive" and decision.more:
+        return "; ".join(part for part in (f"needs ≈{decision.more} more {unit}", decision.note) if part)
+    if decision.note or decision.verdict != "refuted" or claim.threshold is None:
+        return decision.note
+    low, high = shown(interval.low, claim), shown(interval.high, claim)
+    return f"measured {low} to {high}, published {shown(claim.threshold, claim)}"
+
+
+def _failed(record: Record) -> str:
+    first = record.failures[0] if record.failures else None
+    what = f"; first: {first.arm}, {first.where}: {first.error}" if first else ""
+    return f"{len(record.failures)} failures, {lost_rounds(record)} of {len(record.rounds)} rounds lost{what}"
+
+
+def _count(claim: Claim, record: Record) -> int:
+    return len(record.tasks) if claim.over == "tasks" else len(record.rounds)
