@@ -1,0 +1,158 @@
+"""A run folder, read back whole: what was measured, what was decided, on which machine.
+
+    journal.jsonl   one line per finished test; the last line of a test wins, a torn last line is dropped
+    claims.json     {"claims": [verdict, ...]}; absent when the session ended before its verdicts
+    run.json        machine, versions and settings; absent in a run that was cut short very early
+
+Only the journal is required: everything else of a run can be made from it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reports.errors import JournalError, RecordError
+from reports.records import Record
+
+__all__ = ["CLAIMS", "JOURNAL", "RUN", "Entry", "Run"]
+
+JOURNAL = "journal.jsonl"
+CLAIMS = "claims.json"
+RUN = "run.json"
+
+REMEDY = "give the folder of a run, as `pytest bench/` leaves it under results/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One finished test, as the journal holds it."""
+
+    nodeid: str
+    outcome: str
+    """pytest's word: "passed", "failed", "skipped" or "xfailed"."""
+    why: str = ""
+    experiment: str = ""
+    plan: str = ""
+    """The hash of everything that must be equal for the entry to be reused."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    data: tuple[float, ...] = ()
+    """pytest-benchmark's own rounds, in seconds."""
+    benchmark: Mapping[str, Any] | None = None
+    record: Record | None = None
+    """`None` when the test ended before it had measured anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run folder in memory."""
+
+    path: Path
+    entries: tuple[Entry, ...]
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What `run.json` holds: machine, versions, settings."""
+    is_torn: bool = False
+    """The journal's last line was cut off: the run died while writing it."""
+
+    @classmethod
+    def read(cls, path: Path | str) -> Run:
+        """Read the run folder at `path`.
+
+        Raises
+        ------
+        JournalError: no such folder, or its journal is missing, empty or not a journal.
+        RecordError: the journal holds a record that this version does not read.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise JournalError(f"{path}: no such folder; {REMEDY}")
+        journal = path / JOURNAL
+        if not journal.is_file():
+            raise JournalError(f"{journal}: no such file; {REMEDY}")
+        entries, is_torn = _read_journal(journal)
+        return cls(
+            path=path,
+            entries=tuple(entries.values()),
+            verdicts=tuple(_read_verdicts(path / CLAIMS)),
+            about=_read_object(path / RUN),
+            is_torn=is_torn,
+        )
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records of all tests that measured something, in journal order."""
+        return tuple(entry.record for entry in self.entries if entry.record is not None)
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The experiments that have a record, in journal order."""
+        return tuple(dict.fromkeys(record.experiment for record in self.records))
+
+
+def _read_journal(path: Path) -> tuple[dict[str, Entry], bool]:
+    """The last entry of each nodeid, in the order of first appearance, and whether the last line was torn."""
+    try:
+        text = path.read_bytes().decode(errors="replace")
+    except OSError as exc:
+        raise JournalError(f"{path}: cannot be read ({exc.strerror}); check its permissions") from exc
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    entries: dict[str, Entry] = {}
+    is_torn = False
+    for number, line in lines:
+        try:
+            data = json.loads(line)
+        except ValueError as exc:
+            if number == lines[-1][0] and not text.endswith("\n"):
+                is_torn = True
+                break
+            raise JournalError(f"{path}, line {number}: not JSON ({exc}); is it a journal? {REMEDY}") from exc
+        entry = _entry(data, f"{path}, line {number}")
+        entries[entry.nodeid] = entry
+    if not entries:
+        raise JournalError(f"{path}: no finished test in it; nothing can be rendered before one has finished")
+    return entries, is_torn
+
+
+def _entry(data: Any, where: str) -> Entry:
+    if not isinstance(data, dict) or not isinstance(data.get("nodeid"), str) or "outcome" not in data:
+        raise JournalError(f"{where}: not a journal entry (it has no nodeid and outcome); {REMEDY}")
+    stored = (data.get("extra_info") or {}).get("assay")
+    try:
+        record = None if stored is None else Record.from_json(stored)
+    except RecordError as exc:
+        raise RecordError(f"{where}, {data['nodeid']}: {exc}; read a run with its own version") from exc
+    return Entry(
+        nodeid=data["nodeid"],
+        outcome=data["outcome"],
+        why=data.get("why") or "",
+        experiment=data.get("experiment") or (record.experiment if record else ""),
+        plan=str(data.get("plan") or ""),
+        params=data.get("params") or {},
+        data=tuple(data.get("data") or ()),
+        benchmark=data.get("benchmark"),
+        record=record,
+    )
+
+
+def _read_verdicts(path: Path) -> Iterator[Mapping[str, Any]]:
+    for verdict in _read_object(path).get("claims", []):
+        if not isinstance(verdict, dict) or "id" not in verdict or "verdict" not in verdict:
+            raise JournalError(f"{path}: a claim without id or verdict; delete it, and it is made again")
+        yield verdict
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise JournalError(f"{path}: not JSON ({exc}); delete it, and it is made again") from exc
+    if not isinstance(data, dict):
+        raise JournalError(f"{path}: holds no JSON object; delete it, and it is made again")
+    return data

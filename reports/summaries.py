@@ -1,0 +1,259 @@
+"""Each variant in one row: what tables, figures and exports show of it, computed once, here.
+
+What is read of a record, and in which words:
+
+    rounds   `total_s`      wall-clock time of the round, over all of its tasks
+             `task_s`       mean time of one task; `total_s / num_tasks` where a sequential round has none
+             `<stage>_s`    mean time of that stage in one task, for each stage of `settings["stages"]`
+             `cost_usd`     what the round cost
+    tasks    `solved`       1 or 0, by hidden tests
+             `cost_usd`     what the task cost
+    settings `num_tasks`, `stages`, `warmup_rounds`
+
+Times are arithmetic means with Student's t interval over rounds; shares carry Wilson's score interval over
+tasks; cost per solved task is a ratio of sums, its interval by the delta method on its logarithm. All are
+two-sided 95 %. An interval needs two values; with fewer there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from reports.records import Record, Round, TaskPair, Values
+
+__all__ = ["Estimate", "Variant", "scope", "stages_of", "summarize"]
+
+STAGES = ("analysis", "code", "summary")
+TOTALS = ("total_s", "wall_s")
+
+
+class Estimate(NamedTuple):
+    """A number, its 95 % interval where there is one, and what it was computed from."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    sd: float | None = None
+    """Standard deviation between the values; `None` for shares, and below two values."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """(low, high), or `None`."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+
+NOTHING = Estimate(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One variant of one experiment on one backend."""
+
+    experiment: str
+    name: str
+    control: str | None
+    backend: str
+    profile: str
+    evidence: str
+    models: Mapping[str, str]
+    total_s: Estimate
+    task_s: Estimate
+    stages_s: Mapping[str, Estimate]
+    other_s: Estimate
+    """What a task took beyond its stages."""
+    cost_usd: Estimate
+    """Per task."""
+    solved: Estimate
+    cost_per_solved_usd: Estimate
+    num_rounds: int = 0
+    num_failures: int = 0
+    num_ungraded: int = 0
+    """Tasks that were to be graded and could not be."""
+    beside: str | None = None
+    """Set when the variant has no test of its own: the variant whose control arm this is."""
+    rounds: tuple[Values | None, ...] = field(default=(), repr=False)
+
+
+def summarize(records: Iterable[Record]) -> list[Variant]:
+    """One row per (experiment, backend, profile, variant), controls first, otherwise in order of the records.
+
+    A variant measured by several tests (time in one, grading in another) is one row: each quantity comes
+    from the first record that measured it, and rounds of different tests are never pooled.
+    """
+    arms: dict[tuple[str, str, str, str], list[tuple[Record, str]]] = {}
+    borrowed: dict[tuple[str, str, str, str], list[tuple[Record, str]]] = {}
+    for record in records:
+        where = (record.experiment, record.backend, record.profile)
+        arms.setdefault((*where, record.variant), []).append((record, "treatment"))
+        if record.control is not None and _has_control(record):
+            borrowed.setdefault((*where, record.control), []).append((record, "control"))
+    for key, sources in borrowed.items():
+        arms.setdefault(key, []).extend(sources)
+    controls = {key for key, sources in borrowed.items() if sources}
+    rows = [_variant(key[3], sources) for key, sources in arms.items()]
+    order = {id(row): (key not in controls) for row, key in zip(rows, arms, strict=True)}
+    return sorted(rows, key=lambda row: order[id(row)])
+
+
+def stages_of(variants: Sequence[Variant]) -> list[str]:
+    """The stages that any of `variants` measured, in workflow order."""
+    measured = (stage for v in variants for stage, e in v.stages_s.items() if e.value is not None)
+    return list(dict.fromkeys(measured))
+
+
+def scope(variants: Sequence[Variant]) -> str:
+    """What a finding about `variants` holds for: engine, models, rounds, tasks, profile, evidence."""
+    if not variants:
+        return "nothing measured"
+    models: dict[str, list[str]] = {}
+    for variant in variants:
+        for role, model in variant.models.items():
+            known = models.setdefault(role, [])
+            known += [] if model in known else [model]
+    parts = [
+        " and ".join(dict.fromkeys(v.backend for v in variants)),
+        ", ".join(f"{role} = {' | '.join(names)}" for role, names in models.items()),
+        _count((v.num_rounds for v in variants), "round"),
+        _count((v.solved.n for v in variants), "graded task"),
+        "profile " + " and ".join(dict.fromkeys(v.profile for v in variants)),
+        " and ".join(dict.fromkeys(v.evidence for v in variants)),
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
+    first, first_arm = sources[0]
+    timed, timed_arm = next((s for s in sources if any(_values(s, total) for total in TOTALS)), sources[0])
+    rounds = tuple(_arm(r, timed_arm) for r in timed.rounds)
+    tasks = next((found for s in sources if (found := _tasks(s))), [])
+    num_tasks = timed.settings.get("num_tasks")
+    num_tasks = num_tasks if isinstance(num_tasks, int) and num_tasks > 0 else None
+    totals = (_mean(_values((timed, timed_arm), name)) for name in TOTALS)
+    total_s = next((e for e in totals if e.value is not None), NOTHING)
+    task_s = _mean(_values((timed, timed_arm), "task_s"))
+    if task_s.value is None and num_tasks:
+        task_s = _divided(total_s, num_tasks)
+    stages = timed.settings.get("stages") or STAGES
+    stages_s = {stage: _mean(_values((timed, timed_arm), f"{stage}_s")) for stage in stages}
+    solved = [v for t in tasks if (v := t.get("solved")) is not None]
+    cost_usd = _mean([v for t in tasks if (v := t.get("cost_usd")) is not None])
+    if cost_usd.value is None and num_tasks:
+        cost_usd = _divided(_mean(_values((timed, timed_arm), "cost_usd")), num_tasks)
+    return Variant(
+        experiment=first.experiment,
+        name=name,
+        control=first.control if first_arm == "treatment" else None,
+        backend=first.backend,
+        profile=first.profile,
+        evidence=first.evidence,
+        models=first.models,
+        total_s=total_s,
+        task_s=task_s,
+        stages_s=stages_s,
+        other_s=_other(rounds, task_s, tuple(stages), num_tasks),
+        cost_usd=cost_usd,
+        solved=_share(solved),
+        cost_per_solved_usd=_cost_per_solved(tasks),
+        num_rounds=sum(r is not None for r in rounds),
+        num_failures=sum(f.arm == arm for rec, arm in sources if arm == first_arm for f in rec.failures),
+        num_ungraded=sum(t.get("solved") is None for t in tasks) if solved else 0,
+        beside=first.variant if first_arm == "control" else None,
+        rounds=rounds,
+    )
+
+
+def _has_control(record: Record) -> bool:
+    pairs: list[Round | TaskPair] = [*record.rounds, *record.tasks]
+    return any(pair.control is not None for pair in pairs)
+
+
+def _arm(pair: Round | TaskPair, arm: str) -> Values | None:
+    return pair.treatment if arm == "treatment" else pair.control
+
+
+def _values(source: tuple[Record, str], metric: str) -> list[float]:
+    record, arm = source
+    return record.values(metric, arm)
+
+
+def _tasks(source: tuple[Record, str]) -> list[Values]:
+    record, arm = source
+    return [values for task in record.tasks if (values := _arm(task, arm)) is not None]
+
+
+def _mean(values: Sequence[float]) -> Estimate:
+    """The arithmetic mean with Student's t interval."""
+    from reports import stats
+
+    if not values:
+        return NOTHING
+    found = stats.mean_of(values)
+    if isinstance(found, stats.Unsupported):
+        return Estimate(fmean(values), n=len(values))
+    return Estimate(found.value, *found.bounds(), len(values), stdev(values))
+
+
+def _share(values: Sequence[float]) -> Estimate:
+    """The share of ones, with Wilson's score interval."""
+    from reports import stats
+
+    if not values:
+        return NOTHING
+    found = stats.share(values)
+    if isinstance(found, stats.Unsupported):
+        return Estimate(fmean(values), n=len(values))
+    return Estimate(found.estimate, found.low, found.high, found.n)
+
+
+def _divided(e: Estimate, by: float) -> Estimate:
+    def part(value: float | None) -> float | None:
+        return None if value is None else value / by
+
+    return Estimate(part(e.value), part(e.low), part(e.high), e.n, part(e.sd))
+
+
+def _other(
+    rounds: Sequence[Values | None], task_s: Estimate, stages: Sequence[str], num_tasks: int | None
+) -> Estimate:
+    """Time of a task outside its stages, round by round; nothing where a stage of the round is not known."""
+    rest = []
+    for values in rounds:
+        if values is None:
+            continue
+        whole = values.get("task_s")
+        if whole is None and num_tasks:
+            total = next((v for t in TOTALS if (v := values.get(t)) is not None), None)
+            whole = None if total is None else total / num_tasks
+        parts = [values.get(f"{stage}_s") for stage in stages]
+        if whole is not None and all(p is not None for p in parts):
+            rest.append(whole - sum(p for p in parts if p is not None))
+    return _mean(rest) if task_s.value is not None else NOTHING
+
+
+def _cost_per_solved(tasks: Sequence[Values]) -> Estimate:
+    """Cost of all tasks over the number of solved ones; nothing when none was solved."""
+    from reports import stats
+
+    known = [(t.get("cost_usd"), t.get("solved")) for t in tasks]
+    both = [(c, s) for c, s in known if c is not None and s is not None]
+    n, num_solved = len(both), sum(s for _, s in both)
+    if not num_solved:
+        return Estimate(None, n=n)
+    value = sum(c for c, _ in both) / num_solved
+    found = stats.total_log_ratio(both)
+    if isinstance(found, stats.Unsupported):
+        return Estimate(value, n=n)
+    ratio = stats.as_ratio(found)
+    return Estimate(value, ratio.low, ratio.high, n)
+
+
+def _count(numbers: Iterable[int], noun: str) -> str:
+    counts = sorted({n for n in numbers if n})
+    if not counts:
+        return ""
+    text = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    return f"{text} {noun}{'' if counts == [1] else 's'}"

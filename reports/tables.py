@@ -1,0 +1,332 @@
+"""The tables of a run, as text for a terminal and as Markdown.
+
+Nothing is coloured here: a caller that has colours passes `markup`, which is handed each verdict's cell after
+it was padded, and whose answer may be longer than what it was given without moving a column.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports import cells
+from reports.cells import ABSENT, Scale
+from reports.runs import Run
+from reports.summaries import Estimate, Variant, scope, stages_of, summarize
+
+__all__ = [
+    "LETTERS",
+    "Markup",
+    "claims_markdown",
+    "claims_table",
+    "measured",
+    "published",
+    "published_ends",
+    "variants_markdown",
+    "variants_table",
+    "verdict_counts",
+    "verdict_words",
+]
+
+WIDTH = 100
+GAP = 2
+INDENT = "    "
+SHARE = cells.scale_of("share", ())
+
+LETTERS = {
+    "confirmed": "C",
+    "refuted": "R",
+    "inconclusive": "I",
+    "impossible": "X",
+    "out of scope": "O",
+    "invalid": "V",
+    "error": "E",
+    "missing": "M",
+}
+"""The letter that stands for each verdict in pytest's line of progress and in these tables."""
+
+Markup = Callable[[str, str], str]
+"""(padded cell, verdict) → the cell with the caller's colours around it."""
+Verdict = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a text table: its heading, its width, and the side its cells stand on."""
+
+    title: str
+    width: int
+    right: bool = False
+
+    def pad(self, text: str) -> str:
+        """`text` at the column's width."""
+        return text.rjust(self.width) if self.right else text.ljust(self.width)
+
+
+def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Markup | None = None) -> str:
+    """Every claim with its published and its measured value and its verdict; beneath, what it says and why.
+
+    Arguments
+    ---------
+    verdicts: as `claims.json` holds them.
+    width: columns of the terminal; the table never exceeds them.
+    markup: colours a verdict's cell.
+    """
+    verdicts = list(verdicts)
+    if not verdicts:
+        return "no claim was judged"
+    rows = [(v["id"], published(v), measured(v), _letter(v)) for v in verdicts]
+    columns = _claim_columns(rows, width)
+    lines = [_heading(columns), "─" * _total(columns)]
+    for verdict, row in zip(verdicts, rows, strict=True):
+        lines += _row(columns, row, verdict["verdict"], markup)
+        lines += _beneath(verdict, width)
+    lines += ["", *textwrap.wrap(verdict_counts(verdicts), width, subsequent_indent=INDENT)]
+    return "\n".join(lines)
+
+
+def claims_markdown(verdicts: Iterable[Verdict]) -> str:
+    """The claims as a Markdown table: claim, source, published, measured, verdict."""
+    rows = [(_says(v), _source(v), published(v), measured(v), _verdict_md(v)) for v in verdicts]
+    return _markdown(("claim", "source", "published", "measured", "verdict"), rows, right=())
+
+
+def verdict_counts(verdicts: Iterable[Verdict]) -> str:
+    """How many claims came out how, in the order of `LETTERS`: "3 claims: 2 confirmed, 1 refuted"."""
+    verdicts = list(verdicts)
+    counts = Counter(v["verdict"] for v in verdicts)
+    but = sum(v["verdict"] == "confirmed" and bool(v.get("not_against")) for v in verdicts)
+    order = [*LETTERS, *sorted(counts.keys() - LETTERS.keys())]
+    parts = [f"{counts[word]} {word}" for word in order if counts[word]]
+    if but:
+        parts = [p + f" ({but} not against a control)" if p.endswith(" confirmed") else p for p in parts]
+    return f"{len(verdicts)} claim{'' if len(verdicts) == 1 else 's'}: {', '.join(parts) or 'none judged'}"
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """The verdict in full: "confirmed, but not against keep-last" where a control was not beaten."""
+    losses = verdict.get("not_against") or ()
+    if verdict["verdict"] == "confirmed" and losses:
+        return f"confirmed, but not against {', '.join(losses)}"
+    return str(verdict["verdict"])
+
+
+def published(verdict: Verdict) -> str:
+    """The published value with its unit; a range as "0.4 to 0.6"; "–" where none was published."""
+    scale = _scale(verdict)
+    ends = [_plain(scale(end)) for end in published_ends(verdict)]
+    return cells.with_unit(" to ".join(ends), scale.unit)
+
+
+def published_ends(verdict: Verdict) -> list[float | None]:
+    """The published value, or both ends of a published range; `[None]` where none was published."""
+    value = verdict.get("published")
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def measured(verdict: Verdict) -> str:
+    """The estimate, its unit and its interval; "–" where nothing was measured."""
+    scale = _scale(verdict)
+    value, ends = scale(verdict.get("estimate")), scale.interval(verdict.get("interval"))
+    text = cells.with_unit(cells.number(value, ends), scale.unit)
+    return f"{text} {cells.interval_text(value, ends)}".rstrip()
+
+
+def variants_table(run: Run, *, width: int = WIDTH) -> str:
+    """Every variant of every experiment: time, stages, cost, solved share, cost per solved task.
+
+    Where the columns do not fit, the last stages give way and a line names them.
+    """
+    variants = summarize(run.records)
+    if not variants:
+        return "no variant was measured"
+    return "\n\n".join(_variants_of(group, width) for group in _groups(variants))
+
+
+def variants_markdown(run: Run) -> str:
+    """The variants as one Markdown table per experiment, with intervals on every column that has them."""
+    out = []
+    for group in _groups(summarize(run.records)):
+        table = _full(group, stages_of(group))
+        titles, rows = table[0], table[1:]
+        out.append(f"{scope(group)}\n\n{_markdown(titles, rows, right=range(1, len(titles)))}")
+    return "\n\n".join(out) or "no variant was measured"
+
+
+def _claim_columns(rows: Sequence[Sequence[str]], width: int) -> list[Column]:
+    """Columns as wide as their longest cell; the first gives way until the table fits."""
+    titles = ("claim", "published", "measured [95 % interval]", "verdict")
+    wanted = [max(len(t), *(len(row[i]) for row in rows)) for i, t in enumerate(titles)]
+    wanted[0] = min(wanted[0], max(12, width - sum(wanted[1:]) - GAP * (len(titles) - 1)))
+    return [Column(title=t, width=w) for t, w in zip(titles, wanted, strict=True)]
+
+
+def _row(
+    columns: Sequence[Column], row: Sequence[str], verdict: str = "", markup: Markup | None = None
+) -> list[str]:
+    """One row over as many lines as its longest cell needs; `markup` colours the last column."""
+    wrapped = [_wrap(text, column.width) for text, column in zip(row, columns, strict=True)]
+    lines = []
+    for i in range(max(map(len, wrapped))):
+        parts = [c.pad(part[i] if i < len(part) else "") for part, c in zip(wrapped, columns, strict=True)]
+        if markup is not None and parts[-1].strip():
+            parts[-1] = markup(parts[-1], verdict)
+            lines.append((" " * GAP).join(parts))
+        else:
+            lines.append((" " * GAP).join(parts).rstrip())
+    return lines
+
+
+def _beneath(verdict: Verdict, width: int) -> list[str]:
+    """What the claim says and where, then why its verdict is what it is."""
+    losses = verdict.get("not_against") or ()
+    but = f"but not against {', '.join(losses)}" if verdict["verdict"] == "confirmed" and losses else ""
+    reason = str(verdict.get("reason") or "")
+    why = reason if but and but in reason else "; ".join(part for part in (but, reason) if part)
+    lines = textwrap.wrap(f"{_says(verdict)} ({_source(verdict)})", width - len(INDENT))
+    lines += textwrap.wrap(why and f"→ {why}", width - len(INDENT), subsequent_indent="  ")
+    return [INDENT + line for line in lines]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width`, broken after hyphens and, if need be, within words."""
+    return textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=True) or [""]
+
+
+def _heading(columns: Sequence[Column]) -> str:
+    return (" " * GAP).join(c.pad(c.title) for c in columns).rstrip()
+
+
+def _total(columns: Sequence[Column]) -> int:
+    return sum(c.width for c in columns) + GAP * (len(columns) - 1)
+
+
+def _letter(verdict: Verdict) -> str:
+    word = str(verdict["verdict"])
+    return f"{LETTERS.get(word, '?')} {word}"
+
+
+def _says(verdict: Verdict) -> str:
+    return str(verdict.get("says") or verdict["id"])
+
+
+def _source(verdict: Verdict) -> str:
+    return str(verdict.get("source") or ABSENT)
+
+
+def _verdict_md(verdict: Verdict) -> str:
+    reason = verdict.get("reason")
+    text = f"**{verdict_words(verdict)}**"
+    return f"{text}: {reason}" if reason else text
+
+
+def _plain(value: float | None) -> str:
+    """A published number as it was published: no digits added, none taken away."""
+    if value is None:
+        return ABSENT
+    return f"{value:.10g}".replace("-", "−")
+
+
+def _scale(verdict: Verdict) -> Scale:
+    return cells.scale_of(str(verdict.get("unit") or ""), [verdict.get("estimate"), *published_ends(verdict)])
+
+
+def _groups(variants: Sequence[Variant]) -> list[list[Variant]]:
+    groups: dict[tuple[str, str, str], list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault((variant.experiment, variant.profile, variant.backend), []).append(variant)
+    return list(groups.values())
+
+
+def _variants_of(group: Sequence[Variant], width: int) -> str:
+    stages = stages_of(group)
+    for shown in range(len(stages), -1, -1):
+        table = _compact(group, stages[:shown])
+        widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+        room = width - sum(widths[1:]) - GAP * (len(widths) - 1)
+        if room >= min(widths[0], 12):
+            break
+    columns = [Column(title=t, width=w, right=True) for t, w in zip(table[0], widths, strict=True)]
+    columns[0] = Column(title=table[0][0], width=min(widths[0], max(room, 8)))
+    lines = textwrap.wrap(f"{group[0].experiment}: {scope(group)}", width, subsequent_indent=INDENT)
+    lines += ["", _heading(columns), "─" * _total(columns)]
+    lines += [line for row in table[1:] for line in _row(columns, row)]
+    for note in _notes(group, stages[shown:]):
+        lines += textwrap.wrap(note, width, subsequent_indent=INDENT)
+    return "\n".join(lines)
+
+
+def _compact(group: Sequence[Variant], stages: Sequence[str]) -> list[tuple[str, ...]]:
+    """A heading and a row per variant, for the terminal: intervals on totals and solved shares alone."""
+    total, part, cost, per = _scales(group, stages)
+    heading = ("variant", f"total {total.unit}", *(f"{s} {part.unit}" for s in stages))
+    rows = [(*heading, f"cost {cost.unit}", "solved %", f"{per.unit}/solved")]
+    for v in group:
+        rows.append(
+            (
+                v.name + ("*" if v.beside else ""),
+                cells.plus_minus(total(v.total_s.value), total.interval(v.total_s.interval)),
+                *(_alone(v.stages_s.get(s), part) for s in stages),
+                _alone(v.cost_usd, cost),
+                _cell(v.solved, SHARE, 1),
+                _alone(v.cost_per_solved_usd, per),
+            )
+        )
+    return rows
+
+
+def _full(group: Sequence[Variant], stages: Sequence[str]) -> list[tuple[str, ...]]:
+    """A heading and a row per variant, every number with its interval."""
+    total, part, cost, per = _scales(group, stages)
+    heading = ("variant", f"total, {total.unit}", *(f"{s}, {part.unit}" for s in stages))
+    rows = [(*heading, f"cost per task, {cost.unit}", "solved, %", f"cost per solved task, {per.unit}")]
+    for v in group:
+        parts = (_cell(v.stages_s.get(s), part) for s in stages)
+        money = (_cell(v.cost_usd, cost), _cell(v.solved, SHARE), _cell(v.cost_per_solved_usd, per))
+        rows.append((v.name + ("*" if v.beside else ""), _cell(v.total_s, total), *parts, *money))
+    return rows
+
+
+def _scales(group: Sequence[Variant], stages: Sequence[str]) -> tuple[Scale, Scale, Scale, Scale]:
+    """One scale per column: total, stages, cost, cost per solved task."""
+    return (
+        cells.scale_of("s", [v.total_s.value for v in group]),
+        cells.scale_of("s", [v.stages_s[s].value for v in group for s in stages if s in v.stages_s]),
+        cells.scale_of("USD", [v.cost_usd.value for v in group]),
+        cells.scale_of("USD", [v.cost_per_solved_usd.value for v in group]),
+    )
+
+
+def _alone(e: Estimate | None, scale: Scale) -> str:
+    """A number whose interval is not shown: only its last digit may be in doubt."""
+    return ABSENT if e is None else cells.number(scale(e.value), scale.interval(e.interval), digits=1)
+
+
+def _cell(e: Estimate | None, scale: Scale, digits: int = 2) -> str:
+    if e is None:
+        return ABSENT
+    value, ends = scale(e.value), scale.interval(e.interval)
+    return f"{cells.number(value, ends, digits)} {cells.interval_text(value, ends, digits)}".rstrip()
+
+
+def _notes(group: Sequence[Variant], hidden: Sequence[str]) -> list[str]:
+    notes = ["total: of a round, ± half of its 95 % interval; stages and cost: per task"]
+    notes += [f"not shown for want of width: {', '.join(hidden)}"] if hidden else []
+    notes += [f"* {v.name}: measured as the control beside {v.beside}" for v in group if v.beside]
+    notes += [f"{v.name}: failures: {v.num_failures}" for v in group if v.num_failures]
+    return notes + [f"{v.name}: {v.num_ungraded} tasks not graded" for v in group if v.num_ungraded]
+
+
+def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int]) -> str:
+    right = set(right)
+    lines = ["| " + " | ".join(titles) + " |"]
+    lines.append("|" + "|".join("--:" if i in right else "---" for i in range(len(titles))) + "|")
+    lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
