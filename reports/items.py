@@ -71,7 +71,7 @@ class ClaimItem(pytest.Item):
         """Judge, and pass, skip or fail by the verdict."""
         verdict: Verdict
         verdict, gate = self.config.stash[JUDGE](self.experiment, self.claim)
-        self.user_properties += [("claim", verdict.id), ("verdict", verdict.verdict), ("reason", verdict.reason)]
+        self.user_properties += [("claim", verdict.id), ("verdict", verdict.word), ("reason", verdict.reason)]
         if gate:
             raise GateFailed(gate)
         if verdict.verdict == "out of scope":

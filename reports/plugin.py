@@ -152,10 +152,10 @@ class Assay:
             self.progress.finished(report)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
-        from reports.verdicts import LETTERS
-
         verdict = dict(getattr(report, "user_properties", ())).get("verdict")
         if verdict and report.when == "call" and report.outcome == "passed":
+            from reports.verdicts import LETTERS
+
             letter, colour = LETTERS[str(verdict)]
             return str(verdict), letter, (str(verdict).upper(), {colour: True})
         if report.when == "call" and report.passed and self.done.get(report.nodeid, {}).get("outcome") == "passed":
@@ -170,7 +170,8 @@ class Assay:
 
         if claim.id not in self.judged:
             stored = [_stored(e) for e in self.entries.values() if e["experiment"] == experiment]
-            self.judged[claim.id] = verdicts.judge(claim, stored)
+            offers = [f"profile:{self.config.option.profile}"]
+            self.judged[claim.id] = verdicts.judge(claim, stored, offers)
         verdict = self.judged[claim.id]
         gate = None
         if self.claims_mode == "gate":
@@ -181,8 +182,6 @@ class Assay:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.run is None or self.config.option.collectonly:
             return
-        from reports import __main__ as render
-
         out = [self.judge(experiment, claim)[0] for experiment, claim in self.rows]
         journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
         self._snapshot()
@@ -190,6 +189,8 @@ class Assay:
             selection.write_lock(self.config.rootpath / "claims.lock", self.config.getoption("profile"), out)
         if not self.entries:
             return
+        from reports import __main__ as render
+
         begin = perf_counter()
         try:
             self.rendered = render.render(self.run)
@@ -226,6 +227,7 @@ def _entry(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     whole = None
     if stats is not None and stats.stats.data and not bench.has_error:
         whole = json.loads(json.dumps(stats.as_dict(include_data=True), default=repr))
+        del whole["extra_info"]  # stands beside it
     return {
         "nodeid": item.nodeid,
         "experiment": item.path.stem.removeprefix("test_"),
@@ -260,7 +262,10 @@ def _stored(entry: dict[str, Any]) -> Any:
 
 
 def _markup(reporter: Any) -> Any:
-    return lambda text, **style: reporter._tw.markup(text, **style)
+    """Colours a cell by its verdict's word, where the terminal allows colour."""
+    from reports.verdicts import LETTERS
+
+    return lambda text, word: reporter._tw.markup(text, **{LETTERS[word][1]: True})
 
 
 __all__ = ["RUN_DIR", "Assay", "JournalError", "is_variant"]

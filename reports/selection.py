@@ -95,20 +95,18 @@ def read_lock(path: Path) -> dict[str, dict[str, str]]:
 def write_lock(path: Path, profile: str, verdicts: Sequence[Any]) -> None:
     """Record the verdicts as those expected of this profile."""
     lock = read_lock(path)
-    lock.setdefault(profile, {}).update({v.id: v.verdict for v in verdicts})
+    lock.setdefault(profile, {}).update({v.id: v.word for v in verdicts})
     journal.write_json(path, {name: dict(sorted(rows.items())) for name, rows in sorted(lock.items())})
 
 
 def worse(lock: dict[str, dict[str, str]], profile: str, verdict: Any) -> str | None:
-    """What the gate says against a verdict, or `None`. A fall to inconclusive is a warning, not a failure."""
-    from reports.verdicts import BADNESS
+    """What the gate has against a verdict, or `None`."""
+    from reports.verdicts import gate_outcome
 
     expected = lock.get(profile, {}).get(verdict.id)
-    if expected is None or verdict.verdict == "inconclusive":
+    if expected is None or gate_outcome(expected, verdict.word) != "fail":
         return None
-    if BADNESS[verdict.verdict] <= BADNESS[expected]:
-        return None
-    return f"{expected} in claims.lock, {verdict.verdict} now ({verdict.reason})"
+    return f"{expected} in claims.lock, {verdict.word} now ({verdict.reason})"
 
 
 def _variant_of(item: pytest.Item) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ stages are taken apart into parts that are measured one by one, and none of whic
     load_s      the engine loading weights, where it says so
     prefill_s   the engine reading the prompt, by its own clock (to the first token, where it gives none)
     decode_s    the engine writing the answer, by its own clock (from the first token, where it gives none)
-    transfer_s  between our socket and the engine: what the request took beyond the engine's own time
+    transfer_s  between us and the engine: writing, sending and reading, beyond the engine's own time
     grade_s     the router checking an answer with the tests it may see
     other_s     writing prompts and reading answers
 
@@ -83,5 +83,5 @@ def _attempt_parts(attempt: Attempt) -> dict[str, float]:
         "load_s": load_s,
         "prefill_s": prefill_s,
         "decode_s": decode_s,
-        "transfer_s": max(0.0, answer.e2e_latency_s - inside_s),
+        "transfer_s": max(0.0, attempt.returned_s - attempt.started_s - inside_s),
     }

@@ -47,6 +47,8 @@ class Attempt:
     """When it began to wait for a slot."""
     started_s: float
     """When it had one."""
+    returned_s: float
+    """When the backend handed the answer over."""
     completion: Completion
     usd: float | None
 
@@ -214,11 +216,13 @@ async def _attempt(role: str, request: Request, endpoint: Endpoint) -> Attempt:
     async with endpoint.slot() as backend:
         started_s = perf_counter()
         completion = await backend.generate(request)
+        returned_s = perf_counter()
     return Attempt(
         role=role,
         request=request,
         queued_s=queued_s,
         started_s=started_s,
+        returned_s=returned_s,
         completion=completion,
         usd=endpoint.price.usd(completion),
     )
