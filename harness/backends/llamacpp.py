@@ -14,7 +14,7 @@ from typing import Any
 from harness.backends.base import Completion, OnChunk, Request
 from harness.backends.openai import OpenAIBackend
 
-__all__ = ["LlamaCppBackend"]
+__all__ = ["LlamaCppBackend", "wait_until"]
 
 _TIMER_GRAIN_S = 0.002
 """An event loop's timer may fire this much late; the last stretch of a wait is spent yielding instead."""
@@ -38,7 +38,7 @@ class LlamaCppBackend(OpenAIBackend):
         completion = await super().generate(request, on_chunk)
         if not self.slowdown:
             return completion
-        await _wait_until(completion.done_s + self.slowdown * completion.e2e_latency_s)
+        await wait_until(completion.done_s + self.slowdown * completion.e2e_latency_s)
         return dataclasses.replace(completion, done_s=time.perf_counter())
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -51,7 +51,8 @@ class LlamaCppBackend(OpenAIBackend):
         return body
 
 
-async def _wait_until(deadline_s: float) -> None:
+async def wait_until(deadline_s: float) -> None:
+    """Return at this time of `time.perf_counter`, and not a timer's grain later."""
     remaining_s = deadline_s - time.perf_counter()
     if remaining_s > _TIMER_GRAIN_S:
         await asyncio.sleep(remaining_s - _TIMER_GRAIN_S)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from harness.errors import BackendBroken, BackendError, BackendRejected, Backend
 __all__ = ["OpenAIBackend"]
 
 _DONE = b"[DONE]"
+_READY_S = 10.0
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
@@ -75,7 +77,7 @@ class OpenAIBackend:
         payload = json.dumps(self._body(request), ensure_ascii=False).encode()
         session = self._session_of_this_loop()
         answer = Answer()
-        with self._foreign_errors():
+        with self._foreign_errors(self.timeout_s):
             sent_s = time.perf_counter()
             async with session.post(self.url + path, data=payload, headers=self._headers) as response:
                 if response.status >= 400:
@@ -96,13 +98,16 @@ class OpenAIBackend:
         BackendRejected: it wants a key.
         """
         session = self._session_of_this_loop()
+        limit_s = min(self.timeout_s, _READY_S)
         try:
-            with self._foreign_errors():
-                async with session.get(f"{self.url}/v1/models", headers=self._headers) as response:
+            with self._foreign_errors(limit_s):
+                timeout = aiohttp.ClientTimeout(total=limit_s)
+                url = f"{self.url}/v1/models"
+                async with session.get(url, headers=self._headers, timeout=timeout) as response:
                     if response.status >= 500 or response.status in (401, 403):
                         raise await self._refusal(response)
         except (BackendBroken, BackendTimeout) as exc:
-            raise BackendUnreachable(f"{exc}; wait until it has loaded, or restart it") from exc
+            raise BackendUnreachable(f"{exc}; wait until it has loaded, or start it again") from exc
 
     async def aclose(self) -> None:
         """Release connections; the server runs on."""
@@ -174,7 +179,7 @@ class OpenAIBackend:
         return BackendRejected(said)
 
     @contextmanager
-    def _foreign_errors(self) -> Iterator[None]:
+    def _foreign_errors(self, limit_s: float) -> Iterator[None]:
         """Translate every error of the client library and of the answer's form, with its cause."""
         at = f"{self.name}: "
         try:
@@ -183,7 +188,7 @@ class OpenAIBackend:
             remedy = f"start the server or pass --backend {self.name}=URL"
             raise BackendUnreachable(f"{at}no connection to {self.url} ({_reason(exc)}); {remedy}") from exc
         except TimeoutError as exc:
-            limit = f"{self.timeout_s:g} s"
+            limit = f"{limit_s:g} s"
             raise BackendTimeout(
                 f"{at}no whole answer from {self.url} within {limit}; raise timeout_s"
             ) from exc
@@ -209,6 +214,9 @@ class OpenAIBackend:
 
 
 def _reason(exc: BaseException) -> str:
-    os_error = getattr(exc, "os_error", None)
-    strerror = getattr(os_error, "strerror", None) or getattr(exc, "strerror", None)
-    return str(strerror or exc or type(exc).__name__)
+    """What the system says of a failed connection, in its own words."""
+    cause = getattr(exc, "os_error", None) or exc
+    errno = getattr(cause, "errno", None)
+    if errno is not None and errno > 0:
+        return os.strerror(errno)
+    return str(getattr(cause, "strerror", None) or exc or type(exc).__name__)

@@ -146,6 +146,9 @@ class CannedServer:
     def __init__(self, behave: Behaviour | None = None, *, idle_s: float = 5.0) -> None:
         """Behave as told (well, if not told); close a connection that is idle for `idle_s`."""
         self.behave = behave or answering()
+        models = json.dumps({"data": [{"id": _MODEL}]}).encode()
+        self.behave_at_models = replaying(models, content_type="application/json")
+        """The answer to a GET, which asks for the list of models."""
         self.exchanges: list[Exchange] = []
         """Every completion request received, in order."""
         self.url = ""
@@ -185,10 +188,7 @@ class CannedServer:
             while not writer.is_closing():
                 exchange = await asyncio.wait_for(_receive(reader, writer), self._idle_s)
                 if exchange.method == "GET":
-                    models = replaying(
-                        json.dumps({"data": [{"id": _MODEL}]}).encode(), content_type="application/json"
-                    )
-                    await models(exchange)
+                    await self.behave_at_models(exchange)
                 else:
                     self.exchanges.append(exchange)
                     await self._answer(exchange, reader)

@@ -1,0 +1,388 @@
+"""What the HTTP backends send and what they make of what comes back, seen at a canned server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from harness.backends import Message, Request
+from harness.backends.llamacpp import LlamaCppBackend, wait_until
+from harness.backends.openai import OpenAIBackend
+from harness.errors import (
+    BackendBroken,
+    BackendError,
+    BackendRejected,
+    BackendTimeout,
+    BackendUnreachable,
+)
+from harness.launchers.canned import (
+    CannedServer,
+    answering,
+    breaking_off,
+    hanging,
+    hanging_up,
+    refusing,
+    replaying,
+)
+from tests.conformance.subjects import run, use
+
+CHAT = Request(messages=(Message("user", "hello"),), max_tokens=3)
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}}
+
+
+def event(**frame: Any) -> bytes:
+    """A streamed event."""
+    return b"data: " + json.dumps(frame, ensure_ascii=False).encode() + b"\n\n"
+
+
+def piece(text: str, finish_reason: str | None = None) -> bytes:
+    """An event that bears text."""
+    return event(choices=[{"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}])
+
+
+STREAM = piece("Grüße, ") + piece("世界 🙂") + piece("", "stop") + b"data: [DONE]\n\n"
+TEXT = "Grüße, 世界 🙂"
+
+
+class TestSent:
+    """The request on the wire."""
+
+    def test_every_parameter_is_really_sent(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """Temperature, seed and the rest stand in the body under the API's names."""
+        run(
+            client,
+            Request(
+                messages=(Message("system", "be brief"), Message("user", "héllo")),
+                max_tokens=5,
+                temperature=0.7,
+                top_p=0.9,
+                seed=11,
+                stop=("\n", "END"),
+                json_schema=SCHEMA,
+                logprobs=True,
+                ignore_eos=True,
+            ),
+        )
+        [exchange] = canned.exchanges
+        assert exchange.path == "/v1/chat/completions"
+        expected = {
+            "model": "canned",
+            "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "héllo"}],
+            "max_tokens": 5,
+            "temperature": 0.7,
+            "top_p": 0.9,
+            "seed": 11,
+            "stop": ["\n", "END"],
+            "logprobs": True,
+            "top_logprobs": 1,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA},
+            },
+        }
+        assert {key: exchange.body.get(key) for key in expected} == expected
+
+    def test_nothing_else_is_sent_to_an_unknown_server(self, canned: CannedServer) -> None:
+        """What a request leaves open is left to the server, and no engine's own words are used."""
+        backend = OpenAIBackend(canned.url, model="canned")
+        run(backend, CHAT, Request(prompt="once", max_tokens=3, stream=False))
+        chat, prompt = (set(exchange.body) for exchange in canned.exchanges)
+        assert chat == {"model", "messages", "max_tokens", "temperature", "stream", "stream_options"}
+        assert prompt == {"model", "prompt", "max_tokens", "temperature", "stream"}
+        assert canned.exchanges[1].path == "/v1/completions"
+
+    def test_greedy_is_sent_as_temperature_0(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """The default temperature is sent too, as a server's own default may be another."""
+        run(client, CHAT)
+        assert canned.exchanges[0].body["temperature"] == 0.0
+
+    def test_llamacpp_is_told_to_sample_as_asked(self, canned: CannedServer) -> None:
+        """llama.cpp's own truncation of the distribution and reuse of prompts are switched off."""
+        backend = LlamaCppBackend(canned.url, model="canned")
+        run(backend, Request(prompt="x", max_tokens=1, temperature=1.0, cache_prompt=True), CHAT)
+        body = canned.exchanges[0].body
+        assert (body["top_k"], body["min_p"], body["top_p"]) == (0, 0.0, 1.0)
+        assert body["cache_prompt"] is True
+        assert canned.exchanges[1].body["cache_prompt"] is False
+
+    def test_a_key_and_fields_of_a_servers_own_are_sent(self, canned: CannedServer) -> None:
+        """The key goes into the header, extra fields into the body."""
+        backend = OpenAIBackend(canned.url, model="m", api_key="secret", extra_body={"cache_salt": "1"})
+        run(backend, CHAT)
+        assert canned.exchanges[0].headers["authorization"] == "Bearer secret"
+        assert canned.exchanges[0].body["cache_salt"] == "1"
+
+
+class TestStreams:
+    """Streams, however the network and the server cut them."""
+
+    def test_characters_cut_anywhere_are_whole_again(
+        self, client: OpenAIBackend, canned: CannedServer
+    ) -> None:
+        """Each byte of the stream in a packet of its own gives the same text."""
+        canned.behave = replaying(*(STREAM[i : i + 1] for i in range(len(STREAM))))
+        [answer] = run(client, CHAT)
+        assert (answer.text, answer.finish_reason) == (TEXT, "stop")
+
+    @pytest.mark.parametrize(
+        "stream",
+        [
+            STREAM.replace(b"\n", b"\r\n"),
+            STREAM.replace(b"\n", b"\r"),
+            STREAM.replace(b"data: ", b"data:"),
+            b": ping\n\nevent: x\nid: 1\nretry: 5\n" + STREAM.replace(b"\n\n", b"\n\n: ping\n\n"),
+            STREAM.removesuffix(b"data: [DONE]\n\n"),
+            STREAM.removesuffix(b"\n\ndata: [DONE]\n\n"),
+        ],
+        ids=["crlf", "cr", "no blank", "comments", "no DONE", "no end"],
+    )
+    @pytest.mark.parametrize("cut", [1, 7, 10_000])
+    def test_every_legal_form_is_understood(
+        self, client: OpenAIBackend, canned: CannedServer, stream: bytes, cut: int
+    ) -> None:
+        """Line ends, comments and endings of servers differ, and the answer does not."""
+        canned.behave = replaying(*(stream[i : i + cut] for i in range(0, len(stream), cut)))
+        [answer] = run(client, CHAT)
+        assert (answer.text, answer.finish_reason) == (TEXT, "stop")
+
+    def test_chunk_times_follow_the_servers_pace(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """Each piece is timed when it came, not when the answer was whole."""
+        canned.behave = replaying(*(piece(word) for word in "abc"), piece("", "stop"), pause_s=0.05)
+        [answer] = run(client, CHAT)
+        gaps_s = [b - a for a, b in zip(answer.chunk_times_s, answer.chunk_times_s[1:], strict=False)]
+        assert all(0.03 < gap_s < 0.2 for gap_s in gaps_s)
+        assert answer.ttft_s is not None
+        assert answer.ttft_s < 0.05
+
+    def test_a_role_is_no_token(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """The first frame of many servers bears no text, and does not end the wait for the first token."""
+        role = event(choices=[{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+        canned.behave = replaying(role, piece("a", "stop"), pause_s=0.05)
+        [answer] = run(client, CHAT)
+        assert answer.ttft_s is not None
+        assert answer.ttft_s >= 0.05
+        assert len(answer.chunk_times_s) == 1
+
+    def test_a_server_that_cannot_stream_is_understood(
+        self, client: OpenAIBackend, canned: CannedServer
+    ) -> None:
+        """A whole answer to a streamed request is taken, without inner times."""
+        whole = json.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
+        canned.behave = replaying(whole, content_type="application/json")
+        [answer] = run(client, CHAT)
+        assert (answer.text, answer.first_token_s, answer.output_tokens) == ("hi", None, None)
+
+
+class TestAccounts:
+    """What the server says of its own work."""
+
+    def test_counts_are_the_servers_and_not_the_chunks(
+        self, client: OpenAIBackend, canned: CannedServer
+    ) -> None:
+        """One chunk may hold many tokens: usage decides."""
+        usage = {"prompt_tokens": 5, "completion_tokens": 17, "prompt_tokens_details": {"cached_tokens": 4}}
+        canned.behave = replaying(piece("all at once", "stop"), event(choices=[], usage=usage))
+        [answer] = run(client, CHAT)
+        assert (answer.prompt_tokens, answer.output_tokens, answer.cached_tokens) == (5, 17, 4)
+
+    def test_what_is_not_said_is_none(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """Missing counts and times are absent, never 0."""
+        canned.behave = replaying(STREAM)
+        [answer] = run(client, CHAT)
+        assert (answer.prompt_tokens, answer.output_tokens, answer.cached_tokens) == (None, None, None)
+        assert (answer.engine.prefill_s, answer.engine.decode_s, answer.tpot_s) == (None, None, None)
+        assert (answer.model, answer.token_logprobs) == (None, None)
+
+    def test_engine_times_are_the_servers(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """llama.cpp's timings become seconds, and its count of reused tokens is taken."""
+        timings = {"cache_n": 0, "prompt_ms": 12.5, "predicted_ms": 40.0}
+        canned.behave = answering(timings=timings)
+        [answer] = run(client, CHAT)
+        assert (answer.engine.prefill_s, answer.engine.decode_s) == (0.0125, 0.04)
+        assert answer.cached_tokens == 0
+        assert answer.model == "canned"
+
+    @pytest.mark.parametrize(
+        "logprobs",
+        [
+            {"content": [{"logprob": -0.5}, {"logprob": -1.5}]},
+            {"token_logprobs": [-0.5, -1.5], "tokens": ["a", "b"]},
+        ],
+        ids=["chat", "completions"],
+    )
+    def test_logprobs_come_in_two_forms(
+        self, client: OpenAIBackend, canned: CannedServer, logprobs: dict[str, Any]
+    ) -> None:
+        """Chat lists records, plain completions numbers; both become numbers."""
+        frame = event(choices=[{"text": "ab", "finish_reason": "stop", "logprobs": logprobs}])
+        canned.behave = replaying(frame)
+        [answer] = run(client, Request(prompt="x", max_tokens=2, logprobs=True))
+        assert answer.token_logprobs == (-0.5, -1.5)
+
+
+class TestBrokenServers:
+    """Servers that fail; each failure is one kind of error, with its cause, naming role and URL."""
+
+    @pytest.mark.parametrize(
+        ("behave", "error", "says"),
+        [
+            (refusing(500, "out of memory"), BackendBroken, "500.*out of memory"),
+            (refusing(503, "loading model"), BackendBroken, "503.*loading model"),
+            (refusing(400, "prompt too long"), BackendRejected, "400.*prompt too long"),
+            (refusing(401, "no key"), BackendRejected, "401.*key_env"),
+            (refusing(404, "no such model"), BackendRejected, "404.*no such model"),
+            (breaking_off(2), BackendBroken, "broke"),
+            (hanging_up, BackendBroken, "broke the connection off"),
+            (replaying(piece("a"), b"data: {nonsense\n\n"), BackendBroken, "no valid answer.*nonsense"),
+            (replaying(b"data: [1, 2]\n\n"), BackendBroken, "no valid answer"),
+            (replaying(b'data: "\xff\xfe"\n\n'), BackendBroken, "no valid answer"),
+            (replaying(piece("a"), event(error={"message": "slot lost"})), BackendBroken, "slot lost"),
+            (replaying(piece("a")), BackendBroken, "broke off after 1 chunks"),
+            (replaying(), BackendBroken, "broke off after 0 chunks"),
+            (replaying(b"<html>", content_type="text/html"), BackendBroken, "no valid answer"),
+            (replaying(b"{}", content_type="application/json"), BackendBroken, "no valid answer"),
+        ],
+        ids=[
+            "500",
+            "503",
+            "400",
+            "401",
+            "404",
+            "breaks off",
+            "hangs up",
+            "no JSON",
+            "no object",
+            "no UTF-8",
+            "error in stream",
+            "no end",
+            "empty",
+            "HTML",
+            "no choices",
+        ],
+    )
+    def test_a_failure_is_one_clear_error(
+        self, client: OpenAIBackend, canned: CannedServer, behave: Any, error: type[BackendError], says: str
+    ) -> None:
+        """The error has the kind that fits, and says who failed and how."""
+        canned.behave = behave
+        with pytest.raises(error, match=f"(?s)small: .*{says}") as caught:
+            run(client, CHAT)
+        assert canned.url in str(caught.value)
+        assert len(canned.exchanges) == 1, "the request was sent more than once"
+
+    @pytest.mark.parametrize("behave", [hanging, answering(token_s=0.1)], ids=["silent", "too slow"])
+    def test_a_server_too_slow_is_given_up_at_the_deadline(self, canned: CannedServer, behave: Any) -> None:
+        """The deadline holds for the whole answer, begun or not, and the connection is closed."""
+        canned.behave = behave
+        backend = OpenAIBackend(canned.url, model="canned", timeout_s=0.25)
+        began_s = time.monotonic()
+        with pytest.raises(BackendTimeout, match=r"0\.25 s") as caught:
+            run(backend, Request(prompt="x", max_tokens=100))
+        assert time.monotonic() - began_s < 1
+        assert caught.value.__cause__ is not None
+
+    def test_a_refused_connection_names_the_remedy(self, client: OpenAIBackend) -> None:
+        """Nobody at the address: the error says where, why, and what to do."""
+        client.url = "http://127.0.0.1:9"
+        with pytest.raises(BackendUnreachable) as caught:
+            run(client, CHAT)
+        assert str(caught.value) == (
+            "small: no connection to http://127.0.0.1:9 (Connection refused); "
+            "start the server or pass --backend small=URL"
+        )
+        assert isinstance(caught.value.__cause__, OSError)
+
+    def test_errors_of_the_callers_own_are_not_translated(self, client: OpenAIBackend) -> None:
+        """What `on_chunk` raises reaches the caller as it is."""
+
+        def fail(_: object) -> None:
+            raise LookupError("the caller's own")
+
+        with pytest.raises(LookupError, match="own"):
+            use(client, lambda: client.generate(CHAT, fail))
+
+
+class TestConnections:
+    """Connections are opened for one request and never outlive it."""
+
+    def test_idle_connections_dropped_by_the_server_harm_nothing(self, client: OpenAIBackend) -> None:
+        """A server that drops connections between requests gets each request once, and all are answered."""
+        with CannedServer(idle_s=0.005) as dropping:
+            client.url = dropping.url
+
+            async def converse() -> list[int | None]:
+                counts = []
+                for i in range(50):
+                    counts.append((await client.generate(CHAT)).output_tokens)
+                    await asyncio.sleep(0.002 * (i % 5))
+                return counts
+
+            assert use(client, converse) == [3] * 50
+            assert len(dropping.exchanges) == 50
+
+    def test_cancelling_closes_the_connection(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """The server sees that nobody waits any more."""
+        canned.behave = answering(token_s=0.01)
+
+        async def cancel() -> None:
+            task = asyncio.create_task(client.generate(Request(prompt="x", max_tokens=1000)))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            ends_s = time.monotonic() + 1
+            while not canned.exchanges[0].is_abandoned and time.monotonic() < ends_s:
+                await asyncio.sleep(0.01)
+
+        use(client, cancel)
+        assert canned.exchanges[0].is_abandoned
+
+    @pytest.mark.parametrize(
+        ("behave", "error"),
+        [
+            (refusing(503, "Loading model"), BackendUnreachable),
+            (hanging_up, BackendUnreachable),
+            (hanging, BackendUnreachable),
+            (refusing(401, "no key"), BackendRejected),
+        ],
+        ids=["loads", "hangs up", "hangs", "wants a key"],
+    )
+    def test_a_server_that_cannot_serve_yet_is_not_ready(
+        self, canned: CannedServer, behave: Any, error: type[BackendError]
+    ) -> None:
+        """`ready` tells a server that may come from one that wants a key."""
+        canned.behave_at_models = behave
+        backend = OpenAIBackend(canned.url, model="m", name="small", timeout_s=0.2)
+        with pytest.raises(error, match="small: "):
+            use(backend, backend.ready)
+
+
+def test_a_slowed_backend_answers_later_by_its_share(canned: CannedServer) -> None:
+    """The caller waits the declared share longer, and the answer's own times say so."""
+    canned.behave = answering(token_s=0.02)
+    request = Request(prompt="x", max_tokens=10)
+    [fast] = run(LlamaCppBackend(canned.url, model="m"), request)
+    [slowed] = run(LlamaCppBackend(canned.url, model="m", slowdown=0.5), request)
+    assert slowed.e2e_latency_s / fast.e2e_latency_s == pytest.approx(1.5, abs=0.1)
+    assert slowed.chunk_times_s[-1] - slowed.sent_s < slowed.e2e_latency_s / 1.4
+
+
+@pytest.mark.parametrize("wait_s", [0.0003, 0.0025, 0.01])
+def test_a_slowdown_waits_exactly(wait_s: float) -> None:
+    """The wait ends on time even where an event loop's timer is too coarse for it."""
+
+    async def overshoot_s() -> float:
+        deadline_s = time.perf_counter() + wait_s
+        await wait_until(deadline_s)
+        return time.perf_counter() - deadline_s
+
+    overshoots_s = sorted(asyncio.run(overshoot_s()) for _ in range(31))
+    assert overshoots_s[0] >= 0
+    assert overshoots_s[15] < 0.0002
