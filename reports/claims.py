@@ -15,7 +15,7 @@ or a value of the wrong kind stops the run with the file, the claim and the key.
     exact           is the single value `published`
 
     quantity        the number that is compared with `published`
-    ratio           control / treatment where lower is better, treatment / control where higher is: 2 is twice as good
+    ratio           control / treatment where lower is better, else treatment / control: 2 is twice as good
     reduction       1 - treatment / control: "33 % faster" is 0.33
     difference      treatment - control
     value           the treatment's own value, or its share of `of`
@@ -73,7 +73,7 @@ class Claim:
     per: str | None = None
     """A task metric that the metric is divided by: cost per task solved."""
     margin: float | None = None
-    """Half-width of an equivalence or non-inferiority range: relative for ratios and values, else absolute."""
+    """Half-width of an equivalence or non-inferiority range: relative for ratios and values, or absolute."""
     min_n: int | None = None
     """Pairs or tasks below which the claim stays inconclusive."""
     unit: str = ""

@@ -54,7 +54,7 @@ def decide(interval: Interval, claim: Claim, better: str = "higher") -> Decision
     low, high = region(claim, better)
     if low <= interval.low and interval.high <= high:
         return _enough(interval, claim)
-    if interval.high < low or interval.low > high:
+    if interval.high < low or interval.low > high or (claim.form == "exact" and claim.quantity == "value"):
         return Decision("refuted", 0, _shortfall(interval, claim))
     near = min(
         (edge for edge in (low, high) if interval.low <= edge <= interval.high),

@@ -1,7 +1,7 @@
 """From records to intervals: the number that a claim speaks of, as one run measured it.
 
-A ratio of times comes from paired rounds, a share of solved tasks from one greedy grading of each task in both
-arms, and a cost per solved task from both. Two variants that were each paired with the same baseline are
+A ratio of times comes from paired rounds, a share of solved tasks from one greedy grading of each task in
+both arms, and a cost per solved task from both. Two variants that were each paired with the same baseline are
 compared by Welch's t over their log ratios, and by pairing their tasks where tasks are graded.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp
+from statistics import fmean
 from typing import NamedTuple
 
 from reports.claims import Claim
@@ -108,7 +109,7 @@ def difference_of_gains(
 ) -> Interval | Unsupported:
     """The gain over its own control in one record, against that in the other.
 
-    Quantity "reduction": the difference of the two reductions (delta method). "ratio": the ratio of the two ratios.
+    Quantity "reduction": the difference of the two reductions (delta method). "ratio": the ratio of the ratios.
     """
     lower = better_of(claim.metrics, first) == "lower"
     means = [_log_gain(claim, record) for record in (first, second)]
@@ -162,6 +163,8 @@ def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported
         whole = [_sum((claim.of,), arm) for arm in arms]
         parts = [_sum(claim.metrics, arm) for arm in arms]
         values = [p / w for p, w in zip(parts, whole, strict=True) if p is not None and w]
+    if claim.form == "exact" and values:
+        return Interval(fmean(values), min(values), max(values), len(values), "exact, smallest to largest")
     if claim.over == "tasks" and values and set(values) <= {0.0, 1.0}:
         return share(values, level)
     mean = mean_of(values, "t on rounds" if claim.over == "rounds" else "t on tasks")

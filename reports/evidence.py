@@ -1,7 +1,7 @@
 """Which stored test speaks for a claim, and whether it may.
 
-Claims and outcomes are joined here: by variant, by settings, by what the claim requires, and by the provenance
-checks that the record carries.
+Claims and outcomes are joined here: by variant, by settings, by what the claim requires, and by the
+provenance checks that the record carries.
 """
 
 from __future__ import annotations
@@ -35,12 +35,24 @@ class Found(NamedTuple):
 
 
 def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) -> list[str]:
-    """What the claim requires and the run does not have, in the claim's words."""
+    """What the claim requires and the run does not have, in the claim's words.
+
+    Of a kind that nothing in the run speaks of (its only records would have, and their tests broke) a need
+    counts as met, so that a broken run shows as an error and not as out of scope.
+    """
     have = set(offers)
     for record in (s.record for s in stored if s.record is not None):
         have |= {f"profile:{record.profile}", f"backend:{record.backend}"}
         have |= {f"{role}:{label}" for role, label in record.models.items()}
-    return [need for need in claim.requires if not any(_meets(offer, need) for offer in have)]
+        have |= {f"workload:{record.settings['workload']}"} if "workload" in record.settings else set()
+    broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
+    kinds = {offer.partition(":")[0] for offer in have}
+    return [
+        need
+        for need in claim.requires
+        if not any(_meets(offer, need) for offer in have)
+        and not (broke and need.partition(":")[0] not in kinds)
+    ]
 
 
 def find(
@@ -126,11 +138,11 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend"):
+    if kind in ("profile", "backend", "workload"):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 
 
 def _plain(label: str) -> str:
-    """A label without its owner, in one spelling: "mistralai/Mistral-7B" and "mistral:7b" become comparable."""
+    """A label without its owner, in one spelling: "mistralai/Mistral-7B" and "mistral:7b" compare."""
     return label.rsplit("/", 1)[-1].lower().replace(":", "-").replace("_", "-")

@@ -99,7 +99,7 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
 
 
 def _axis(claim: Claim, axis: str, record: Record, other: Record, chances: int) -> Interval | Unsupported:
-    """The treatment's advantage over one rival on one axis, at a level corrected for the number of chances."""
+    """The treatment's advantage over one rival on one axis, at a level corrected for several chances."""
     over, _, metric = axis.partition(":")
     quantity = "difference" if over == "tasks" else "ratio"
     one = replace(

@@ -1,9 +1,9 @@
 """What arithmetic and hardware allow: the bounds that can end a claim before it is measured.
 
-A bound is named by a claim's `floor` and computed from its `floor_inputs`, which carry their sources in the
-row. It says how large (or how small) the claim's number can be at all, shows the sum on one line, and names the
-condition under which the claim would be possible. Bounds err on the claim's side: what is unknown is set to
-what helps the claim most.
+A bound is named by a claim's `floor` and computed from its `floor_inputs`, whose sources stand in the claims
+file. It says how large (or how small) the claim's number can be at all, shows the sum on one line, and names
+the condition under which the claim would be possible. Bounds err on the claim's side: what is unknown is set
+to what helps the claim most.
 
     token_budget    how far routing can lower a token *count* at fixed output caps
     amdahl          how much of a total the routed part can save
@@ -62,9 +62,8 @@ def bound(name: str, inputs: Mapping[str, Any]) -> Bound:
     known = inspect.signature(BOUNDS[name]).parameters
     needed = {key for key, spec in known.items() if spec.default is spec.empty}
     if wrong := (inputs.keys() - known.keys()) | (needed - inputs.keys()):
-        raise ClaimError(
-            f"floor {name!r}: floor_inputs {sorted(wrong)} are unknown or missing; it takes {list(known)}"
-        )
+        takes = ", ".join(known)
+        raise ClaimError(f"floor {name!r}: floor_inputs {sorted(wrong)} unknown or missing; it takes {takes}")
     try:
         return BOUNDS[name](**inputs)
     except (TypeError, ValueError, KeyError, ZeroDivisionError) as exc:
@@ -83,17 +82,17 @@ def token_budget(
 ) -> Bound:
     """How far routing some stages to a model with another tokenizer can lower the number of tokens.
 
-    Both arms send the same prompts (as published, no stage reads another's output), so a routed prompt changes
-    its count only through the tokenizer, and the stages that stay change nothing: same model, same prompt.
-    Routed outputs are at most their caps, and are let fall to nothing. Every routed prompt holds at most what a
-    kept one does, plus `template_tokens` of instructions, so at most k (P + j t) / (k + j) of P prompt tokens are
-    routed, for k routed and j kept stages.
+    Both arms send the same prompts (as published, no stage reads another's output), so a routed prompt
+    changes its count only through the tokenizer, and the stages that stay change nothing: same model, same
+    prompt. Routed outputs are at most their caps, and are let fall to nothing. Every routed prompt holds at
+    most what a kept one does, plus `template_tokens` of instructions, so of P prompt tokens at most
+    k (P + j t) / (k + j) are routed, for k routed and j kept stages.
 
     Arguments
     ---------
     caps: stage → output tokens allowed. routed: the stages whose model changes.
     baseline_tokens, cascade_tokens: the published totals.
-    tokenizer_ratio: tokens of the small model's tokenizer per token of the large's, at the least, on such text.
+    tokenizer_ratio: tokens of the small model's tokenizer per token of the large's on such text, at the least.
     """
     routed_caps = sum(caps[stage] for stage in routed)
     k, j = len(routed), len(caps) - len(routed)

@@ -1,9 +1,9 @@
 """Intervals and the decision rule.
 
 Every interval is two-sided 95 %. Times and throughputs: Student t on the log ratios of pairs, because it
-covers 94-95 % at 5 to 20 pairs where bootstrap intervals of the mean cover 83-91 %. Shares of tasks: paired by
-task, Tango's score interval, which stays honest at 0 and 100 %. What cannot be computed is `Unsupported`, with
-the number of observations that would do; no function returns NaN.
+covers 94-95 % at 5 to 20 pairs where bootstrap intervals of the mean cover 83-91 %. Shares of tasks: paired
+by task, Tango's score interval, which stays honest at 0 and 100 %. What cannot be computed is `Unsupported`,
+with the number of observations that would do; no function returns NaN.
 
 Sources
 -------
@@ -88,9 +88,9 @@ def log_ratio(pairs: Sequence[Pair], orders: Sequence[str] | None = None) -> Mea
     Arguments
     ---------
     pairs: (treatment, control) per round, both positive.
-    orders: "CT" or "TC" per round. With at least two rounds of each, the order is a covariate: the mean is that
-        of the two order means and the spread is taken within them, n - 2 degrees of freedom. Drift and carry-over
-        then neither bias the mean (an odd n would, by 1/n of the order effect) nor widen the interval.
+    orders: "CT" or "TC" per round. With at least two rounds of each, the order is a covariate: the mean is
+        that of the two order means and the spread is taken within them, n - 2 degrees of freedom. Drift and
+        carry-over then neither bias the mean (an odd n would, by 1/n of the order effect) nor widen it.
 
     Returns
     -------
@@ -212,7 +212,7 @@ def share(values: Sequence[float], level: float = LEVEL) -> Interval | Unsupport
 
 
 def mcnemar(pairs: Sequence[Pair]) -> float:
-    """The exact two-sided p value that both arms solve equally many tasks; 1 where no task tells them apart."""
+    """The exact two-sided p value that both arms solve equally many tasks; 1 where no task differs."""
     gained = sum(t > c for t, c in pairs)
     lost = sum(t < c for t, c in pairs)
     if gained + lost == 0:

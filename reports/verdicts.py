@@ -91,7 +91,7 @@ class Verdict:
     not_against: tuple[str, ...] = ()
     """Trivial alternatives that a confirmed claim does not beat."""
     controls: tuple[dict[str, Any], ...] = ()
-    """[{variant, advantage, interval, beaten, why}]: each alternative; an advantage above 0 is the treatment's."""
+    """[{variant, advantage, interval, beaten, why}] of each alternative; above 0 the treatment is ahead."""
     form: str = ""
     metric: str = ""
     quantity: str = ""
@@ -173,8 +173,9 @@ def gate_outcome(expected: str, now: str) -> str:
 
     Returns
     -------
-    "ok"; "rerun" (a held claim fell to inconclusive: once again, then a warning); "warn" (a held claim can no
-    longer be judged here); "fail" (a held claim is refuted or loses to a trivial alternative, or evidence broke).
+    "ok"; "rerun" (a held claim fell to inconclusive: once again, then a warning); "warn" (a held claim can
+    no longer be judged here); "fail" (a held claim is refuted, or loses to a trivial alternative, or the
+    evidence broke).
     """
     if now == expected or now == "confirmed":
         return "ok"
