@@ -3,12 +3,13 @@
 What is read of a record, and in which words:
 
     rounds   `total_s`      wall-clock time of the round, over all of its tasks
-             `task_s`       mean time of one task; `total_s / num_tasks` where a sequential round has none
-             `<stage>_s`    mean time of that stage in one task, for each stage of `settings["stages"]`
-             `cost_usd`     what the round cost
+             `task_s`       mean time of one task; `total_s / tasks` where a sequential round has none
+             `<stage>_s`    mean time of that stage in one task, for each key of `settings["max_tokens"]`
     tasks    `solved`       1 or 0, by hidden tests
              `cost_usd`     what the task cost
-    settings `num_tasks`, `stages`, `warmup_rounds`
+    settings `tasks` (of a round), `max_tokens` (stage → cap), `platform`, `warmup_rounds`
+
+A record that times no workflow and grades no task (a load ladder) is no variant here.
 
 Times are arithmetic means with Student's t interval over rounds; shares carry Wilson's score interval over
 tasks; cost per solved task is a ratio of sums, its interval by the delta method on its logarithm. All are
@@ -69,6 +70,8 @@ class Variant:
     """Per task."""
     solved: Estimate
     cost_per_solved_usd: Estimate
+    num_tasks: int | None = None
+    """Tasks in a round."""
     num_rounds: int = 0
     num_failures: int = 0
     num_ungraded: int = 0
@@ -87,6 +90,8 @@ def summarize(records: Iterable[Record]) -> list[Variant]:
     arms: dict[tuple[str, str, str, str], list[tuple[Record, str]]] = {}
     borrowed: dict[tuple[str, str, str, str], list[tuple[Record, str]]] = {}
     for record in records:
+        if not record.tasks and not any(name in record.metrics for name in (*TOTALS, "task_s")):
+            continue
         where = (record.experiment, record.backend, record.profile)
         arms.setdefault((*where, record.variant), []).append((record, "treatment"))
         if record.control is not None and _has_control(record):
@@ -117,7 +122,7 @@ def scope(variants: Sequence[Variant]) -> str:
     parts = [
         " and ".join(dict.fromkeys(v.backend for v in variants)),
         ", ".join(f"{role} = {' | '.join(names)}" for role, names in models.items()),
-        _count((v.num_rounds for v in variants), "round"),
+        _rounds(variants),
         _count((v.solved.n for v in variants), "graded task"),
         "profile " + " and ".join(dict.fromkeys(v.profile for v in variants)),
         " and ".join(dict.fromkeys(v.evidence for v in variants)),
@@ -130,19 +135,17 @@ def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
     timed, timed_arm = next((s for s in sources if any(_values(s, total) for total in TOTALS)), sources[0])
     rounds = tuple(_arm(r, timed_arm) for r in timed.rounds)
     tasks = next((found for s in sources if (found := _tasks(s))), [])
-    num_tasks = timed.settings.get("num_tasks")
+    num_tasks = timed.settings.get("tasks")
     num_tasks = num_tasks if isinstance(num_tasks, int) and num_tasks > 0 else None
     totals = (_mean(_values((timed, timed_arm), name)) for name in TOTALS)
     total_s = next((e for e in totals if e.value is not None), NOTHING)
     task_s = _mean(_values((timed, timed_arm), "task_s"))
     if task_s.value is None and num_tasks:
         task_s = _divided(total_s, num_tasks)
-    stages = timed.settings.get("stages") or STAGES
+    stages = tuple(timed.settings.get("max_tokens") or STAGES)
     stages_s = {stage: _mean(_values((timed, timed_arm), f"{stage}_s")) for stage in stages}
     solved = [v for t in tasks if (v := t.get("solved")) is not None]
     cost_usd = _mean([v for t in tasks if (v := t.get("cost_usd")) is not None])
-    if cost_usd.value is None and num_tasks:
-        cost_usd = _divided(_mean(_values((timed, timed_arm), "cost_usd")), num_tasks)
     return Variant(
         experiment=first.experiment,
         name=name,
@@ -154,10 +157,11 @@ def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
         total_s=total_s,
         task_s=task_s,
         stages_s=stages_s,
-        other_s=_other(rounds, task_s, tuple(stages), num_tasks),
+        other_s=_other(rounds, task_s, stages, num_tasks),
         cost_usd=cost_usd,
         solved=_share(solved),
         cost_per_solved_usd=_cost_per_solved(tasks),
+        num_tasks=num_tasks,
         num_rounds=sum(r is not None for r in rounds),
         num_failures=sum(f.arm == arm for rec, arm in sources if arm == first_arm for f in rec.failures),
         num_ungraded=sum(t.get("solved") is None for t in tasks) if solved else 0,
@@ -249,6 +253,12 @@ def _cost_per_solved(tasks: Sequence[Values]) -> Estimate:
         return Estimate(value, n=n)
     ratio = stats.as_ratio(found)
     return Estimate(value, ratio.low, ratio.high, n)
+
+
+def _rounds(variants: Sequence[Variant]) -> str:
+    rounds = _count((v.num_rounds for v in variants), "round")
+    tasks = _count((v.num_tasks or 0 for v in variants), "task")
+    return f"{rounds} of {tasks}" if rounds and tasks else rounds
 
 
 def _count(numbers: Iterable[int], noun: str) -> str:

@@ -7,28 +7,32 @@ it was padded, and whose answer may be longer than what it was given without mov
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from reports import cells
 from reports.cells import ABSENT, Scale
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, scope, stages_of, summarize
+from reports.verdict_cells import (
+    Verdict,
+    counts,
+    letter_and_word,
+    measured,
+    published,
+    says,
+    sentence,
+    source,
+    why,
+    word_of,
+)
 
 __all__ = [
-    "LETTERS",
     "Markup",
     "claims_markdown",
     "claims_table",
-    "measured",
-    "published",
-    "published_ends",
     "variants_markdown",
     "variants_table",
-    "verdict_counts",
-    "verdict_words",
 ]
 
 WIDTH = 100
@@ -36,21 +40,8 @@ GAP = 2
 INDENT = "    "
 SHARE = cells.scale_of("share", ())
 
-LETTERS = {
-    "confirmed": "C",
-    "refuted": "R",
-    "inconclusive": "I",
-    "impossible": "X",
-    "out of scope": "O",
-    "invalid": "V",
-    "error": "E",
-    "missing": "M",
-}
-"""The letter that stands for each verdict in pytest's line of progress and in these tables."""
-
 Markup = Callable[[str, str], str]
-"""(padded cell, verdict) → the cell with the caller's colours around it."""
-Verdict = Mapping[str, Any]
+"""(padded cell, word) → the cell with the caller's colours around it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,61 +69,21 @@ def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Mar
     verdicts = list(verdicts)
     if not verdicts:
         return "no claim was judged"
-    rows = [(v["id"], published(v), measured(v), _letter(v)) for v in verdicts]
+    rows = [(v["id"], published(v), measured(v), letter_and_word(v)) for v in verdicts]
     columns = _claim_columns(rows, width)
     lines = [_heading(columns), "─" * _total(columns)]
     for verdict, row in zip(verdicts, rows, strict=True):
-        lines += _row(columns, row, verdict["verdict"], markup)
-        lines += _beneath(verdict, width)
-    lines += ["", *textwrap.wrap(verdict_counts(verdicts), width, subsequent_indent=INDENT)]
+        lines += _row(columns, row, word_of(verdict), markup)
+        for note in (f"{says(verdict)} ({source(verdict)})", why(verdict) and f"→ {why(verdict)}"):
+            lines += textwrap.wrap(note, width, initial_indent=INDENT, subsequent_indent=INDENT)
+    lines += ["", *textwrap.wrap(counts(verdicts), width, subsequent_indent=INDENT)]
     return "\n".join(lines)
 
 
 def claims_markdown(verdicts: Iterable[Verdict]) -> str:
     """The claims as a Markdown table: claim, source, published, measured, verdict."""
-    rows = [(_says(v), _source(v), published(v), measured(v), _verdict_md(v)) for v in verdicts]
+    rows = [(says(v), source(v), published(v), measured(v), _verdict_md(v)) for v in verdicts]
     return _markdown(("claim", "source", "published", "measured", "verdict"), rows, right=())
-
-
-def verdict_counts(verdicts: Iterable[Verdict]) -> str:
-    """How many claims came out how, in the order of `LETTERS`: "3 claims: 2 confirmed, 1 refuted"."""
-    verdicts = list(verdicts)
-    counts = Counter(v["verdict"] for v in verdicts)
-    but = sum(v["verdict"] == "confirmed" and bool(v.get("not_against")) for v in verdicts)
-    order = [*LETTERS, *sorted(counts.keys() - LETTERS.keys())]
-    parts = [f"{counts[word]} {word}" for word in order if counts[word]]
-    if but:
-        parts = [p + f" ({but} not against a control)" if p.endswith(" confirmed") else p for p in parts]
-    return f"{len(verdicts)} claim{'' if len(verdicts) == 1 else 's'}: {', '.join(parts) or 'none judged'}"
-
-
-def verdict_words(verdict: Verdict) -> str:
-    """The verdict in full: "confirmed, but not against keep-last" where a control was not beaten."""
-    losses = verdict.get("not_against") or ()
-    if verdict["verdict"] == "confirmed" and losses:
-        return f"confirmed, but not against {', '.join(losses)}"
-    return str(verdict["verdict"])
-
-
-def published(verdict: Verdict) -> str:
-    """The published value with its unit; a range as "0.4 to 0.6"; "–" where none was published."""
-    scale = _scale(verdict)
-    ends = [_plain(scale(end)) for end in published_ends(verdict)]
-    return cells.with_unit(" to ".join(ends), scale.unit)
-
-
-def published_ends(verdict: Verdict) -> list[float | None]:
-    """The published value, or both ends of a published range; `[None]` where none was published."""
-    value = verdict.get("published")
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def measured(verdict: Verdict) -> str:
-    """The estimate, its unit and its interval; "–" where nothing was measured."""
-    scale = _scale(verdict)
-    value, ends = scale(verdict.get("estimate")), scale.interval(verdict.get("interval"))
-    text = cells.with_unit(cells.number(value, ends), scale.unit)
-    return f"{text} {cells.interval_text(value, ends)}".rstrip()
 
 
 def variants_table(run: Run, *, width: int = WIDTH) -> str:
@@ -180,15 +131,10 @@ def _row(
     return lines
 
 
-def _beneath(verdict: Verdict, width: int) -> list[str]:
-    """What the claim says and where, then why its verdict is what it is."""
-    losses = verdict.get("not_against") or ()
-    but = f"but not against {', '.join(losses)}" if verdict["verdict"] == "confirmed" and losses else ""
-    reason = str(verdict.get("reason") or "")
-    why = reason if but and but in reason else "; ".join(part for part in (but, reason) if part)
-    lines = textwrap.wrap(f"{_says(verdict)} ({_source(verdict)})", width - len(INDENT))
-    lines += textwrap.wrap(why and f"→ {why}", width - len(INDENT), subsequent_indent="  ")
-    return [INDENT + line for line in lines]
+def _verdict_md(verdict: Verdict) -> str:
+    reason = verdict.get("reason")
+    text = f"**{sentence(verdict)}**"
+    return f"{text}: {reason}" if reason else text
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -202,36 +148,6 @@ def _heading(columns: Sequence[Column]) -> str:
 
 def _total(columns: Sequence[Column]) -> int:
     return sum(c.width for c in columns) + GAP * (len(columns) - 1)
-
-
-def _letter(verdict: Verdict) -> str:
-    word = str(verdict["verdict"])
-    return f"{LETTERS.get(word, '?')} {word}"
-
-
-def _says(verdict: Verdict) -> str:
-    return str(verdict.get("says") or verdict["id"])
-
-
-def _source(verdict: Verdict) -> str:
-    return str(verdict.get("source") or ABSENT)
-
-
-def _verdict_md(verdict: Verdict) -> str:
-    reason = verdict.get("reason")
-    text = f"**{verdict_words(verdict)}**"
-    return f"{text}: {reason}" if reason else text
-
-
-def _plain(value: float | None) -> str:
-    """A published number as it was published: no digits added, none taken away."""
-    if value is None:
-        return ABSENT
-    return f"{value:.10g}".replace("-", "−")
-
-
-def _scale(verdict: Verdict) -> Scale:
-    return cells.scale_of(str(verdict.get("unit") or ""), [verdict.get("estimate"), *published_ends(verdict)])
 
 
 def _groups(variants: Sequence[Variant]) -> list[list[Variant]]:

@@ -101,7 +101,14 @@ def record(
         "control": control,
         "backend": backend,
         "profile": "pocket",
-        "settings": {"workload": "swe-mini", "num_tasks": 20, "rounds": num_rounds, "stages": list(STAGES)},
+        "settings": {
+            "workload": "swe-mini",
+            "tasks": 20,
+            "rounds": num_rounds,
+            "warmup_rounds": 1,
+            "max_tokens": {"analysis": 50, "code": 150, "summary": 30},
+            "platform": "llama.cpp",
+        },
         "models": {"large": "pocket:large@f16", "small": "pocket:nano@f16"},
         "metrics": METRICS,
         "rounds": rounds,
@@ -112,32 +119,46 @@ def record(
     return Record(**{**fields, **changes})
 
 
-def sweep(names: Sequence[str] = ("baseline", "cascade"), rounds: int = 3) -> list[dict[str, Any]]:
-    """Open-loop points: the first arm saturates at 5 tasks/s, the next at 9, …"""
-    noise = random.Random(3)
+def sweep(arm: str, variant: str, limit: float, rounds: int = 4) -> list[dict[str, Any]]:
+    """The open-loop points of one arm that saturates at `limit` tasks/s."""
+    noise = random.Random(variant)
     points = []
-    for i, name in enumerate(names):
-        limit = 5.0 + 4 * i
-        for rate in (1.0, 2.0, 4.0, 6.0, 8.0, 12.0):
-            for number in range(rounds):
-                served = min(rate, limit) * noise.lognormvariate(0, 0.03)
-                good = served if rate < limit else limit * max(0.05, 1 - (rate - limit) / limit)
-                p50 = 0.18 + 0.1 * rate / limit
-                points.append(
-                    {
-                        "name": "open_loop",
-                        "arm": name,
-                        "rate_per_s": rate,
-                        "goodput_per_s": good * noise.lognormvariate(0, 0.04),
-                        "throughput_per_s": served,
-                        "p50_s": p50,
-                        "p95_s": p50 * 2.2,
-                        "slo_s": 0.5,
-                        "n": 120,
-                        "round": number,
-                    }
-                )
+    for number in range(rounds):
+        for rate in (1.5, 3.0, 6.0, 9.0):
+            served = min(rate, limit) * noise.lognormvariate(0, 0.03)
+            good = served if rate < limit else limit * max(0.05, 1 - (rate - limit) / limit)
+            p50_s = (0.18 + 0.4 * max(0.0, rate / limit - 0.7)) * noise.lognormvariate(0, 0.05)
+            points.append(
+                {
+                    "name": "open_loop",
+                    "arm": arm,
+                    "variant": variant,
+                    "round": number,
+                    "rate_per_s": rate,
+                    "goodput_per_s": good * noise.lognormvariate(0, 0.04),
+                    "throughput_per_s": served,
+                    "p50_s": p50_s,
+                    "p95_s": p50_s * 2.2,
+                    "slo_s": 0.5,
+                    "n": 12,
+                }
+            )
     return points
+
+
+def load(variant: str = "load-cascade", limit: float = 7.0) -> Record:
+    """A ladder of rates beside the baseline's."""
+    unit = Metric(unit="tasks/s", better="higher", what="tasks finished within the SLO per second")
+    points = sweep("treatment", variant, limit) + sweep("control", "load-baseline", 4.0)
+    rounds = [Round(order="CT", treatment={"goodput_per_s": limit}, control={"goodput_per_s": 4.0})] * 4
+    return record(
+        variant,
+        control="load-baseline",
+        rounds=rounds,
+        tasks=[],
+        sweep=points,
+        metrics={"goodput_per_s": unit},
+    )
 
 
 def failed(variant: str = "hybrid") -> Record:
@@ -160,6 +181,11 @@ def verdict(id: str, word: str, **changes: Any) -> dict[str, Any]:
         "metric": "total_s",
         "unit": "",
         "n": 0,
+        "experiment": "cascade",
+        "quantity": "",
+        "over": "rounds",
+        "form": "at_least",
+        "margin": None,
         "source": "cascade.md, Expected Results, row 1",
         "says": "the cascade takes 33 % less time",
         "scope": None,
@@ -209,14 +235,14 @@ def verdicts() -> list[dict[str, Any]]:
             "cascade-total-sglang",
             "out of scope",
             published=0.33,
-            unit="reduction",
+            quantity="reduction",
             reason="needs profile:node",
         ),
         v(
             "cascade-tokens-40k-25k",
             "impossible",
             published=0.37,
-            unit="reduction",
+            quantity="reduction",
             reason="at most 20 × 230 = 4,600 output tokens",
         ),
         v(
@@ -225,7 +251,7 @@ def verdicts() -> list[dict[str, Any]]:
             estimate=0.36,
             interval=[0.345, 0.373],
             published=0.25,
-            unit="reduction",
+            quantity="reduction",
             n=10,
             scope="pocket",
         ),
@@ -235,7 +261,7 @@ def verdicts() -> list[dict[str, Any]]:
             estimate=0.7891,
             interval=[0.781, 0.797],
             published=0.75,
-            unit="reduction",
+            quantity="reduction",
             n=10,
         ),
         v(
@@ -244,7 +270,7 @@ def verdicts() -> list[dict[str, Any]]:
             estimate=0.778,
             interval=[0.76, 0.79],
             published=0.75,
-            unit="reduction",
+            quantity="reduction",
             n=10,
             not_against=["all-small"],
         ),
@@ -254,7 +280,7 @@ def verdicts() -> list[dict[str, Any]]:
             estimate=0.31,
             interval=[0.29, 0.33],
             published=[0.4, 0.6],
-            unit="reduction",
+            quantity="reduction",
             n=250,
             reason="right direction, 31 % of 40 %",
         ),
@@ -264,18 +290,26 @@ def verdicts() -> list[dict[str, Any]]:
             estimate=1.62,
             interval=[1.51, 1.74],
             published=[2.0, 3.0],
-            unit="ratio",
+            quantity="ratio",
             n=9,
             reason="right direction, 1.62× of 2×",
         ),
-        v("pocket-token-ratio", c, estimate=4.42, interval=[4.31, 4.53], published=4.0, unit="ratio", n=10),
+        v(
+            "pocket-token-ratio",
+            c,
+            estimate=4.42,
+            interval=[4.31, 4.53],
+            published=4.0,
+            quantity="ratio",
+            n=10,
+        ),
         v(
             "pocket-code-similar",
             "inconclusive",
             estimate=0.99,
             interval=[0.86, 1.13],
             published=1.0,
-            unit="ratio",
+            quantity="ratio",
             n=4,
             reason="needs ≈12 more rounds",
         ),
@@ -285,7 +319,7 @@ def verdicts() -> list[dict[str, Any]]:
             estimate=-0.008,
             interval=[-0.041, 0.022],
             published=0.0,
-            unit="difference",
+            quantity="difference",
             n=250,
             metric="solved",
         ),
@@ -296,7 +330,7 @@ def verdicts() -> list[dict[str, Any]]:
             unit="share",
             reason="provenance: the plan was not recorded",
         ),
-        v("pocket-hybrid", "error", unit="ratio", published=1.0, reason="connection refused"),
+        v("pocket-hybrid", "error", quantity="ratio", published=1.0, reason="connection refused"),
         v("pocket-pareto", "missing", reason="no test runs variant 'oracle'"),
     ]
 
@@ -305,5 +339,5 @@ def realistic(path: Path) -> Path:
     """A whole run: twelve variants, a sweep, a failed variant, and verdicts of every kind."""
     records = [record(name) for name in VARIANTS if name != "hybrid"]
     records.append(failed("hybrid"))
-    records.append(record("cascade", rounds=[], tasks=[], sweep=sweep(("baseline", "cascade", "all-small"))))
+    records += [load("load-cascade", 7.0), load("load-all-small", 11.0), load("load-replicated", 7.5)]
     return write_run(path, records, verdicts())
