@@ -23,14 +23,15 @@ __all__ = [
     "drop",
     "harden",
     "limit",
-    "renew_tmp",
+    "renew_scratch",
     "subreaper",
     "unshare_all",
 ]
 
 IS_LINUX = sys.platform == "linux"
 NOBODY = 65534
-_TMP_OPTIONS = f"size={16 * 2**20},nr_inodes=512,mode=1777"
+_SCRATCH = "/scratch"
+_SCRATCH_OPTIONS = f"size={16 * 2**20},nr_inodes=512,mode=1777"
 
 _NAMESPACES = {"pid": 0x20000000, "network": 0x40000000, "mount": 0x00020000, "ipc": 0x08000000}
 _NEWUSER = 0x10000000
@@ -71,9 +72,9 @@ def unshare_all() -> list[str]:
 
 
 def build_root() -> list[str]:
-    """Make a file system of the standard library, the system libraries and a small /tmp; enter it.
+    """Make a file system of the standard library, the system libraries and a small /scratch; enter it.
 
-    Must run in a mount namespace of its own. Everything but /tmp is read-only, and nothing else of the
+    Must run in a mount namespace of its own. Everything but /scratch is read-only, and nothing else of the
     machine can be seen. Returns what failed; then the caller stays where it was.
     """
     stdlib = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
@@ -87,24 +88,26 @@ def build_root() -> list[str]:
         site = f"{stage}{stdlib[0]}/site-packages"
         if os.path.isdir(site):
             _tmpfs(site, "size=4k")
-        os.mkdir(stage + "/tmp")
+        os.mkdir(stage + _SCRATCH)
+        if not os.path.exists(stage + "/tmp"):  # it may be where the interpreter lives
+            os.symlink(_SCRATCH, stage + "/tmp")
         _must("mount", None, os.fsencode(stage), None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY, None)
         os.chroot(stage)
         os.chdir("/")
-        _tmpfs("/tmp", _TMP_OPTIONS)
-        os.chdir("/tmp")
+        _tmpfs(_SCRATCH, _SCRATCH_OPTIONS)
+        os.chdir(_SCRATCH)
     except OSError as exc:
         return [f"file system: {exc.strerror} ({exc.filename})"]
     return []
 
 
-def renew_tmp() -> None:
-    """Replace the /tmp of `build_root` by an empty one if anything was left in it."""
-    if os.listdir("/tmp"):
+def renew_scratch() -> None:
+    """Replace the folder that `build_root` leaves writable by an empty one, if anything was left in it."""
+    if os.listdir(_SCRATCH):
         os.chdir("/")
-        _must("umount2", b"/tmp", _MNT_DETACH)
-        _tmpfs("/tmp", _TMP_OPTIONS)
-        os.chdir("/tmp")
+        _must("umount2", os.fsencode(_SCRATCH), _MNT_DETACH)
+        _tmpfs(_SCRATCH, _SCRATCH_OPTIONS)
+        os.chdir(_SCRATCH)
 
 
 def harden() -> None:
@@ -159,8 +162,9 @@ def limit(cpu_s: int, memory_bytes: int, file_bytes: int, processes: int) -> Non
             continue
         hard = resource.getrlimit(kind)[1]
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        grace = 1 if name == "RLIMIT_CPU" and bound == value else 0  # SIGXCPU first, then SIGKILL
         try:
-            resource.setrlimit(kind, (bound, bound))
+            resource.setrlimit(kind, (bound, bound + grace))
         except (OSError, ValueError):
             if IS_LINUX:
                 raise

@@ -14,6 +14,7 @@ import gc
 import importlib
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -46,9 +47,8 @@ def main() -> NoReturn:
     to_nobody = confine.can_change_user()
     if os.geteuid() == 0 and not to_nobody:
         missing.append("unprivileged user: this root may not become another")
-    workdir = tempfile.mkdtemp(prefix="assay-") if missing else None
-    if missing:
-        confine.subreaper()
+    workdir = os.path.join(tempfile.gettempdir(), f"assay-{secrets.token_hex(8)}")
+    confine.subreaper()
     alive, keep = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -60,23 +60,18 @@ def main() -> NoReturn:
     poll = select.poll()
     poll.register(0, 0)  # nothing is read here: only the hang-up is reported
     poll.register(alive, 0)
-    while not poll.poll(1000) and not os.waitpid(pid, os.WNOHANG)[0]:
-        pass
-    try:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+    poll.poll()
+    os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+    os.waitpid(pid, 0)
     _kill_descendants()
-    if workdir is not None:
-        shutil.rmtree(workdir, ignore_errors=True)
+    shutil.rmtree(workdir, ignore_errors=True)
     os._exit(0)
 
 
 class _Zygote:
     """Serves requests until the pipe closes."""
 
-    def __init__(self, missing: list[str], to_nobody: bool, workdir: str | None) -> None:
+    def __init__(self, missing: list[str], to_nobody: bool, workdir: str) -> None:
         self._workdir, self._to_nobody = workdir, to_nobody
         self._null = os.open(os.devnull, os.O_RDWR)
         for name in _PRELOADED:
@@ -88,7 +83,8 @@ class _Zygote:
         if not missing:
             missing += confine.build_root()
         self._has_root = not missing
-        if workdir is not None:
+        if missing:
+            os.mkdir(workdir, 0o700)
             os.chdir(workdir)
             if to_nobody:
                 os.chown(workdir, confine.NOBODY, confine.NOBODY)
@@ -120,7 +116,10 @@ class _Zygote:
         finally:
             os.close(reader)
             status = self._kill(pid)
-        return {"report": report.decode("utf-8", "replace"), "ended": ended or _ending(status)}
+        return {
+            "report": report.decode("utf-8", "replace"),
+            "ended": ended or _ending(status, request["cpu_s"]),
+        }
 
     def _become_candidate(self, writer: int, request: dict[str, Any]) -> NoReturn:
         try:
@@ -152,8 +151,8 @@ class _Zygote:
 
     def _tidy(self) -> None:
         if self._has_root:
-            confine.renew_tmp()
-        elif self._workdir is not None:
+            confine.renew_scratch()
+        else:
             for entry in os.scandir(self._workdir):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
@@ -177,15 +176,23 @@ def _collect(reader: int, pid: int, request: dict[str, Any]) -> tuple[bytes, str
             report += chunk
             if len(report) > request["report_bytes"]:
                 return bytes(report), f"reported more than {request['report_bytes']} bytes"
-        elif os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        elif _is_zombie(pid):
             break  # gone, while something it started holds the pipe open
     return bytes(report), None
 
 
-def _ending(status: int) -> str:
+def _is_zombie(pid: int) -> bool:
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13: the time limit will tell
+        return False
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _ending(status: int, cpu_s: int) -> str:
     if not os.WIFSIGNALED(status):
         return f"exit {os.WEXITSTATUS(status)}"
     number = os.WTERMSIG(status)
+    if number == signal.SIGXCPU:
+        return f"used more than {cpu_s} s of CPU time"
     return f"signal {signal.Signals(number).name if number in set(signal.Signals) else number}"
 
 
