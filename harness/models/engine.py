@@ -48,8 +48,10 @@ class Engine:
     def __exit__(self, *exc_info: object) -> None:
         self._server = None
 
-    def answer(self, prompt: str, *, max_tokens: int, with_confidence: bool = False, ignore_eos: bool = False) -> Answer:
-        """Answer one user's message greedily, with at most (or, past its end, exactly) `max_tokens` tokens."""
+    def answer(
+        self, prompt: str, *, max_tokens: int, with_confidence: bool = False, ignore_eos: bool = False
+    ) -> Answer:
+        """Answer one user's message greedily, in at most `max_tokens` tokens (exactly, past its end)."""
         body: dict[str, Any] = {
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": max_tokens,
@@ -71,6 +73,8 @@ class Engine:
             decode_ms=timings["predicted_ms"] / num_later if num_later else math.nan,
         )
 
-    def answers(self, prompts: Sequence[str], *, max_tokens: int, with_confidence: bool = False) -> list[Answer]:
+    def answers(
+        self, prompts: Sequence[str], *, max_tokens: int, with_confidence: bool = False
+    ) -> list[Answer]:
         """Answer several messages, one after the other."""
         return [self.answer(p, max_tokens=max_tokens, with_confidence=with_confidence) for p in prompts]

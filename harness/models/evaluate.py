@@ -19,7 +19,9 @@ ASSIGNMENTS = tuple("".join(letters) for letters in product("LS", repeat=3))
 
 _LETTERS = {"L": "large", "S": "nano"}
 _LATENCY_TOKENS = 48
-_LATENCY_PROMPT = "Repair.\nStep 1 of run: sort the items\ndef run(xs):\n    xs = xs[::-1]\n    return sum(xs)"
+_LATENCY_PROMPT = (
+    "Repair.\nStep 1 of run: sort the items\ndef run(xs):\n    xs = xs[::-1]\n    return sum(xs)"
+)
 
 
 class Grades(NamedTuple):
@@ -31,12 +33,15 @@ class Grades(NamedTuple):
 
     @property
     def share(self) -> float:
+        """Share of right answers."""
         return sum(self.is_correct) / len(self.is_correct)
 
 
 def grade(model: engine.Engine, family: Family, tasks: Sequence[Example]) -> Grades:
     """Grade one model on the tasks of one family."""
-    answers = model.answers([task.prompt for task in tasks], max_tokens=family.max_tokens, with_confidence=True)
+    answers = model.answers(
+        [task.prompt for task in tasks], max_tokens=family.max_tokens, with_confidence=True
+    )
     is_correct = [family.is_correct(task, answer.text) for task, answer in zip(tasks, answers, strict=True)]
     return Grades(is_correct, [answer.confidence for answer in answers])
 

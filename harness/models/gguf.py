@@ -105,7 +105,9 @@ def _check(folder: Path, quant: str) -> None:
         raise ModelError(f"{folder.name}: no quantisation {quant!r}; choose one of {', '.join(QUANTS)}")
     for name in _SOURCE_FILES:
         if not (folder / name).is_file():
-            raise ModelError(f"{folder.name}: {folder / name} is missing; restore it, or train the model again")
+            raise ModelError(
+                f"{folder.name}: {folder / name} is missing; restore it, or train the model again"
+            )
 
 
 def _write_shape(writer: Any, config: dict[str, Any], name: str, quant: str) -> None:

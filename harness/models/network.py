@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Network", "Shape", "grow", "to_hugging_face"]
+__all__ = ["Network", "Shape", "from_hugging_face", "grow", "to_hugging_face"]
 
 _EPSILON = 1e-5
 _ROPE_THETA = 10_000.0
@@ -33,6 +33,7 @@ class Shape:
     """Width inside the feed-forward part."""
 
     def with_layers(self, layers: int) -> Shape:
+        """The same shape with another depth."""
         return Shape(**{**asdict(self), "layers": layers})
 
 
@@ -120,7 +121,21 @@ def grow(network: Network, layers: int) -> Network:
 
 def to_hugging_face(network: Network) -> dict[str, Tensor]:
     """The weights under the names of `transformers.LlamaForCausalLM`, fp16."""
-    state = {"model.embed_tokens.weight": network.embedding, "model.norm.weight": network.norm}
+    return {name: view.detach().half().contiguous() for name, view in _hugging_face_views(network).items()}
+
+
+def from_hugging_face(network: Network, weights: dict[str, Tensor]) -> None:
+    """Copy weights under the names of `transformers.LlamaForCausalLM` into a network of their shape."""
+    with torch.no_grad():
+        for name, view in _hugging_face_views(network).items():
+            view.copy_(weights[name])
+
+
+def _hugging_face_views(network: Network) -> dict[str, Tensor]:
+    views: dict[str, Tensor] = {
+        "model.embed_tokens.weight": network.embedding,
+        "model.norm.weight": network.norm,
+    }
     for place, block in enumerate(network.blocks):
         query, key, value = block.qkv.chunk(3)
         gate, up = block.gate_up.chunk(2)
@@ -135,8 +150,8 @@ def to_hugging_face(network: Network) -> dict[str, Tensor]:
             "input_layernorm": block.norm_attention,
             "post_attention_layernorm": block.norm_ffn,
         }
-        state |= {f"model.layers.{place}.{name}.weight": part for name, part in parts.items()}
-    return {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
+        views |= {f"model.layers.{place}.{name}.weight": part for name, part in parts.items()}
+    return views
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

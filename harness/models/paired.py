@@ -49,8 +49,12 @@ def difference(treatment: Sequence[bool], control: Sequence[bool]) -> Difference
     first, second = share_interval(both + wins, num), share_interval(both + losses, num)
     p1, p2 = (both + wins) / num, (both + losses) / num
     phi = _phi(both, wins, losses, neither)
-    down = _root((p1 - first.low) ** 2 + (second.high - p2) ** 2 - 2 * phi * (p1 - first.low) * (second.high - p2))
-    up = _root((first.high - p1) ** 2 + (p2 - second.low) ** 2 - 2 * phi * (first.high - p1) * (p2 - second.low))
+    down = _root(
+        (p1 - first.low) ** 2 + (second.high - p2) ** 2 - 2 * phi * (p1 - first.low) * (second.high - p2)
+    )
+    up = _root(
+        (first.high - p1) ** 2 + (p2 - second.low) ** 2 - 2 * phi * (first.high - p1) * (p2 - second.low)
+    )
     return Difference(p1 - p2, Interval(p1 - p2 - down, p1 - p2 + up), _mcnemar(wins, losses))
 
 

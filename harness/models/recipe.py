@@ -30,6 +30,8 @@ class Stage:
     """A stretch of training at one depth."""
 
     layers: int
+    mix: dict[str, float]
+    """Relative number of examples per family."""
     tokens: int
     lr: float
     final_lr: float
@@ -41,7 +43,6 @@ class Recipe:
 
     name: str
     settings: Settings
-    mix: dict[str, float]
     width: int
     heads: int
     ffn: int
@@ -61,7 +62,8 @@ def read(name: str, path: Path = _FILE) -> Recipe:
             **row,
             "name": name,
             "settings": Settings(**{**settings, "betas": tuple(settings["betas"])}),
-            "mix": table["mixes"][row["mix"]],
-            "stages": tuple(Stage(**stage) for stage in row["stages"]),
+            "stages": tuple(
+                Stage(**{**stage, "mix": table["mixes"][stage["mix"]]}) for stage in row["stages"]
+            ),
         }
     )

@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import tomllib
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,6 +32,8 @@ __all__ = [
     "load",
     "names",
     "prices",
+    "sha256_of",
+    "verify",
 ]
 
 REGISTRY_FILE = Path(__file__).with_name("registry.toml")
@@ -137,9 +139,13 @@ def load(path: Path = REGISTRY_FILE) -> Registry:
     models = _rows(path, tables, "model", ModelSpec, "name")
     for spec in models.values():
         if spec.kind not in _KINDS:
-            raise ModelError(f"{path.name}: model {spec.name}: kind is {spec.kind!r}; use one of {', '.join(_KINDS)}")
+            raise ModelError(
+                f"{path.name}: model {spec.name}: kind is {spec.kind!r}; use one of {', '.join(_KINDS)}"
+            )
         if (spec.kind == "pocket") != (spec.sha256 is not None):
-            raise ModelError(f"{path.name}: model {spec.name}: sha256 belongs to pocket models, and only to them")
+            raise ModelError(
+                f"{path.name}: model {spec.name}: sha256 belongs to pocket models, and only to them"
+            )
     return Registry(
         models,
         _rows(path, tables, "device", Device, "name"),
@@ -186,7 +192,9 @@ def checkpoint(name: str) -> Path:
     """
     spec = get(name)
     if spec.sha256 is None:
-        raise ModelError(f"{name}: its weights are not shipped; reach it through a backend (--backend NAME=URL)")
+        raise ModelError(
+            f"{name}: its weights are not shipped; reach it through a backend (--backend NAME=URL)"
+        )
     folder = WEIGHTS_DIR / name
     verify(folder, spec.sha256)
     return folder
@@ -200,19 +208,28 @@ def gguf_path(name: str, quant: str = "f16") -> Path:
     return gguf.cached(checkpoint(name), quant)
 
 
-@lru_cache(maxsize=None)
+@cache
 def verify(folder: Path, sha256: str) -> None:
     """Check a checkpoint's weights. Raises ModelError when they are missing or differ."""
     path = folder / "model.safetensors"
     remedy = f"restore it from the repository, or run `python -m harness.models train {folder.name}`"
     if not path.is_file():
         raise ModelError(f"{folder.name}: {path} is missing; {remedy}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of(folder)
     if found != sha256:
-        raise ModelError(f"{folder.name}: {path} is corrupt (sha256 {found[:12]}…, registry {sha256[:12]}…); {remedy}")
+        raise ModelError(
+            f"{folder.name}: {path} is corrupt (sha256 {found[:12]}…, registry {sha256[:12]}…); {remedy}"
+        )
 
 
-def _rows(path: Path, tables: dict[str, Any], table: str, kind: Callable[..., _Row], key: str) -> dict[str, _Row]:
+def sha256_of(folder: Path) -> str:
+    """Hash of a checkpoint's weights, as `registry.toml` records it."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def _rows(
+    path: Path, tables: dict[str, Any], table: str, kind: Callable[..., _Row], key: str
+) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     for number, raw in enumerate(tables.get(table, ()), start=1):
         label = f"{path.name}: {table} {raw.get(key, f'number {number}')}"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from harness.models import batches, tokenizer
 from harness.models.chat import END_OF_TURN, SPECIAL_TOKENS
-from harness.models.network import Network, Shape, grow, to_hugging_face
+from harness.models.network import Network, Shape, from_hugging_face, grow, to_hugging_face
 from harness.models.recipe import Recipe, Settings, Stage
 
 __all__ = ["HEAD_DIM", "train", "write_checkpoint"]
@@ -31,23 +31,29 @@ _SAVE_EVERY = 1000
 def train(recipe: Recipe, folder: Path, *, scratch: Path) -> None:
     """Train a model and write it to `folder`.
 
-    `scratch` takes the network after every stage, and a stage found there is not run again.
+    `scratch` takes a checkpoint after every stage, and a stage found there is not run again. Each stage
+    starts from the stored checkpoint of the one before, so an interrupted run ends as a whole one does.
     """
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     scratch.mkdir(parents=True, exist_ok=True)
     vocabulary = tokenizer.build()
     network = Network(_shape(recipe, recipe.stages[0].layers))
+    started_s = time.process_time()
     for number, stage in enumerate(recipe.stages):
         if stage.layers != network.shape.layers:
             network = grow(network, stage.layers)
-        finished = scratch / f"{recipe.name}-{number}.pt"
-        if finished.exists():
-            network.load_state_dict(torch.load(finished))
-            continue
-        _run_stage(network, recipe, number, vocabulary, scratch / recipe.name)
-        torch.save(network.state_dict(), finished)
+        finished = scratch / f"{recipe.name}-{number}"
+        if not (finished / "model.safetensors").exists():
+            _run_stage(network, recipe, number, vocabulary, scratch / f"{recipe.name}-unfinished")
+            write_checkpoint(network, vocabulary, finished)
+        from_hugging_face(network, load_file(finished / "model.safetensors"))
     write_checkpoint(network, vocabulary, folder)
+    notes = {
+        "tokens": sum(stage.tokens for stage in recipe.stages),
+        "cpu_s": round(time.process_time() - started_s),
+    }
+    (folder / "training.json").write_text(json.dumps({**notes, "torch": torch.__version__}, indent=1) + "\n")
 
 
 def write_checkpoint(network: Network, vocabulary: Any, folder: Path) -> None:
@@ -66,10 +72,14 @@ _EOS = SPECIAL_TOKENS.index(END_OF_TURN)
 def _run_stage(network: Network, recipe: Recipe, number: int, vocabulary: Any, folder: Path) -> None:
     stage, settings = recipe.stages[number], recipe.settings
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=stage.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        network.parameters(),
+        lr=stage.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     seed = f"{recipe.name}/{recipe.seed}/{number}"
-    data = batches.stream(vocabulary, recipe.mix, seed=seed, max_tokens=settings.batch_tokens)
+    data = batches.stream(vocabulary, stage.mix, seed=seed, max_tokens=settings.batch_tokens)
     used, step, losses, started_s = 0, 0, [], time.process_time()
     while used < stage.tokens:
         batch = next(data)
@@ -84,7 +94,9 @@ def _run_stage(network: Network, recipe: Recipe, number: int, vocabulary: Any, f
             write_checkpoint(network, vocabulary, folder)
 
 
-def _step(network: Network, optimizer: torch.optim.Optimizer, batch: batches.Batch, settings: Settings) -> float:
+def _step(
+    network: Network, optimizer: torch.optim.Optimizer, batch: batches.Batch, settings: Settings
+) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
         loss = network.loss(batch.tokens, batch.labels)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -103,7 +115,10 @@ def _learning_rate(stage: Stage, settings: Settings, step: int, used: int) -> fl
 
 def _report(name: str, stage: int, step: int, used: int, cpu_s: float, losses: list[float]) -> None:
     loss = sum(losses) / len(losses)
-    print(f"{name} stage {stage} step {step}: {used / 1e6:.2f}M tokens, {cpu_s:.0f} CPU-s, loss {loss:.4f}", flush=True)
+    print(
+        f"{name} stage {stage} step {step}: {used / 1e6:.2f}M tokens, {cpu_s:.0f} CPU-s, loss {loss:.4f}",
+        flush=True,
+    )
 
 
 def _shape(recipe: Recipe, layers: int) -> Shape:

@@ -33,7 +33,9 @@ class Task(NamedTuple):
     def is_solved_by(self, source: str) -> bool:
         """Whether a program does what the reference does on every hidden input."""
         function = self.case.function
-        return behaviour(source, function, self.hidden) == behaviour(self.case.reference, function, self.hidden)
+        return behaviour(source, function, self.hidden) == behaviour(
+            self.case.reference, function, self.hidden
+        )
 
 
 def draw_tasks(count: int = NUM_TASKS, seed: int = SEED) -> list[Task]:
@@ -95,7 +97,6 @@ def _as_row(number: int, task: Task) -> dict[str, Any]:
         "visible_tests": _asserts(case, task.visible),
         "hidden_tests": _asserts(case, task.hidden),
         "references": {"analysis": case.brief, "summary": case.summary},
-        "facts": {"analysis": [f"step {case.step}", case.phrase], "summary": [case.phrase]},
     }
 
 

@@ -16,7 +16,7 @@ from harness.models.tasks.base import Example
 
 __all__ = ["Columns"]
 
-_ITEMS = "apples coins books cards shells pens".split()
+_ITEMS = ["apples", "coins", "books", "cards", "shells", "pens"]
 
 
 class Columns:
@@ -28,15 +28,18 @@ class Columns:
     baseline = "the first number of the question"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         draw = rng.choices((_addition, _subtraction, _product, _story), (3, 3, 2, 2))[0]
         problem = draw(rng)
         return Example(prompt=problem.prompt, target=problem.work, facts={"result": str(problem.result)})
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         numbers = re.findall(r"\d+", answer.rsplit(":", 1)[-1])
         return ":" in answer and bool(numbers) and bool(numbers[-1] == example.facts["result"])
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         first = re.search(r"\d+", example.prompt)
         return f": {first.group() if first else ''}"
 

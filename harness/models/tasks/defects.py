@@ -68,6 +68,7 @@ class Analyse:
     baseline = "the comparison turned round"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         defect = _draw_defect(rng)
         return Example(
             prompt=f"Analyze. {defect.purpose}\n{defect.buggy}",
@@ -77,9 +78,11 @@ class Analyse:
         )
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         return answer.strip() == example.target
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         line = example.facts["buggy"].split("\n")[3].strip()
         turned = line.replace(">", "\0").replace("<", ">").replace("\0", "<")
         return f"line 4: {line} should be {turned}"
@@ -94,6 +97,7 @@ class Repair:
     baseline = "the function as it is"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         defect = _draw_defect(rng)
         return Example(
             prompt=f"Rewrite.\n{defect.analysis}\n{defect.buggy}",
@@ -103,10 +107,12 @@ class Repair:
         )
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         function = example.facts["function"]
         return behaviour(answer, function, _INPUTS) == behaviour(example.target, function, _INPUTS)
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return str(example.facts["buggy"])
 
 
@@ -146,11 +152,15 @@ def _draw_wrong_line(rng: random.Random, loop: _Loop, words_for: str) -> tuple[i
     """Choose a line (counted from 0) and what stands there instead."""
     place = rng.choice((1, 3, 3, 4, 5))
     if place == 1:
-        return place, "    {n} = " + rng.choice([start for start in ("0", "1", "[]", "2") if start != loop.start])
+        return place, "    {n} = " + rng.choice(
+            [start for start in ("0", "1", "[]", "2") if start != loop.start]
+        )
     if place == 3:
         other = rng.choice([condition for words, condition in _CONDITIONS.items() if words != words_for])
         return place, f"        if {other}:"
     if place == 4:
-        same_type = [other for other in _LOOPS if (other.start == "[]") == (loop.start == "[]") and other != loop]
+        same_type = [
+            other for other in _LOOPS if (other.start == "[]") == (loop.start == "[]") and other != loop
+        ]
         return place, f"            {rng.choice(same_type).update}"
     return place, "    return " + rng.choice(("{xs}", "{k}", "{x}"))

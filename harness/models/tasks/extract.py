@@ -22,6 +22,7 @@ class Extract:
     baseline = "the last field of the record"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         record = _draw_record(rng)
         form = rng.randrange(3)
         if form == 2:
@@ -40,9 +41,11 @@ class Extract:
         )
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         return answer.strip() == example.target
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return str(example.facts["last"])
 
 
@@ -60,6 +63,5 @@ def _draw_record(rng: random.Random) -> dict[str, str]:
 
 def _prose(record: dict[str, str]) -> str:
     return (
-        "{name} lives in {city} and is {age} years old. "
-        "The {job} drives a {color} car with plate {code}."
+        "{name} lives in {city} and is {age} years old. The {job} drives a {color} car with plate {code}."
     ).format(**record)

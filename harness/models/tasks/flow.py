@@ -14,7 +14,17 @@ from harness.models.tasks import pipelines, words
 from harness.models.tasks.base import Example
 from harness.models.tasks.program import behaviour
 
-__all__ = ["BRIEF_PROMPT", "FIX_PROMPT", "SUMMARY_PROMPT", "Brief", "Case", "Fix", "Summary", "draw_case", "line_diff"]
+__all__ = [
+    "BRIEF_PROMPT",
+    "FIX_PROMPT",
+    "SUMMARY_PROMPT",
+    "Brief",
+    "Case",
+    "Fix",
+    "Summary",
+    "draw_case",
+    "line_diff",
+]
 
 BRIEF_PROMPT = "Brief the issue.\nIssue: {issue}"
 FIX_PROMPT = "Repair.\n{analysis}\n{buggy}"
@@ -47,10 +57,12 @@ class Case:
 
     @property
     def diff(self) -> str:
+        """The change, as the summary stage is shown it."""
         return line_diff(self.buggy, self.reference)
 
     @property
     def sources(self) -> tuple[str, str]:
+        """Both programs, the reference first."""
         return self.reference, self.buggy
 
 
@@ -60,7 +72,10 @@ def draw_case(rng: random.Random) -> Case:
         dialect, function = pipelines.draw_dialect(rng), rng.choice(words.FUNCTION_NAMES)
         variable = rng.choice(dialect.variables)
         operations = rng.sample(dialect.operations, rng.randint(2, 3))
-        steps = [pipelines.draw_step(rng, operation, variable) for operation in (*operations, rng.choice(dialect.ends))]
+        steps = [
+            pipelines.draw_step(rng, operation, variable)
+            for operation in (*operations, rng.choice(dialect.ends))
+        ]
         place = rng.randrange(len(operations))
         is_constant_wrong = operations[place].has_constant and rng.random() < 0.6
         other = operations[place] if is_constant_wrong else rng.choice(dialect.operations)
@@ -103,6 +118,7 @@ class _Stage:
         return Example(prompt=prompt, target=target, sources=case.sources, facts={"case": case})
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         return answer.strip() == example.target
 
 
@@ -114,10 +130,12 @@ class Brief(_Stage):
     baseline = "the first sentence of the issue"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         case = draw_case(rng)
         return self._example(case, BRIEF_PROMPT.format(issue=case.issue), case.brief)
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return str(example.facts["case"].issue.split(". ")[0])
 
 
@@ -129,14 +147,19 @@ class Fix(_Stage):
     baseline = "the function as it is"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         case = draw_case(rng)
         return self._example(case, FIX_PROMPT.format(analysis=case.brief, buggy=case.buggy), case.reference)
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         case: Case = example.facts["case"]
-        return behaviour(answer, case.function, case.inputs) == behaviour(case.reference, case.function, case.inputs)
+        return behaviour(answer, case.function, case.inputs) == behaviour(
+            case.reference, case.function, case.inputs
+        )
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return str(example.facts["case"].buggy)
 
 
@@ -148,10 +171,12 @@ class Summary(_Stage):
     baseline = "the brief"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         case = draw_case(rng)
         return self._example(case, SUMMARY_PROMPT.format(analysis=case.brief, diff=case.diff), case.summary)
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return str(example.facts["case"].brief)
 
 

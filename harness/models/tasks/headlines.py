@@ -10,10 +10,10 @@ from harness.models.tasks.base import Example
 
 __all__ = ["Headline"]
 
-_WHO = "mayor council museum library team school hospital airline union bank".split()
-_DOES = "opens closes bans buys sells funds repairs tests".split()
-_WHAT = "bridge park stadium market ferry tunnel garden theater tram clinic".split()
-_KIND = "new old small large famous public".split()
+_WHO = ["mayor", "council", "museum", "library", "team", "school", "hospital", "airline", "union", "bank"]
+_DOES = ["opens", "closes", "bans", "buys", "sells", "funds", "repairs", "tests"]
+_WHAT = ["bridge", "park", "stadium", "market", "ferry", "tunnel", "garden", "theater", "tram", "clinic"]
+_KIND = ["new", "old", "small", "large", "famous", "public"]
 
 
 class _Event(NamedTuple):
@@ -37,6 +37,7 @@ class Headline:
     baseline = "the first event"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         columns = [rng.sample(pool, 2) for pool in (words.CITIES, _WHO, _DOES, _KIND, _WHAT)]
         told, other = (_Event(*values) for values in zip(*columns, strict=True))
         events = [told, other]
@@ -50,9 +51,11 @@ class Headline:
         )
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         return answer.strip() == example.target
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return str(example.facts["first"])
 
 

@@ -101,6 +101,7 @@ class Code:
     baseline = "a function that returns its argument"
 
     def sample(self, rng: random.Random) -> Example:
+        """Draw one example."""
         dialect, function = draw_dialect(rng), rng.choice(words.FUNCTION_NAMES)
         variable = rng.choice(dialect.variables)
         operations = [*rng.sample(dialect.operations, rng.randint(1, 3)), rng.choice(dialect.ends)]
@@ -114,10 +115,12 @@ class Code:
         )
 
     def is_correct(self, example: Example, answer: str) -> bool:
+        """Grade one answer."""
         function, inputs = example.facts["function"], example.facts["inputs"]
         return behaviour(answer, function, inputs) == behaviour(example.target, function, inputs)
 
     def trivial(self, example: Example) -> str:
+        """Answer without having learnt anything."""
         return "def {function}({variable}):\n    return {variable}".format(**example.facts)
 
 
@@ -128,7 +131,12 @@ def draw_dialect(rng: random.Random) -> Dialect:
 
 def draw_step(rng: random.Random, operation: _Operation, variable: str) -> Step:
     """Fill an operation's constants: k in 2…9, c and d single letters."""
-    values = {"v": variable, "k": rng.randint(2, 9), "c": rng.choice("abcdeilnorst"), "d": rng.choice("uvwxyz")}
+    values = {
+        "v": variable,
+        "k": rng.randint(2, 9),
+        "c": rng.choice("abcdeilnorst"),
+        "d": rng.choice("uvwxyz"),
+    }
     return Step(operation.phrase.format(**values), operation.expression.format(**values))
 
 

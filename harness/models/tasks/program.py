@@ -15,21 +15,25 @@ from typing import Any
 __all__ = ["LISTS", "TEXTS", "behaviour"]
 
 LISTS: tuple[list[int], ...] = (
-    [], [1], [3, 1, 2], [5, 5, 8, -2, 7], [10, 4, 4, 9, 6, 1, 3], [2, 4, 6, 8, 12, 7, 7, -5, 0], list(range(15)),
+    [], [1], [3, 1, 2], [5, 5, 8, -2, 7], [10, 4, 4, 9, 6, 1, 3], [2, 4, 6, 8, 12, 7, 7, -5, 0],
+    list(range(15)),
 )  # fmt: skip
 """Inputs for programs over lists."""
 TEXTS: tuple[str, ...] = (
-    "", " ", "abc", "  Hello World ", "banana split", "Testing CODE again", "a stone on the road", "xylophone notes",
+    "", " ", "abc", "  Hello World ", "banana split", "Testing CODE again",
+    "a stone on the road", "xylophone notes",
 )  # fmt: skip
 """Inputs for programs over text."""
 
-_BUILTINS = {name: getattr(builtins, name) for name in "sum len max min sorted list dict range abs".split()}
-_METHODS = frozenset("append upper lower strip replace count fromkeys".split())
+_BUILTIN_NAMES = ("sum", "len", "max", "min", "sorted", "list", "dict", "range", "abs")
+_BUILTINS = {name: getattr(builtins, name) for name in _BUILTIN_NAMES}
+_METHODS = frozenset(["append", "upper", "lower", "strip", "replace", "count", "fromkeys"])
 _NODES = (
-    ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign, ast.For, ast.If,
-    ast.Expr, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Store, ast.Constant, ast.Attribute, ast.List,
-    ast.ListComp, ast.comprehension, ast.Compare, ast.BinOp, ast.UnaryOp, ast.USub, ast.Add, ast.Sub, ast.Mult,
-    ast.Mod, ast.Gt, ast.Lt, ast.GtE, ast.LtE, ast.Eq, ast.NotEq, ast.Subscript, ast.Slice,
+    ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AugAssign,
+    ast.For, ast.If, ast.Expr, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Store, ast.Constant,
+    ast.Attribute, ast.List, ast.ListComp, ast.comprehension, ast.Compare, ast.BinOp, ast.UnaryOp,
+    ast.USub, ast.Add, ast.Sub, ast.Mult, ast.Mod, ast.Gt, ast.Lt, ast.GtE, ast.LtE, ast.Eq,
+    ast.NotEq, ast.Subscript, ast.Slice,
 )  # fmt: skip
 _MAX_NODES = 160
 _MAX_CONSTANT = 99
@@ -80,7 +84,11 @@ def _is_allowed(tree: ast.Module) -> bool:
     def num(*kinds: type[ast.AST]) -> int:
         return sum(isinstance(node, kinds) for node in nodes)
 
-    if len(nodes) > _MAX_NODES or num(ast.For, ast.comprehension) > _MAX_LOOPS or num(ast.Mult) > _MAX_PRODUCTS:
+    if (
+        len(nodes) > _MAX_NODES
+        or num(ast.For, ast.comprehension) > _MAX_LOOPS
+        or num(ast.Mult) > _MAX_PRODUCTS
+    ):
         return False
     if len(tree.body) != 1 or num(ast.FunctionDef) != 1:
         return False

@@ -1,0 +1,80 @@
+"""Command line: `python -m harness.models train|evaluate|convert|workload`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.models import gguf, registry
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 with a message on stderr when it could not."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except HarnessError as exc:
+        print(f"harness.models: {exc}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.models", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    train = commands.add_parser(
+        "train", help="make a model from nothing, by its recipe (needs torch, transformers)"
+    )
+    train.add_argument("name")
+    train.add_argument("--output", type=Path, help="folder for the checkpoint (default: the committed one)")
+    train.add_argument(
+        "--scratch", type=Path, default=Path("build/pocket"), help="folder for finished stages"
+    )
+    train.set_defaults(run=_train)
+    evaluate = commands.add_parser(
+        "evaluate", help="grade every model through llama.cpp and rewrite the card"
+    )
+    evaluate.set_defaults(run=_evaluate)
+    convert = commands.add_parser("convert", help="write a model as GGUF and print the file's path")
+    convert.add_argument("name")
+    convert.add_argument("--quant", default="f16", choices=gguf.QUANTS)
+    convert.set_defaults(run=_convert)
+    workload = commands.add_parser("workload", help="write bench/workloads/swe-mini.json")
+    workload.add_argument("--output", type=Path, help="another file to write")
+    workload.set_defaults(run=_workload)
+    return parser
+
+
+def _train(options: argparse.Namespace) -> None:
+    from harness.models import recipe, training
+
+    folder = options.output or registry.WEIGHTS_DIR / options.name
+    training.train(recipe.read(options.name), folder, scratch=options.scratch)
+    print(f"wrote {folder}; sha256 for registry.toml: {registry.sha256_of(folder)}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from harness.models import card
+
+    card.write()
+    print(f"wrote {card.CARD_JSON} and {card.CARD_PAGE}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    print(registry.gguf_path(options.name, options.quant))
+
+
+def _workload(options: argparse.Namespace) -> None:
+    from harness.models import workload
+
+    path = options.output or workload.WORKLOAD_FILE
+    workload.write(path)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
