@@ -4,17 +4,18 @@ A grade rests on what a test observed (`harness.grading.observe`) and on a nonce
 printed text. Whatever a candidate does (exit, loop, fork, recurse, print, allocate, kill) is a failure of
 the candidate; a failure of the grader itself raises `GradingError`.
 
-**Strong** means: pid, network, mount and ipc namespaces (through a user namespace unless the suite is root); a
-file system of the read-only standard library and an empty scratch folder; no privileges; limits on CPU time,
-address space, file size, processes, output and wall-clock time. **Weak** (macOS, or Linux where namespaces are
-forbidden) has only the limits, a session of its own and the clean-up; `CodeGrader.missing` says what is
-lacking. There a candidate can read and write what its user can, and on macOS leave a process behind.
+**Strong** means: pid, network, mount and ipc namespaces (through a user namespace unless the suite is
+root); a file system of the read-only standard library and an empty scratch folder; no privileges; limits on
+CPU time, address space, file size, processes, output and wall-clock time. **Weak** (macOS, or Linux where
+namespaces are forbidden) has only the limits, a session of its own and the clean-up; `CodeGrader.missing`
+says what is lacking. There a candidate can read and write what its user can, and on macOS leave a process
+behind.
 
-What remains even when strong: a candidate shares the interpreter with its tests. One that is written against
-this grader can forge messages, so it can pass a test that only asks whether something is true (it has to guess
-which) or that asserts inside a block; it cannot forge a value that it does not know. Candidates share no
-process, folder or process numbers with each other. Memory is bounded per process, so at worst by
-`memory_bytes` times `processes`.
+What remains even when strong: a candidate shares the interpreter with its tests. One that is written
+against this grader can forge messages, so it can pass a test that only asks whether something is true (it
+has to guess which) or that asserts inside a block; it cannot forge a value that it does not know.
+Candidates share no process, folder or process numbers with each other. Memory is bounded per process, so at
+worst by `memory_bytes` times `processes`.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _outcome(report: str, nonce: str, ended: str) -> Outcome:
     """Sort the messages that carry the nonce; a test that was reported on twice is not done."""
     outcome = Outcome({}, set(), {}, ended)
     is_ready = False
-    for line in report.splitlines():
+    for line in report.split("\n"):
         if not line.startswith(nonce + " "):
             continue
         try:
