@@ -109,7 +109,7 @@ def difference_of_gains(
 ) -> Interval | Unsupported:
     """The gain over its own control in one record, against that in the other.
 
-    Quantity "reduction": the difference of the two reductions (delta method). "ratio": the ratio of the ratios.
+    Quantity "reduction": the difference of the two (delta method). "ratio": the ratio of the two.
     """
     lower = better_of(claim.metrics, first) == "lower"
     means = [_log_gain(claim, record) for record in (first, second)]

@@ -92,7 +92,7 @@ def token_budget(
     ---------
     caps: stage → output tokens allowed. routed: the stages whose model changes.
     baseline_tokens, cascade_tokens: the published totals.
-    tokenizer_ratio: tokens of the small model's tokenizer per token of the large's on such text, at the least.
+    tokenizer_ratio: tokens of the small model's tokenizer per token of the large's, on such text at least.
     """
     routed_caps = sum(caps[stage] for stage in routed)
     k, j = len(routed), len(caps) - len(routed)
@@ -119,21 +119,22 @@ def token_budget(
             "cascade_tokens": cascade_tokens,
         },
         arithmetic=(
-            f"outputs ≤ {tasks} × ({stages}) = {outputs:,} tokens, of which routed ≤ {tasks * routed_caps:,}; "
-            f"prompts are the same text in both arms, of which routed ≤ {k} × ({per_task:,.0f} − {routed_caps} + "
-            f"{j * template_tokens}) / {k + j} = {prompts:,.0f} per task, × (1 − {tokenizer_ratio:g}) for the tokenizer; "
-            f"saved ≤ {routed_caps} + {(1 - tokenizer_ratio) * prompts:,.0f} of {per_task:,.0f} per task = "
+            f"outputs ≤ {tasks} × ({stages}) = {outputs:,} tokens, ≤ {tasks * routed_caps:,} of them "
+            "routed; prompts are the same text in both arms, of which routed "
+            f"≤ {k} × ({per_task:,.0f} − {routed_caps} + {j * template_tokens}) / {k + j} = {prompts:,.0f} "
+            f"per task, × (1 − {tokenizer_ratio:g}) for the tokenizer; saved ≤ {routed_caps} + "
+            f"{(1 - tokenizer_ratio) * prompts:,.0f} of {per_task:,.0f} per task = "
             f"{saved / per_task:.1%}, not {wanted / per_task:.1%}"
         ),
         condition=(
-            f"possible as a count if the small model's tokenizer made ≤ {ratio_needed:.2f} tokens per token of the "
-            f"large's; as money if the small model's token costs ≤ {price_needed:.0%} of the large's"
+            f"possible as a count if the small model's tokenizer made ≤ {ratio_needed:.2f} tokens per token "
+            f"of the large's; as money if the small model's token costs ≤ {price_needed:.0%} of the large's"
         ),
     )
 
 
 def amdahl(*, total_s: float, routed_s: float, speedup: float = inf) -> Bound:
-    """The share of a sequential total that speeding up a part of it can save (Amdahl, AFIPS 1967)."""
+    """The share of a total that speeding up a part of it can save (Amdahl, AFIPS 1967)."""
     share = _share(routed_s, total_s)
     value = share * (1 - 1 / speedup)
     factor = "" if speedup == inf else f" × (1 − 1/{speedup:g})"
@@ -163,7 +164,7 @@ def offload(*, total: float, routed: float, unit: str = "s") -> Bound:
         unit="times",
         inputs={"total": total, "routed": routed, "unit": unit},
         arithmetic=f"the large server keeps {total - routed:g} of {total:g} {unit} per task: ≤ {value:.2f}×",
-        condition="more is possible only where the routed stages are a larger share of the large server's work",
+        condition="more is possible only where the routed stages are more of the large server's work",
     )
 
 

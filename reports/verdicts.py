@@ -234,6 +234,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     interval, decision = _decided(claim, record, stored)
     if isinstance(interval, Found):
         return replace(blank, verdict=interval.verdict, reason=interval.reason)
+    if isinstance(interval, Unsupported) and (record.failures or lost_rounds(record)):
+        return replace(blank, verdict="error", reason=_failed(record))
     if isinstance(interval, Unsupported):
         more = max(0, (interval.needed or 0) - _count(claim, record))
         return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)
