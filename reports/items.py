@@ -53,6 +53,7 @@ class ClaimFile(pytest.File):
             item = ClaimItem.from_parent(self, name=claim.id, claim=claim, experiment=experiment)
             for mark in (experiment, *claim.marks):
                 item.add_marker(mark)
+            item.extra_keyword_matches.add(claim.treatment)  # so that -k VARIANT selects its claims too
             yield item
 
 
@@ -85,9 +86,9 @@ class ClaimItem(pytest.Item):
             return f"{self.claim.id}: {excinfo.value}\n  says: {self.claim.says}\n  source: {self.claim.source}"
         return super().repr_failure(excinfo, style)
 
-    def reportinfo(self) -> tuple[Path, int | None, str]:
+    def reportinfo(self) -> tuple[Path, int, str]:
         """Where the claim stands."""
-        return self.path, None, f"claim {self.name}"
+        return self.path, 0, f"claim {self.name}"
 
 
 def _skip(reason: str) -> NoReturn:

@@ -66,6 +66,8 @@ class Assay:
         self.rows: list[tuple[str, Claim]] = []
         self.lock = selection.read_lock(config.rootpath / "claims.lock")
         self.progress: Progress | None = None
+        self.is_broken = False
+        """Whether the run's folder can no longer be written."""
         config.stash[JUDGE] = self.judge
         config.stash[RUN_DIR] = self.run_dir
 
@@ -147,7 +149,11 @@ class Assay:
             entry = {**earlier, "outcome": entry["outcome"], "why": entry["why"]}
         self.entries[entry["nodeid"]] = entry
         if self.done.get(entry["nodeid"], {}).get("outcome") != "passed":
-            journal.append(self.run_dir(), entry)
+            try:
+                journal.append(self.run_dir(), entry)
+            except JournalError as exc:
+                self.is_broken = True
+                pytest.exit(str(exc), returncode=pytest.ExitCode.INTERNAL_ERROR)
         if self.progress:
             self.progress.finished(report)
 
@@ -160,6 +166,8 @@ class Assay:
             return str(verdict), letter, (str(verdict).upper(), {colour: True})
         if report.when == "call" and report.passed and self.done.get(report.nodeid, {}).get("outcome") == "passed":
             return "resumed", "r", "RESUMED"
+        if self.progress and hasattr(report, "assay") and self.config.get_verbosity() <= 0:
+            return report.outcome, "", ""  # its line of progress says so
         return None
 
     # the end
@@ -180,7 +188,7 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.run is None or self.config.option.collectonly:
+        if self.run is None or self.config.option.collectonly or self.is_broken:
             return
         out = [self.judge(experiment, claim)[0] for experiment, claim in self.rows]
         journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
@@ -189,6 +197,8 @@ class Assay:
             selection.write_lock(self.config.rootpath / "claims.lock", self.config.getoption("profile"), out)
         if not self.entries:
             return
+        import importlib.util
+        if importlib.util.find_spec("reports.__main__") is None: return
         from reports import __main__ as render
 
         begin = perf_counter()
@@ -209,7 +219,7 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self.run is None:
+        if self.run is None or self.is_broken:
             return
         from reports import tables
 

@@ -40,9 +40,11 @@ class Progress:
             self.reporter.rewrite("", erase=True)
             self.moving = False
         done = self.total - len(self.waiting)
-        name = report.nodeid.rpartition("::")[2]
+        path, _, name = report.nodeid.rpartition("::")
         self.reporter.ensure_newline()
-        self.reporter.write_line(f"  {done} of {self.total} measured: {name}, {report.duration:.1f} s{self._left()}")
+        line = f"  {done} of {self.total} {report.outcome}: {name}, {report.duration:.1f} s{self._left()}"
+        self.reporter.write_line(line)
+        self.reporter.currentfspath = self.reporter.config.rootpath / path  # or the path is written again
 
     def _left(self) -> str:
         done = self.total - len(self.waiting)

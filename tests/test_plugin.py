@@ -1,0 +1,314 @@
+"""The plugin as its user meets it: claims beside variants, a journal, a run folder, verdicts, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
+import pandas  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFTEST = 'pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]'
+
+BENCH = """
+import os, time
+import pytest
+from fixtures.pairing import Arm, Measured
+from reports.records import Check, Metric, Record
+
+pytestmark = pytest.mark.demo
+FACTOR = {"half": 0.5, "same": 1.0, "broken": 1.0, "unlabelled": 0.5}
+
+
+def arm(name, factor, fail=False):
+    noise = iter([1.01, 0.99, 1.02, 0.98] * 100)
+
+    def run():
+        if fail:
+            raise RuntimeError("engine went away")
+        time.sleep(float(os.environ.get("SLEEP", "0")))
+        return Measured({"wall_s": factor * next(noise)})
+
+    return Arm(name, run)
+
+
+@pytest.mark.parametrize("variant", FACTOR)
+def test_demo(variant, paired):
+    with open("ran.txt", "a") as log:
+        log.write(variant + chr(10))
+    record = Record(experiment="demo", variant=variant, control="full", backend="fake", profile="pocket",
+                    metrics={"wall_s": Metric(unit="s", better="lower", what="wall")})
+    record.checks.append(Check(name="labelled", ok=variant != "unlabelled", observed="the label"))
+    paired.run(record, arm(variant, FACTOR[variant], fail=variant == "broken"), arm("full", 1.0))
+    assert not record.failures, record.failures
+    assert all(check.ok for check in record.checks)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("variant", ["slow"])
+def test_demo_nightly(variant, paired):
+    raise AssertionError("runs only when named")
+"""
+
+CLAIM = """
+[[claim]]
+id = "{id}"
+version = 1
+source = "a paper, Table 1"
+says = "{id}"
+form = "{form}"
+metric = "wall_s"
+quantity = "ratio"
+treatment = "{treatment}"
+control = "full"
+published = {published}
+{more}
+"""
+
+
+def claim(id: str, treatment: str, published: float, form: str = "at_least", more: str = "") -> str:
+    return CLAIM.format(id=id, treatment=treatment, published=published, form=form, more=more)
+
+
+CLAIMS = (
+    claim("half-is-faster", "half", 1.5)
+    + claim("half-is-5x", "half", 5.0)
+    + claim("same-is-faster", "same", 1.5)
+    + claim("broken-is-faster", "broken", 1.5)
+    + claim("label-is-true", "unlabelled", 1.5, more='provenance = ["labelled"]')
+    + claim("needs-a-node", "half", 1.5, more='requires = ["profile:node"]')
+    + claim("nobody-runs-it", "ghost", 1.5)
+)
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    pytester.makeconftest(CONFTEST)
+    pytester.makefile(
+        ".ini",
+        pytest="[pytest]\nmarkers =\n    demo: d\n    nightly: n\n    cascade: c\n    overhead: o\n    gpu: g\n",
+    )
+    bench = pytester.mkdir("bench")
+    (bench / "test_demo.py").write_text(BENCH)
+    (bench / "claims").mkdir()
+    (bench / "claims" / "demo.toml").write_text(CLAIMS)
+    return pytester
+
+
+def run_dir(suite: pytest.Pytester) -> Path:
+    return max((suite.path / "results").iterdir())
+
+
+def verdicts(suite: pytest.Pytester) -> dict[str, str]:
+    rows = json.loads((run_dir(suite) / "claims.json").read_text())["claims"]
+    return {row["id"]: row["verdict"] for row in rows}
+
+
+def ran(suite: pytest.Pytester) -> list[str]:
+    path = suite.path / "ran.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_every_claim_gets_the_verdict_that_its_evidence_gives(suite: pytest.Pytester) -> None:
+    """One run, one verdict of nearly every kind, in claims.json and in the terminal."""
+    result = suite.runpytest("bench")
+    assert verdicts(suite) == {
+        "half-is-faster": "confirmed",
+        "half-is-5x": "refuted",
+        "same-is-faster": "refuted",
+        "broken-is-faster": "error",
+        "label-is-true": "invalid",
+        "needs-a-node": "out of scope",
+        "nobody-runs-it": "missing",
+    }
+    result.stdout.fnmatch_lines(["*half-is-faster*confirmed*", "*half-is-5x*refuted*", "run: *"])
+
+
+def test_findings_pass_and_broken_evidence_fails(suite: pytest.Pytester) -> None:
+    """Confirmed and refuted are findings; invalid, error and missing are failures; out of scope is a skip."""
+    result = suite.runpytest("bench", "-rA")
+    outcomes = result.parseoutcomes()
+    assert outcomes["failed"] == 5  # two variants, and the claims on them and on no variant
+    assert outcomes["skipped"] == 1
+    assert outcomes["confirmed"] == 1
+    assert outcomes["refuted"] == 2
+
+
+def test_a_failed_round_is_stored_with_its_benchmark(suite: pytest.Pytester) -> None:
+    """The failing variant is in the journal, failures and all, and the others are in benchmark.json."""
+    suite.runpytest("bench")
+    entries = [json.loads(x) for x in (run_dir(suite) / "journal.jsonl").read_text().splitlines()]
+    broken = next(e for e in entries if e["params"]["variant"] == "broken")
+    assert broken["outcome"] == "failed"
+    assert "engine went away" in broken["extra_info"]["assay"]["failures"][0]["error"]
+    names = [b["name"] for b in json.loads((run_dir(suite) / "benchmark.json").read_text())["benchmarks"]]
+    assert "test_demo[half]" in names
+
+
+def test_a_claim_option_runs_just_what_the_claim_needs(suite: pytest.Pytester) -> None:
+    """--claim selects one claim and its variant."""
+    suite.runpytest("bench", "--claim", "half-is-5x").assert_outcomes(passed=1)
+    assert ran(suite) == ["half"]
+    assert verdicts(suite) == {"half-is-5x": "refuted"}
+
+
+def test_an_unknown_claim_is_named_with_its_neighbours(suite: pytest.Pytester) -> None:
+    """A misspelt id stops the run with a suggestion."""
+    result = suite.runpytest("bench", "--claim", "half-is-6x")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no claim 'half-is-6x'*half-is-5x*"])
+
+
+def test_claims_whose_variants_were_not_selected_are_not_reported(suite: pytest.Pytester) -> None:
+    """-k half reports the claims on half and no other."""
+    suite.runpytest("bench", "-k", "half")
+    assert set(verdicts(suite)) == {"half-is-faster", "half-is-5x", "needs-a-node"}
+
+
+def test_long_tests_run_only_when_named(suite: pytest.Pytester) -> None:
+    """Without -m nightly the nightly variant is deselected; with it, it runs."""
+    suite.runpytest("bench", "--claims=off", "-k", "nightly").assert_outcomes(deselected=5)
+    suite.runpytest("bench", "--claims=off", "-m", "nightly").assert_outcomes(failed=1, deselected=4)
+
+
+def test_an_unknown_key_stops_collection(suite: pytest.Pytester) -> None:
+    """A misspelt key in a claim is one clear error that names file, claim and key."""
+    path = suite.path / "bench" / "claims" / "demo.toml"
+    path.write_text(claim("half-is-faster", "half", 1.5, more="publishd = 3"))
+    result = suite.runpytest("bench")
+    result.stdout.fnmatch_lines(["*demo.toml*half-is-faster*publishd*"])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert ran(suite) == []
+
+
+def test_resuming_runs_no_finished_variant_again(suite: pytest.Pytester) -> None:
+    """The second session measures only what failed, and its benchmark.json holds everything."""
+    suite.runpytest("bench")
+    first = run_dir(suite)
+    before = ran(suite)
+    result = suite.runpytest("bench", "--resume")
+    assert ran(suite)[len(before) :] == ["broken", "unlabelled"]
+    assert run_dir(suite) == first
+    names = {b["name"] for b in json.loads((first / "benchmark.json").read_text())["benchmarks"]}
+    assert {"test_demo[half]", "test_demo[same]"} <= names
+    assert verdicts(suite)["half-is-faster"] == "confirmed"
+    assert result.parseoutcomes()["resumed"] == 2
+
+
+def test_replayed_rounds_keep_their_durations(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The durations in benchmark.json after a resume are the stored ones, to the last bit."""
+    monkeypatch.setenv("SLEEP", "0.002")
+    suite.runpytest("bench", "-k", "half", "--benchmark-json=a.json")
+    suite.runpytest("bench", "-k", "half", "--resume", "--benchmark-json=b.json")
+    a, b = (json.loads((suite.path / name).read_text())["benchmarks"][0] for name in ("a.json", "b.json"))
+    assert a["stats"]["data"] == b["stats"]["data"]
+    assert a["extra_info"] == b["extra_info"]
+
+
+def test_resuming_under_another_plan_is_refused_and_says_what_differs(suite: pytest.Pytester) -> None:
+    """Changed code or settings name themselves; nothing is run."""
+    suite.runpytest("bench", "-k", "half")
+    (suite.path / "bench" / "test_demo.py").write_text(BENCH + "\n# changed\n")
+    before = ran(suite)
+    result = suite.runpytest("bench", "-k", "half", "--resume", "--rounds", "3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*another plan*", "*code: * → *", "*settings: *"])
+    assert ran(suite) == before
+
+
+def test_resuming_without_a_run_says_so(suite: pytest.Pytester) -> None:
+    """There must be something to continue."""
+    result = suite.runpytest("bench", "--resume")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--resume: no run in*"])
+
+
+def test_a_killed_run_loses_only_the_variant_that_was_running(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL in the second variant: the first is resumed, the rest is measured, benchmark.json is whole."""
+    monkeypatch.setenv("SLEEP", "0.05")
+    command = [sys.executable, "-m", "pytest", "bench", "-k", "half or same", "-p", "no:cacheprovider"]
+    process = subprocess.Popen(command, cwd=suite.path, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(ran(suite)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert suite.runpytest("bench", "-k", "half or same", "--resume").ret == pytest.ExitCode.OK
+    assert ran(suite) == ["half", "same", "same"]
+    names = [b["name"] for b in json.loads((run_dir(suite) / "benchmark.json").read_text())["benchmarks"]]
+    assert names == ["test_demo[half]", "test_demo[same]"]
+
+
+def test_the_gate_fails_on_a_worse_verdict_and_names_it(suite: pytest.Pytester) -> None:
+    """A lock that expects confirmed meets a refuted claim: the session fails and says which and why."""
+    only = ("bench", "-k", "half or same")
+    suite.runpytest(*only, "--claims=update")
+    lock = json.loads((suite.path / "claims.lock").read_text())
+    assert lock["pocket"]["half-is-faster"] == "confirmed"
+    assert suite.runpytest(*only, "--claims=gate").ret == pytest.ExitCode.OK
+    lock["pocket"]["same-is-faster"] = "confirmed"
+    (suite.path / "claims.lock").write_text(json.dumps(lock))
+    result = suite.runpytest(*only, "--claims=gate")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*same-is-faster: confirmed in claims.lock, refuted now*"])
+
+
+def test_the_run_folder_holds_the_plan_and_the_claims_it_was_judged_by(suite: pytest.Pytester) -> None:
+    """What was decided can be decided again from the folder alone."""
+    suite.runpytest("bench", "-k", "half")
+    folder = run_dir(suite)
+    plan = json.loads((folder / "run.json").read_text())["plan"]
+    assert {"code", "weights", "settings", "machine", "packages"} <= set(plan)
+    assert (folder / "claims" / "demo.toml").read_text() == CLAIMS
+
+
+def test_collecting_only_leaves_no_run_behind(suite: pytest.Pytester) -> None:
+    """--collect-only measures nothing and writes nothing."""
+    suite.runpytest("bench", "--collect-only")
+    assert not (suite.path / "results").exists()
+
+
+def test_tests_outside_bench_are_left_alone(pytester: pytest.Pytester) -> None:
+    """An ordinary suite with the plugin loaded writes no results folder and reports no claims."""
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile("def test_x(): pass")
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=1)
+    assert not (pytester.path / "results").exists()
+
+
+def test_a_full_disk_stops_the_run_with_one_line(suite: pytest.Pytester) -> None:
+    """The journal's error names the remedy, and what was recorded before is kept."""
+    (suite.path / "full.py").write_text(
+        "import errno, os\n"
+        "real = os.fsync\n"
+        "calls = []\n"
+        "def full(fd):\n"
+        "    calls.append(fd)\n"
+        "    if len(calls) > 1:\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    real(fd)\n"
+        "os.fsync = full\n"
+    )
+    result = suite.runpytest_subprocess("bench", "-k", "half or same", "-p", "full")
+    assert result.ret != 0
+    output = result.outlines + result.errlines
+    assert any("journal: cannot append" in x and "--resume" in x for x in output), output
+    assert not any("Traceback" in x or "INTERNALERROR" in x for x in output)
+    journal = run_dir(suite) / "journal.jsonl"
+    assert [json.loads(x)["params"]["variant"] for x in journal.read_text().splitlines()] == ["half"]
+
+
