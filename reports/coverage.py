@@ -1,7 +1,7 @@
 """Which published statements the claims decide, which they cannot, and which nobody has looked at.
 
-`published_claims.csv` lists every statement of the sources and `published_surface.csv` everything they name: a
-system, a flag, a file, a figure. A statement is decided by the claims whose `covers` names it, set aside in
+`published_claims.csv` lists every statement of the sources and `published_surface.csv` everything they name:
+a system, a flag, a file, a figure. A statement is decided by the claims whose `covers` names it, set aside in
 `uncovered.toml` with a reason, or, where it is a setting and no statement about the world, honoured as the
 experiment's surface page says (`docs/<experiment>-surface.md`).
 
@@ -66,7 +66,7 @@ def coverage(claims_dir: Path | str, docs_dir: Path | str) -> list[Row]:
 
     Raises
     ------
-    ClaimError: a claims file is malformed, an id in `covers` or `uncovered.toml` is not a published one, or a
+    ClaimError: a claims file is malformed, an id in `covers` or `uncovered.toml` is not published, or a
         statement is both decided and said not to be checkable.
     """
     folder = Path(claims_dir)
@@ -96,9 +96,8 @@ def coverage(claims_dir: Path | str, docs_dir: Path | str) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """Counts per experiment and kind, as text: decided, not checkable, honoured as a setting, open."""
-    lines = [
-        f"{'experiment':12} {'kind':10} {'all':>4} {'decided':>8} {'set aside':>10} {'setting':>8} {'open':>5}"
-    ]
+    heads = f"{'all':>4} {'decided':>8} {'set aside':>10} {'setting':>8} {'open':>5}"
+    lines = [f"{'experiment':12} {'kind':10} {heads}"]
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.experiment, row.kind), []).append(row)

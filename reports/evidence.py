@@ -144,5 +144,5 @@ def _meets(offer: str, need: str) -> bool:
 
 
 def _plain(label: str) -> str:
-    """A label without its owner, in one spelling: "mistralai/Mistral-7B" and "mistral:7b" compare."""
-    return label.rsplit("/", 1)[-1].lower().replace(":", "-").replace("_", "-")
+    """A label in one spelling, so that "Mistral-7B-Instruct" and "mistral:7b-instruct" compare."""
+    return label.lower().replace(":", "-").replace("_", "-")
