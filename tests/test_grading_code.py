@@ -29,12 +29,13 @@ def grader(request: pytest.FixtureRequest) -> Iterator[CodeGrader]:
         yield grader
 
 
-@pytest.fixture
-def strong(grader: CodeGrader) -> CodeGrader:
-    """The grader, for what only namespaces prevent."""
-    if grader.sandbox == "weak":
-        pytest.skip("a weak sandbox does not prevent this")
-    return grader
+@pytest.fixture(scope="module")
+def strong() -> Iterator[CodeGrader]:
+    """A grader for what only namespaces prevent."""
+    with CodeGrader() as grader:
+        if grader.missing:
+            pytest.skip(f"no strong sandbox here: {'; '.join(grader.missing)}")
+        yield grader
 
 
 def body(*lines: str) -> str:

@@ -3,9 +3,6 @@
 `docs/workloads.md` is the schema. Reading is strict, because a misspelt key that is silently dropped
 changes what is measured: every unknown key, missing key and wrong type is a `WorkloadError` that names
 the file, the task, the key, the value and the remedy.
-
-Only `{name}` is a field of a prompt. Every other brace is text, and what is filled in is never scanned
-again, so code with braces passes through unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from harness.errors import UsageError, WorkloadError
+from harness.workflow.prompts import TASK_FIELDS, diff, extract_code, fields_of, render
 
 __all__ = ["GRADES", "StageSpec", "Task", "Workload", "diff", "extract_code", "load", "render"]
 
@@ -29,11 +26,7 @@ SCHEMA = 1
 GRADES = ("code", "text", "exact", "none")
 """How the output of a stage may be graded."""
 
-MAX_DIFF_LINES = 4
-_TASK_FIELDS = ("issue", "buggy", "entry_point")
-_RESERVED = (*_TASK_FIELDS, "diff")
-_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_RESERVED = (*TASK_FIELDS, "diff")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -56,7 +49,7 @@ class StageSpec:
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the fields in the prompt, in order of appearance."""
-        return tuple(dict.fromkeys(_FIELD.findall(self.prompt)))
+        return fields_of(self.prompt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,52 +131,6 @@ def load(path_or_name: str | Path, folder: Path | None = None) -> Workload:
         sha256=hashlib.sha256(raw).hexdigest(),
         path=path,
     )
-
-
-def render(stage: StageSpec, task: Task, outputs: Mapping[str, str]) -> str:
-    """Fill in the prompt of `stage` for `task`.
-
-    `outputs` maps the names of finished stages to their text. Raises `UsageError` when the prompt needs
-    an output that is not there.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        if name in _TASK_FIELDS:
-            return str(getattr(task, name))
-        source = stage.diff_of if name == "diff" else name
-        if source is None or source not in outputs:
-            raise UsageError(
-                f"stage {stage.name}: task {task.id}: no output for {{{name}}}; run stage {source} first"
-            )
-        return diff(task.buggy, extract_code(outputs[source])) if name == "diff" else outputs[source]
-
-    return _FIELD.sub(value, stage.prompt)
-
-
-def diff(buggy: str, fixed: str) -> str:
-    """Return the lines that differ, compared position by position and stripped: `- old`, `+ new`.
-
-    At most four lines, so that the first two changed positions are shown. The pocket models are trained
-    on exactly these bytes.
-    """
-    before, after = buggy.split("\n"), fixed.split("\n")
-    lines: list[str] = []
-    for i in range(max(len(before), len(after))):
-        old = before[i].strip() if i < len(before) else ""
-        new = after[i].strip() if i < len(after) else ""
-        if old != new:
-            lines += ["- " + old, "+ " + new]
-    return "\n".join(lines[:MAX_DIFF_LINES])
-
-
-def extract_code(text: str) -> str:
-    """Return what the first Markdown fence of `text` holds, up to its end if it is not closed.
-
-    Text without a fence comes back unchanged.
-    """
-    match = _FENCE.search(text)
-    return match[1] if match else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +235,7 @@ def _check_edges(reader: _Reader, stage: StageSpec, stages: Mapping[str, StageSp
         if need not in stages:
             reader.fail("needs", f"there is no stage {need!r}; the stages are {', '.join(stages)}")
     for name in stage.fields:
-        if name in _TASK_FIELDS:
+        if name in TASK_FIELDS:
             continue
         source = code if name == "diff" else name
         if source not in stages:

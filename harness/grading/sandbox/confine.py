@@ -79,7 +79,10 @@ def build_root() -> list[str]:
     """
     stdlib = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
     sources = [path for path in (*_LIBRARIES, *stdlib) if os.path.isdir(path)]
-    stage = next(s for s in _STAGES if os.path.isdir(s) and not any(p.startswith(s + "/") for p in sources))
+    stages = (s for s in _STAGES if os.path.isdir(s) and not any(p.startswith(s + "/") for p in sources))
+    stage = next(stages, None)
+    if stage is None:
+        return [f"file system: none of {', '.join(_STAGES)} is free to build it on"]
     try:
         _must("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
         _tmpfs(stage, "size=1m,mode=755")

@@ -74,6 +74,7 @@ class _Zygote:
     def __init__(self, missing: list[str], to_nobody: bool, workdir: str) -> None:
         self._workdir, self._to_nobody = workdir, to_nobody
         self._null = os.open(os.devnull, os.O_RDWR)
+        os.umask(0o022)  # candidates have to enter the folders made here
         for name in _PRELOADED:
             importlib.import_module(name)
         sys.path[:] = [path for path in sys.path if path != sys.argv[1]]
