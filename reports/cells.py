@@ -31,9 +31,14 @@ class Scale:
         """`value` in this scale; `None` stays `None`."""
         return None if value is None else value * self.factor
 
-    def interval(self, interval: Interval) -> list[float | None] | None:
-        """Both ends in this scale."""
-        return None if interval is None else [self(end) for end in interval]
+    def interval(self, interval: Interval) -> list[float] | None:
+        """Both ends in this scale, an open one as infinity."""
+        if interval is None:
+            return None
+        open_ends = (-math.inf, math.inf)
+        return [
+            edge if end is None else end * self.factor for end, edge in zip(interval, open_ends, strict=True)
+        ]
 
 
 FIXED = {

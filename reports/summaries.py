@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from reports.records import Record, Round, TaskPair, Values
 
-__all__ = ["Estimate", "Variant", "scope", "stages_of", "summarize"]
+__all__ = ["Estimate", "Variant", "mean", "scope", "stages_of", "summarize"]
 
 STAGES = ("analysis", "code", "summary")
 TOTALS = ("total_s", "wall_s")
@@ -137,15 +137,15 @@ def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
     tasks = next((found for s in sources if (found := _tasks(s))), [])
     num_tasks = timed.settings.get("tasks")
     num_tasks = num_tasks if isinstance(num_tasks, int) and num_tasks > 0 else None
-    totals = (_mean(_values((timed, timed_arm), name)) for name in TOTALS)
+    totals = (mean(_values((timed, timed_arm), name)) for name in TOTALS)
     total_s = next((e for e in totals if e.value is not None), NOTHING)
-    task_s = _mean(_values((timed, timed_arm), "task_s"))
+    task_s = mean(_values((timed, timed_arm), "task_s"))
     if task_s.value is None and num_tasks:
         task_s = _divided(total_s, num_tasks)
     stages = tuple(timed.settings.get("max_tokens") or STAGES)
-    stages_s = {stage: _mean(_values((timed, timed_arm), f"{stage}_s")) for stage in stages}
+    stages_s = {stage: mean(_values((timed, timed_arm), f"{stage}_s")) for stage in stages}
     solved = [v for t in tasks if (v := t.get("solved")) is not None]
-    cost_usd = _mean([v for t in tasks if (v := t.get("cost_usd")) is not None])
+    cost_usd = mean([v for t in tasks if (v := t.get("cost_usd")) is not None])
     return Variant(
         experiment=first.experiment,
         name=name,
@@ -189,7 +189,7 @@ def _tasks(source: tuple[Record, str]) -> list[Values]:
     return [values for task in record.tasks if (values := _arm(task, arm)) is not None]
 
 
-def _mean(values: Sequence[float]) -> Estimate:
+def mean(values: Sequence[float]) -> Estimate:
     """The arithmetic mean with Student's t interval."""
     from reports import stats
 
@@ -235,7 +235,7 @@ def _other(
         parts = [values.get(f"{stage}_s") for stage in stages]
         if whole is not None and all(p is not None for p in parts):
             rest.append(whole - sum(p for p in parts if p is not None))
-    return _mean(rest) if task_s.value is not None else NOTHING
+    return mean(rest) if task_s.value is not None else NOTHING
 
 
 def _cost_per_solved(tasks: Sequence[Values]) -> Estimate:

@@ -311,6 +311,8 @@ def verdicts() -> list[dict[str, Any]]:
             published=1.0,
             quantity="ratio",
             n=4,
+            form="equivalent",
+            margin=0.1,
             reason="needs ≈12 more rounds",
         ),
         v(
@@ -322,6 +324,9 @@ def verdicts() -> list[dict[str, Any]]:
             quantity="difference",
             n=250,
             metric="solved",
+            over="tasks",
+            form="no_worse_than",
+            margin=0.05,
         ),
         v(
             "pocket-router",
