@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import threading
@@ -287,6 +288,40 @@ def test_a_test_that_is_no_python_is_our_mistake() -> None:
         grader.grade(GOOD, TESTS)
     with pytest.raises(UsageError, match="cpu_s: 0"):
         Limits(cpu_s=0)
+
+
+def test_an_interrupted_grade_does_not_spoil_the_next() -> None:
+    """An exception out of the middle of a grade, as Ctrl-C raises, leaves no stale answer behind."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise InterruptedError
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with CodeGrader() as grader:
+            assert still_grades(grader)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(InterruptedError):
+                grader.grade("import time\ntime.sleep(4)", TESTS)
+            assert still_grades(grader)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_what_was_missing_is_known_after_close() -> None:
+    """Asking a closed grader starts no sandbox."""
+    with CodeGrader() as grader:
+        kind = grader.sandbox
+    assert grader.sandbox == kind
+    with pytest.raises(UsageError, match="closed"):
+        _ = closed().missing
+
+
+def closed() -> CodeGrader:
+    """Return a grader that was closed before it started anything."""
+    grader = CodeGrader()
+    grader.close()
+    return grader
 
 
 def test_a_sandbox_that_cannot_run_is_an_error_of_the_grader() -> None:

@@ -88,6 +88,7 @@ class CodeGrader:
         self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._sandbox: Sandbox | None = None
+        self._missing: tuple[str, ...] | None = None
         self._memory: dict[tuple[str, tuple[str, ...]], CodeGrade] = {}
         self._is_closed = False
 
@@ -103,7 +104,9 @@ class CodeGrader:
     def missing(self) -> tuple[str, ...]:
         """What the sandbox lacks on this machine, each with its reason; empty when it is strong."""
         with self._lock:
-            return self._started().missing
+            if self._missing is None:
+                self._started()
+            return self._missing or ()
 
     @property
     def sandbox(self) -> str:
@@ -119,11 +122,14 @@ class CodeGrader:
         """
         key = (source, tuple(tests))
         with self._lock:
-            if self._is_closed:
-                raise UsageError("the code grader is closed; grade inside its `with` block")
             if known := self._memory.get(key):
                 return known._replace(wall_s=0.0)
-            grade, is_repeatable = self._grade(source, [_prepared(test) for test in tests])
+            prepared = [_prepared(test) for test in tests]
+            try:
+                grade, is_repeatable = self._grade(source, prepared)
+            except BaseException:  # an answer left in the pipe would be taken for the next one
+                self._stop()
+                raise
             if is_repeatable:
                 self._memory[key] = grade
             return grade
@@ -164,8 +170,11 @@ class CodeGrader:
         return CodeGrade((False,) * len(tests), error, time.monotonic() - began, sandbox.kind)
 
     def _started(self) -> Sandbox:
+        if self._is_closed:
+            raise UsageError("the code grader is closed; use it inside its `with` block")
         if self._sandbox is None:
             self._sandbox = Sandbox(isolate=self._isolate)
+            self._missing = self._sandbox.missing
         return self._sandbox
 
     def _stop(self) -> None:
