@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from reports import evidence
 from reports.claims import Claim
@@ -34,42 +34,9 @@ from reports.orders import decide_monotone, decide_order
 from reports.physics import Bound, bound
 from reports.records import Record
 from reports.stats import Interval, Unsupported
+from reports.words import BADNESS, LETTERS, WORDS, Word, gate_outcome
 
 __all__ = ["BADNESS", "LETTERS", "WORDS", "Stored", "Verdict", "Word", "gate_outcome", "judge", "judge_all"]
-
-
-class Word(NamedTuple):
-    """How a verdict shows."""
-
-    letter: str
-    colour: str
-    badness: int
-    """The order in which the gate ranks verdicts."""
-    outcome: str
-    """As a test in report mode: "pass", "skip" or "fail"."""
-    meaning: str
-
-
-WORDS = {
-    "confirmed": Word("C", "green", 0, "pass", "the whole interval lies on the claim's side"),
-    "confirmed, but": Word("c", "yellow", 1, "pass", "confirmed, but not against a trivial alternative"),
-    "inconclusive": Word(
-        "I", "yellow", 2, "pass", "the interval holds both sides: more rounds would settle it"
-    ),
-    "out of scope": Word("O", "cyan", 3, "skip", "this run lacks what the claim needs"),
-    "impossible": Word("X", "cyan", 4, "pass", "beyond what arithmetic or the declared hardware allows"),
-    "missing": Word("M", "yellow", 5, "fail", "its variants did not run"),
-    "refuted": Word("R", "red", 6, "pass", "the whole interval lies on the other side"),
-    "error": Word("E", "red", 7, "fail", "a variant broke"),
-    "invalid": Word("V", "red", 8, "fail", "a variant did not run what it is named after"),
-}
-"""Every word, from good to bad."""
-
-LETTERS = {name: (word.letter, word.colour) for name, word in WORDS.items()}
-BADNESS = {name: word.badness for name, word in WORDS.items()}
-
-HELD = ("confirmed", "confirmed, but")
-BROKEN = ("missing", "error", "invalid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,26 +135,6 @@ def judge_all(claims: Sequence[Claim], stored: Sequence[Stored], offers: Sequenc
     return [judge(claim, stored, offers) for claim in claims]
 
 
-def gate_outcome(expected: str, now: str) -> str:
-    """What the gate does about a change from one word to another.
-
-    Returns
-    -------
-    "ok"; "rerun" (a held claim fell to inconclusive: once again, then a warning); "warn" (a held claim can
-    no longer be judged here); "fail" (a held claim is refuted, or loses to a trivial alternative, or the
-    evidence broke).
-    """
-    if now == expected or now == "confirmed":
-        return "ok"
-    if now in BROKEN:
-        return "ok" if expected in BROKEN and BADNESS[now] <= BADNESS[expected] else "fail"
-    if expected not in HELD:
-        return "ok"
-    return {"inconclusive": "rerun", "out of scope": "warn", "impossible": "warn"}.get(
-        now, "ok" if BADNESS[now] < BADNESS[expected] else "fail"
-    )
-
-
 def _blank(claim: Claim, limit: Bound | None) -> Verdict:
     same = (
         "id",
@@ -231,11 +178,10 @@ def _with_record(blank: Verdict, claim: Claim, record: Record) -> Verdict:
 
 def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Verdict) -> Verdict:
     """The verdict by the numbers, then by the alternatives."""
-    interval, decision = _decided(claim, record, stored)
-    if isinstance(interval, Found):
-        return replace(blank, verdict=interval.verdict, reason=interval.reason)
-    if isinstance(interval, Unsupported) and (record.failures or lost_rounds(record)):
-        return replace(blank, verdict="error", reason=_failed(record))
+    others = _compared(claim, stored)
+    if isinstance(others, Found):
+        return replace(blank, verdict=others.verdict, reason=others.reason)
+    interval, decision = _decided(claim, record, others)
     if isinstance(interval, Unsupported):
         more = max(0, (interval.needed or 0) - _count(claim, record))
         return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)
@@ -243,52 +189,58 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         blank,
         verdict=decision.verdict,
         estimate=interval.estimate,
-        n=interval.n,
-        more=decision.more,
         interval=(interval.low, interval.high),
+        n=interval.n,
         method=interval.method,
+        more=decision.more,
         reason=_reason(claim, decision, interval),
     )
     if record.evidence == "simulated" and "profile:replay" not in claim.requires:
         return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
-    if decision.verdict == "confirmed" and (record.failures or lost_rounds(record)):
-        return replace(filled, verdict="error", reason=_failed(record))
-    controls = tuple(_control(claim, record, stored, name) for name in claim.also_beats)
     held = decision.verdict == "confirmed"
-    not_against = tuple(c["variant"] for c in controls if not c["beaten"]) if held else ()
-    reason = "; ".join(
-        [filled.reason, *(f"{c['variant']}: {c['why']}" for c in controls if held and not c["beaten"])]
+    if held and (failed := next((r for r in (record, *others) if _failed(r)), None)):
+        return replace(filled, verdict="error", reason=_failed(failed))
+    controls = tuple(_control(claim, record, stored, name) for name in claim.also_beats)
+    unbeaten = [c for c in controls if held and not c["beaten"]]
+    return replace(
+        filled,
+        controls=controls,
+        not_against=tuple(c["variant"] for c in unbeaten),
+        reason="; ".join(
+            part for part in (filled.reason, *(f"{c['variant']}: {c['why']}" for c in unbeaten)) if part
+        ),
     )
-    return replace(filled, controls=controls, not_against=not_against, reason=reason.strip("; "))
+
+
+def _compared(claim: Claim, stored: Sequence[Stored]) -> list[Record] | Found:
+    """The records that the form compares with; `Found` where one is not there or did not run as named."""
+    found = {
+        name: evidence.find(claim, stored, variant=name) for name in claim.among if name != claim.treatment
+    }
+    if claim.against is not None:
+        found[claim.against] = evidence.find(claim, stored, against=True)
+    for name, other in found.items():
+        if other.record is None:
+            return other
+        if bad := evidence.failed_checks(claim, other.record):
+            return Found(None, "invalid", f"{name}: {'; '.join(bad)}")
+    return [other.record for other in found.values() if other.record is not None]
 
 
 def _decided(
-    claim: Claim, record: Record, stored: Sequence[Stored]
-) -> tuple[Interval | Unsupported | Found, Decision]:
-    """The interval and what it means; `Found` where another variant that it needs is not there."""
-    undecided = Decision("inconclusive")
+    claim: Claim, record: Record, others: Sequence[Record]
+) -> tuple[Interval | Unsupported, Decision]:
+    """The interval and what it means."""
     if claim.form == "order":
-        others = [
-            evidence.find(claim, stored, variant=name) for name in claim.among if name != claim.treatment
-        ]
-        gap = next((other for other in others if other.record is None), None)
-        return (
-            (gap, undecided) if gap else decide_order(claim, record, [o.record for o in others if o.record])
-        )
+        return decide_order(claim, record, others)
     if claim.form == "monotone":
         return decide_monotone(claim, record)
     if claim.against is not None:
-        other = evidence.find(claim, stored, against=True)
-        if other.record is None:
-            return other, undecided
-        bad = evidence.failed_checks(claim, other.record)
-        if bad:
-            return Found(None, "invalid", f"{claim.against}: {'; '.join(bad)}"), undecided
-        interval = difference_of_gains(claim, record, other.record)
+        interval = difference_of_gains(claim, record, others[0])
     else:
         interval = measure(claim, record)
     if isinstance(interval, Unsupported):
-        return interval, undecided
+        return interval, Decision("inconclusive")
     return interval, decide(interval, claim, better_of(claim.metrics, record))
 
 
@@ -303,8 +255,9 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
     found = advantage(claim, record, other.record)
     if isinstance(found, Unsupported):
         return {**out, "why": found.reason}
-    beaten = found.low > 0
-    why = "" if beaten else ("it is better" if found.high < 0 else "no difference is settled")
+    beaten = found.low > 0 and not _failed(other.record)
+    why = "it is better" if found.high < 0 else "no difference is settled"
+    why = "" if beaten else _failed(other.record) or why
     return {
         **out,
         "advantage": found.estimate,
@@ -325,9 +278,15 @@ def _reason(claim: Claim, decision: Decision, interval: Interval) -> str:
 
 
 def _failed(record: Record) -> str:
+    """What failed in a record; empty when nothing did."""
+    lost = lost_rounds(record)
+    if not record.failures and not lost:
+        return ""
     first = record.failures[0] if record.failures else None
     what = f"; first: {first.arm}, {first.where}: {first.error}" if first else ""
-    return f"{len(record.failures)} failures, {lost_rounds(record)} of {len(record.rounds)} rounds lost{what}"
+    return (
+        f"{record.variant}: {len(record.failures)} failures, {lost} of {len(record.rounds)} rounds lost{what}"
+    )
 
 
 def _count(claim: Claim, record: Record) -> int:
