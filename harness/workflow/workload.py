@@ -14,7 +14,6 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 from harness.errors import UsageError, WorkloadError
@@ -27,7 +26,6 @@ GRADES = ("code", "text", "exact", "none")
 """How the output of a stage may be graded."""
 
 _RESERVED = (*TASK_FIELDS, "diff")
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +63,9 @@ class Task:
     """Python statements that a router may run."""
     hidden_tests: tuple[str, ...]
     """Python statements that decide *solved*; no router sees them."""
-    references: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    references: Mapping[str, str] = field(default_factory=dict)
     """Per stage, the reference text."""
-    facts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _EMPTY)
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Per stage, the patterns that must all occur (`a|b`: either)."""
 
 
@@ -277,8 +275,8 @@ def _task(reader: _Reader, stages: Mapping[str, StageSpec]) -> Task:
         entry_point=reader.text("entry_point"),
         visible_tests=reader.texts("visible_tests"),
         hidden_tests=reader.texts("hidden_tests", minimum=1),
-        references=MappingProxyType(_references(reader, stages)),
-        facts=MappingProxyType(_facts(reader, stages)),
+        references=_references(reader, stages),
+        facts=_facts(reader, stages),
     )
     for key, tests in (("visible_tests", task.visible_tests), ("hidden_tests", task.hidden_tests)):
         for i, test in enumerate(tests):
