@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--scratch", type=Path, default=Path("build/pocket"), help="folder for finished stages"
     )
+    train.add_argument(
+        "--compile", action="store_true", help="compile the layers: faster, needs a C++ compiler"
+    )
     train.set_defaults(run=_train)
     evaluate = commands.add_parser(
         "evaluate", help="grade every model through llama.cpp and rewrite the card"
@@ -50,8 +53,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from harness.models import recipe, training
+    from harness.models import network, recipe, training
 
+    if options.compile:
+        network.compile_blocks()
     folder = options.output or registry.WEIGHTS_DIR / options.name
     training.train(recipe.read(options.name), folder, scratch=options.scratch)
     print(f"wrote {folder}; sha256 for registry.toml: {registry.sha256_of(folder)}")

@@ -17,7 +17,7 @@ CARD_PAGE = Path(__file__).with_name("CARD.md")
 NUM_TASKS = 250
 """Held-out tasks per family."""
 
-_LATENCY_ROUNDS = 30
+_LATENCY_ROUNDS = 200
 _UNSATURATED = 0.95
 """A family on which the large model scores more has no room left to differ."""
 

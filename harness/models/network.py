@@ -8,6 +8,7 @@ less than starting it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +82,11 @@ class Network(nn.Module):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, the first one applied first."""
+        return [cast(Block, block) for block in self.blocks]
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Map token ids [batch, length] to activations [batch, length, width].
 
@@ -89,7 +95,7 @@ class Network(nn.Module):
         length = tokens.shape[1]
         x = F.embedding(tokens, self.embedding)
         cos, sin = self.cos[:length], self.sin[:length]
-        for block in self.blocks:
+        for block in self.layers:
             x = block(x, cos, sin)
         return F.rms_norm(x, (self.shape.width,), self.norm, _EPSILON)
 
@@ -108,21 +114,23 @@ def compile_blocks() -> None:
 
 
 def grow(network: Network, layers: int) -> Network:
-    """Deepen a network by repeating every layer, its output projections divided by the repeats.
+    """Deepen a network by repeating layers, evenly spread, their output projections divided by the repeats.
 
     Each group of copies then adds about what the one layer added, so training goes on from where
-    it was. Raises ValueError when `layers` is no multiple of the present number.
+    it was. Raises ValueError when `layers` is less than the present number.
     """
-    repeats, rest = divmod(layers, network.shape.layers)
-    if rest or not repeats:
-        raise ValueError(f"cannot grow {network.shape.layers} layers to {layers}; choose a multiple")
+    present = network.shape.layers
+    if layers < present:
+        raise ValueError(f"cannot grow {present} layers to {layers}; choose more")
+    repeats = [(place + 1) * layers // present - place * layers // present for place in range(present)]
+    origins = [place for place, times in enumerate(repeats) for _ in range(times)]
     grown = Network(network.shape.with_layers(layers))
     with torch.no_grad():
         grown.embedding.copy_(network.embedding)
         grown.norm.copy_(network.norm)
-        for place, block in enumerate(grown.blocks):
-            for name, parameter in network.blocks[place // repeats].named_parameters():
-                share = repeats if name in ("out", "down") else 1
+        for block, origin in zip(grown.layers, origins, strict=True):
+            for name, parameter in network.layers[origin].named_parameters():
+                share = repeats[origin] if name in ("out", "down") else 1
                 block.get_parameter(name).copy_(parameter / share)
     return grown
 
@@ -144,7 +152,7 @@ def _hugging_face_views(network: Network) -> dict[str, Tensor]:
         "model.embed_tokens.weight": network.embedding,
         "model.norm.weight": network.norm,
     }
-    for place, block in enumerate(network.blocks):
+    for place, block in enumerate(network.layers):
         query, key, value = block.qkv.chunk(3)
         gate, up = block.gate_up.chunk(2)
         parts = {

@@ -72,13 +72,13 @@ def auroc(scores: Sequence[float], is_positive: Sequence[bool]) -> float | None:
     negatives = [score for score, label in zip(scores, is_positive, strict=True) if not label]
     if not positives or not negatives:
         return None
-    wins = sum((p > n) + 0.5 * (p == n) for p in positives for n in negatives)
+    wins: float = sum((p > n) + 0.5 * (p == n) for p in positives for n in negatives)
     return wins / (len(positives) * len(negatives))
 
 
 def _mcnemar(wins: int, losses: int) -> float:
     num = wins + losses
-    tail = sum(math.comb(num, k) for k in range(min(wins, losses) + 1)) / 2**num
+    tail: float = sum(math.comb(num, k) for k in range(min(wins, losses) + 1)) / 2**num
     return min(1.0, 2 * tail)
 
 

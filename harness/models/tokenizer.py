@@ -54,7 +54,7 @@ def save(tokenizer: Any, folder: Path) -> None:
     """Write a tokenizer so that transformers loads it, chat template included."""
     from transformers import PreTrainedTokenizerFast
 
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=END_OF_TURN,
         pad_token=SPECIAL_TOKENS[0],
