@@ -13,7 +13,6 @@ import json
 import shutil
 from collections.abc import Generator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -68,6 +67,8 @@ class Assay:
         self.progress: Progress | None = None
         self.is_broken = False
         """Whether the run's folder can no longer be written."""
+        self.unrendered = ""
+        """Why there are no figures."""
         config.stash[JUDGE] = self.judge
         config.stash[RUN_DIR] = self.run_dir
 
@@ -197,16 +198,12 @@ class Assay:
             selection.write_lock(self.config.rootpath / "claims.lock", self.config.getoption("profile"), out)
         if not self.entries:
             return
-        import importlib.util
-        if importlib.util.find_spec("reports.__main__") is None: return
-        from reports import __main__ as render
+        from reports.__main__ import render
 
-        begin = perf_counter()
         try:
-            self.rendered = render.render(self.run)
-        except ReportError as exc:
-            raise pytest.UsageError(f"report: {exc}") from exc
-        self.render_s = perf_counter() - begin
+            render(self.run)
+        except (ReportError, OSError) as exc:
+            self.unrendered = str(exc)
 
     def _snapshot(self) -> None:
         assert self.run is not None
@@ -228,6 +225,8 @@ class Assay:
             run = Run.read(self.run)
             terminalreporter.write_line(tables.variants_table(run))
             terminalreporter.write_line(tables.claims_table(run.verdicts, markup=_markup(terminalreporter)))
+        if self.unrendered:
+            terminalreporter.write_line(f"no figures: {self.unrendered}", red=True)
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")
 
 
