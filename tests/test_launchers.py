@@ -298,6 +298,55 @@ class TestEmbeddedLauncher:
             EmbeddedLauncher(name="small", gguf=path, model="nano").launch()
         assert capfd.readouterr() == ("", "")
 
+    @pytest.mark.parametrize("num_clients", [1, 3])
+    def test_stops_while_it_answers(self, nano_gguf: Path, num_clients: int) -> None:
+        """Stopping an engine with requests running and waiting takes little time and ends all of them."""
+        # In a process of its own: an engine that waits for its clients freezes the interpreter.
+        suite = (
+            "import json, pathlib, socket, urllib.parse\n"
+            "from harness.launchers import EmbeddedLauncher\n"
+            f"path = pathlib.Path({str(nano_gguf)!r})\n"
+            "server = EmbeddedLauncher(gguf=path, model='m').launch()\n"
+            "body = json.dumps({'prompt': 'x', 'max_tokens': 900, 'ignore_eos': True, 'stream': True})\n"
+            "address = urllib.parse.urlsplit(server.url)\n"
+            "clients = []\n"
+            f"for _ in range({num_clients}):\n"
+            "    clients.append(socket.create_connection((address.hostname, address.port)))\n"
+            "    head = f'POST /v1/completions HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: {len(body)}'\n"
+            "    clients[-1].sendall((head + '\\r\\n\\r\\n' + body).encode())\n"
+            "clients[0].recv(100)\n"
+            "server.stop()\n"
+            "print('stopped')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", suite], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
+
+    def test_stops_at_once_after_its_start(self, nano_gguf: Path) -> None:
+        """An engine that was never asked anything is stopped like any other."""
+        suite = (
+            "import pathlib\n"
+            "from harness.launchers import EmbeddedLauncher\n"
+            f"launcher = EmbeddedLauncher(gguf=pathlib.Path({str(nano_gguf)!r}), model='m')\n"
+            "for _ in range(20):\n"
+            "    launcher.launch().stop()\n"
+        )
+        done = subprocess.run([sys.executable, "-c", suite], cwd=ROOT, timeout=20, check=False)
+        assert done.returncode == 0
+
+    def test_an_engine_left_running_does_not_keep_the_process(self, nano_gguf: Path) -> None:
+        """A process that forgets to stop its engine still ends, and cleanly."""
+        suite = (
+            "import pathlib\n"
+            "from harness.launchers import EmbeddedLauncher\n"
+            f"EmbeddedLauncher(gguf=pathlib.Path({str(nano_gguf)!r}), model='m').launch()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", suite], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
     def test_a_missing_package_comes_with_its_install_line(
         self, monkeypatch: pytest.MonkeyPatch, nano_gguf: Path
     ) -> None:

@@ -6,19 +6,28 @@ engine is the default: with two on a machine of two busy cores, llama.cpp is 10â
 
 from __future__ import annotations
 
-import gc
+import atexit
+import contextlib
+import os
+import socket
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.errors import LaunchError, UnavailableError
 from harness.launchers.base import Server
+from harness.launchers.probe import wait_until_answering
 
 __all__ = ["EmbeddedLauncher"]
 
 _SILENT = -1
+_READY_S = 30.0
 _GGUF_MAGIC = b"GGUF"
+_stuck: list[Any] = []
+"""Engines that never answered, kept because dropping them would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +56,24 @@ class EmbeddedLauncher:
         _check_gguf(self.name, self.gguf)
         try:
             held = [xllamacpp.Server(self._params(xllamacpp))]
-        except Exception as exc:
+        except (RuntimeError, ValueError, MemoryError) as exc:
             remedy = "convert the model again, or lower n_ctx"
             raise LaunchError(f"{self.name}: llama.cpp could not load {self.gguf} ({exc}); {remedy}") from exc
         url: str = held[0].listening_address
+        try:
+            # Answered by the engine's own loop: an engine that is dropped before that runs never ends.
+            wait_until_answering(f"{url}/slots", _READY_S)
+        except TimeoutError as exc:
+            _stuck.append(held)
+            what = f"llama.cpp loaded {self.gguf} and did not answer within {_READY_S:g} s ({exc})"
+            raise LaunchError(f"{self.name}: {what}; free a core, or use a smaller model") from exc
 
         def stop() -> None:
+            atexit.unregister(stop)
+            _hang_up(urlsplit(url).port)
             held.clear()
-            gc.collect()
 
+        atexit.register(stop)
         return Server(url=url, model=self.model, start_s=time.perf_counter() - began_s, stop=stop)
 
     def _params(self, xllamacpp: Any) -> Any:
@@ -78,6 +96,22 @@ class EmbeddedLauncher:
         params.cache_ram_mib = 0
         params.cache_idle_slots = False
         return params
+
+
+def _hang_up(port: int | None) -> None:
+    """Close every connection to this port from the server's side.
+
+    An engine that is dropped while it answers waits for its client for ever, and the client, in the same
+    process, for the interpreter lock that the engine holds.
+    """
+    for fd in map(int, os.listdir("/dev/fd")):
+        # A descriptor listed may be closed by now, and a listening socket has no peer.
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(fd)) as copy:
+                if copy.getsockname()[1:2] == (port,) and copy.getpeername():
+                    copy.shutdown(socket.SHUT_RDWR)
 
 
 def _xllamacpp() -> Any:
