@@ -10,13 +10,26 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["GREY", "INK", "PALETTE", "WIDTH", "empty", "frame", "labels", "save", "style"]
+__all__ = [
+    "GREY",
+    "INK",
+    "PALETTE",
+    "WIDTH",
+    "empty",
+    "frame",
+    "labels",
+    "rows_height",
+    "save",
+    "settle",
+    "style",
+    "wrapped",
+]
 
 WIDTH = 10.0
 """Inches; heights follow from the rows."""
@@ -24,6 +37,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 """Okabe and Ito's colours, told apart by colour-blind readers, without the yellow that fades on white."""
 INK = "#1a1a1a"
 GREY = "#666666"
+LABEL = 24
+"""Characters of a row's name on one line."""
 LINE = 0.17
 """Inches per line of small text."""
 CHARACTERS = 140
@@ -67,12 +82,12 @@ def style() -> Iterator[None]:
     matplotlib.rcParams["backend"] = before
 
 
-def frame(height: float, title: str, scope: str, notes: Sequence[str] = ()) -> tuple[Figure, Any]:
-    """A figure whose axes have `height` inches, its title and scope above and its notes beneath.
+def frame(height: float, title: str, scope: str, notes: Sequence[str] = ()) -> tuple[Figure, Area]:
+    """A figure with `height` inches for its axes, its title and scope above and its notes beneath.
 
     Returns
     -------
-    The figure and a subfigure for the axes, which lays itself out.
+    The figure, which lays its axes out between both, and where that area lies.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -80,33 +95,68 @@ def frame(height: float, title: str, scope: str, notes: Sequence[str] = ()) -> t
     heading = textwrap.wrap(title, 96) or [""]
     above = [line for part in scope.split("\n") for line in textwrap.wrap(part, CHARACTERS)]
     beneath = [line for note in notes for line in textwrap.wrap(note, CHARACTERS, subsequent_indent="  ")]
-    top = 0.12 + 0.24 * len(heading) + LINE * len(above) + 0.12
+    top = 0.12 + 0.24 * len(heading) + LINE * len(above) + 0.14
     bottom = 0.1 + LINE * len(beneath) + 0.05
-    whole = top + height + bottom
-    figure = Figure(figsize=(WIDTH, whole), layout="constrained")
+    area = Area(bottom, height, top + height + bottom)
+    figure = Figure(figsize=(WIDTH, area.whole))
     FigureCanvasAgg(figure)
-    bands: Any = figure.subfigures(3, 1, height_ratios=(top, height, bottom))
-    y = 1 - 0.12 / top
-    for text, step, look in (
-        ("\n".join(heading), 0.24 * len(heading), {"fontsize": 12, "fontweight": "bold", "linespacing": 1.2}),
-        ("\n".join(above), LINE * len(above), {"fontsize": 8.5, "color": GREY, "linespacing": 1.3}),
-    ):
-        bands[0].text(0.012, y, text, va="top", ha="left", **look)
-        y -= step / top
-    bands[2].text(
-        0.012, 0.97, "\n".join(beneath), va="top", ha="left", fontsize=8, color=GREY, linespacing=1.35
-    )
-    return figure, bands[1]
+    area.leave(figure)
+    y = area.whole - 0.12
+    area.write(figure, y, heading, fontsize=12, fontweight="bold", linespacing=1.2)
+    area.write(figure, y - 0.24 * len(heading), above, fontsize=8.5, color=GREY, linespacing=1.3)
+    area.write(figure, bottom - 0.04, beneath, fontsize=8, color=GREY, linespacing=1.35)
+    return figure, area
+
+
+class Area(NamedTuple):
+    """The band between a figure's heading and its notes, in inches from below."""
+
+    bottom: float
+    height: float
+    whole: float
+    """The height of the figure."""
+
+    def leave(self, figure: Figure, beneath: float = 0.0) -> None:
+        """Lay axes out within the band, less `beneath` inches at its foot."""
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        rect = (0.0, (self.bottom + beneath) / self.whole, 1.0, (self.height - beneath) / self.whole)
+        figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
+
+    def write(self, figure: Figure, y: float, lines: Sequence[str], **look: Any) -> None:
+        """Lines of text from the left edge, the first below `y` inches."""
+        figure.text(0.012, y / self.whole, "\n".join(lines), va="top", ha="left", **look)
+
+
+def settle(figure: Figure) -> None:
+    """Lay the axes out and keep them where they are, to five decimals.
+
+    The solver behind the layout differs in the last bits from one run to the next, and the files would too.
+    """
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(v, 5) for v in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
 
 
 def empty(title: str, scope: str, why: str) -> Figure:
     """A figure that says why there is nothing to draw."""
-    figure, band = frame(1.2, title, scope)
-    band.text(0.5, 0.5, "\n".join(textwrap.wrap(why, 90)), ha="center", va="center", fontsize=10, color=GREY)
+    lines = textwrap.wrap(why, 110)
+    figure, area = frame(0.3 + 0.2 * len(lines), title, scope)
+    area.write(figure, area.bottom + area.height - 0.1, lines, fontsize=10, linespacing=1.35)
     return figure
 
 
-def labels(axes: Axes, names: Sequence[str], width: int = 24) -> None:
+def rows_height(names: Sequence[str], width: int = LABEL) -> float:
+    """Inches that rows of these names take, the longest wrapped name deciding for all."""
+    lines = max((len(wrapped(name, width)) for name in names), default=1)
+    return len(names) * max(0.3, 0.16 * lines + 0.04)
+
+
+def labels(axes: Axes, names: Sequence[str], width: int = LABEL) -> None:
     """Rows named on the y axis, the first on top, long names wrapped."""
     axes.set_yticks(range(len(names)), ["\n".join(wrapped(name, width)) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -122,6 +172,7 @@ def wrapped(text: str, width: int) -> list[str]:
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `figure` as SVG and PNG; equal data gives equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
+    settle(figure)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
     figure.savefig(svg, metadata={"Date": None, "Creator": None})
     figure.savefig(png, metadata={"Software": None})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports.runs import Run
@@ -94,6 +95,8 @@ def data(run: Run, experiment: str) -> Data:
         notes += ["Shaded light: within the claim's margin of the published value."]
     if any(row.panel == "value" for row in rows.values()):
         notes += ["Values in different units share a panel, each divided by its published value."]
+    if listed:
+        notes += ["Reasons are cut to one line here; claims.json holds them whole."]
     order = sorted(rows.values(), key=lambda row: list(PANELS).index(row.panel))
     title = f"{experiment}: measured against published claims"
     return Data(title, f"{counts(verdicts)}\n{scope(variants)}", tuple(order), tuple(listed), tuple(notes))
@@ -103,27 +106,25 @@ def draw(data: Data) -> Figure:
     """A panel per quantity, one row per claim; the claims without a number beneath."""
     from reports.figures import base
 
-    listing = [line for entry in data.listed for line in _lines(*entry)]
+    listing = [
+        textwrap.shorten(f"{word} · {text}", base.CHARACTERS, placeholder=" …") for word, text in data.listed
+    ]
     if not data.rows and not listing:
         return base.empty(data.title, data.scope, "No claim of this experiment was judged in this run.")
     panels = [(name, [row for row in data.rows if row.panel == name]) for name in PANELS]
     panels = [(name, rows) for name, rows in panels if rows]
     heights = [0.42 * len(rows) + 0.75 for _, rows in panels]
-    bottom = base.LINE * len(listing) + 0.45 if listing else 0.0
-    figure, band = base.frame(sum(heights) + bottom, data.title, data.scope, data.notes)
-    if panels and listing:
-        above, beneath = band.subfigures(2, 1, height_ratios=(sum(heights), bottom))
-    else:
-        above = beneath = band
+    bottom = 0.157 * len(listing) + 0.45 if listing else 0.0
+    figure, area = base.frame(sum(heights) + bottom, data.title, data.scope, data.notes)
     if panels:
-        grid = above.subplots(len(panels), 1, height_ratios=heights, squeeze=False)
+        area.leave(figure, beneath=bottom)
+        grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)
         for (name, rows), axes in zip(panels, grid[:, 0], strict=True):
             _panel(axes, PANELS[name], rows)
     if listing:
-        beneath.text(
-            0.012, 1 - 0.05 / bottom, "Without a number to draw", va="top", fontsize=9.5, fontweight="bold"
-        )
-        beneath.text(0.012, 1 - 0.29 / bottom, "\n".join(listing), va="top", fontsize=8, linespacing=1.38)
+        y = area.bottom + bottom - 0.05
+        area.write(figure, y, ["Without a number to draw"], fontsize=9.5, fontweight="bold")
+        area.write(figure, y - 0.24, listing, fontsize=8, linespacing=1.38)
     return figure
 
 
@@ -173,14 +174,6 @@ def _listed(verdict: Verdict) -> str:
     return f"{verdict['id']}{value}" + (f": {reason}" if reason else "")
 
 
-def _lines(word: str, text: str) -> Iterator[str]:
-    """One listed claim: its verdict, then its id and reason, later lines indented."""
-    from reports.figures import base
-
-    for i, line in enumerate(base.wrapped(f"{word}  {text}", base.CHARACTERS)):
-        yield line if i == 0 else f"      {line}"
-
-
 def _panel(axes: Axes, panel: Panel, rows: Sequence[Row]) -> None:
     from reports.figures import base
 
@@ -197,10 +190,9 @@ def _panel(axes: Axes, panel: Panel, rows: Sequence[Row]) -> None:
         _plain_ticks(axes, low, high)
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(rows)), [row.text for row in rows], fontsize=8, linespacing=1.25)
-    right.tick_params(axis="y", length=0)
+    right.tick_params(axis="y", length=0, pad=8)
+    axes.tick_params(axis="y", pad=8)  # room for arrows at the edges
     right.spines["right"].set_visible(False)
-    for label, row in zip(right.get_yticklabels(), rows, strict=True):
-        label.set_color(base.INK if row.word.startswith("confirmed") else SHAPES.get(row.word, OTHER)[1])
 
 
 def _claim(axes: Axes, y: int, row: Row, limits: tuple[float, float]) -> None:

@@ -76,8 +76,8 @@ def draw(data: Data) -> Figure:
 
     if not data.points:
         return base.empty(data.title, data.scope, "No variant of this run was offered load in an open loop.")
-    figure, band = base.frame(3.9, data.title, data.scope, data.notes)
-    left, right = band.subplots(1, 2)
+    figure, _ = base.frame(3.9, data.title, data.scope, data.notes)
+    left, right = figure.subplots(1, 2)
     latency = cells.scale_of("s", [data.slo_s, *(p.p50_s.value for p in data.points)])
     for i, arm in enumerate(data.arms):
         mine = sorted((p for p in data.points if p.arm == arm), key=lambda p: p.rate_per_s)
@@ -96,8 +96,7 @@ def draw(data: Data) -> Figure:
     for axes in (left, right):
         axes.set_xlim(0, top * 1.05)
         axes.set_xlabel("offered rate, tasks/s")
-    handles, names = left.get_legend_handles_labels()
-    band.legend(handles, names, loc="outside upper left", ncols=min(4, len(names)))
+    left.legend(loc="upper left")  # free: goodput cannot exceed what is offered
     return figure
 
 

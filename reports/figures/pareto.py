@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports import cells
-from reports.figures.stages import shown_name
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, scope, summarize
 
@@ -50,10 +50,10 @@ def data(run: Run, experiment: str) -> Data:
     variants = [v for v in summarize(run.records) if v.experiment == experiment]
     graded = [v for v in variants if v.cost_usd.value is not None and v.solved.value is not None]
     controls = {v.control for v in variants if v.control}
-    many = len({v.backend for v in variants}) > 1
+    backends = Counter(v.backend for v in variants)
     best = frontier([v for v in graded if v.name not in HINDSIGHT])
     points = tuple(
-        Point(shown_name(v, many=many), v.cost_usd, v.solved, _kind(v, controls), v in best) for v in graded
+        Point(_name(v, backends), v.cost_usd, v.solved, _kind(v, controls), v in best) for v in graded
     )
     line = sorted((p for p in points if p.on_frontier), key=lambda p: p.cost_usd.value or 0.0)
     notes = [
@@ -94,19 +94,27 @@ def draw(data: Data) -> Figure:
         why = "No variant of this run has both a cost and graded tasks. " + " ".join(data.notes[2:])
         return base.empty(data.title, data.scope, why)
     scale = cells.scale_of("USD", [p.cost_usd.value for p in data.points])
-    figure, band = base.frame(5.6, data.title, data.scope, data.notes)
-    axes = band.subplots()
+    figure, _ = base.frame(5.6, data.title, data.scope, data.notes)
+    axes = figure.subplots()
     _line(axes, data, scale)
     for point in data.points:
         _point(axes, point, scale)
     _axes(axes, data, scale)
-    figure.draw_without_rendering()  # settles the layout, so that names are placed in final pixels
+    base.settle(figure)  # names are placed in final pixels
     names = [
-        labels.Label(p.name, _x(p, scale), _y(p), base.INK if p.on_frontier else base.GREY)
+        labels.Label(
+            "\n".join(base.wrapped(p.name, 26)), _x(p, scale), _y(p), base.INK if p.on_frontier else base.GREY
+        )
         for p in data.points
     ]
     labels.place(axes, names, [labels.Segment(*ends) for ends in _segments(data, scale)])
     return figure
+
+
+def _name(variant: Variant, backends: Counter[str]) -> str:
+    """The variant's name, with its backend where that is not the one of most variants."""
+    usual = backends.most_common(1)[0][0]
+    return variant.name if variant.backend == usual else f"{variant.name} ({variant.backend})"
 
 
 def _kind(variant: Variant, controls: set[str]) -> str:

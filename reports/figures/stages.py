@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports import cells
 from reports.runs import Run
-from reports.summaries import Estimate, Variant, scope, stages_of, summarize
+from reports.summaries import Estimate, scope, stages_of, summarize
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Data", "Row", "data", "draw"]
 
 
+WHOLE = "whole task"
+
+
 class Row(NamedTuple):
     """One panel's number for one variant."""
 
+    backend: str
     variant: str
     panel: str
     estimate: Estimate
@@ -28,9 +34,10 @@ class Data(NamedTuple):
 
     title: str
     scope: str
-    variants: tuple[str, ...]
+    backends: tuple[str, ...]
+    """Each has a row of panels with a scale of its own."""
     panels: tuple[str, ...]
-    """The stages in order, then "other", then "whole task"."""
+    """The stages in order, then "other", then the whole task."""
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
@@ -39,33 +46,29 @@ def data(run: Run, experiment: str) -> Data:
     """Mean seconds per task: each stage, what is left over, and the whole."""
     variants = [v for v in summarize(run.records) if v.experiment == experiment]
     timed = [v for v in variants if v.task_s.value is not None]
-    panels = (*stages_of(timed), "other", "whole task")
+    panels = (*stages_of(timed), "other", WHOLE)
     controls = {v.control for v in variants if v.control}
-    backends = {v.backend for v in variants}
     rows = []
     for v in timed:
-        name = shown_name(v, many=len(backends) > 1)
-        numbers = {**v.stages_s, "other": v.other_s, "whole task": v.task_s}
-        rows += [Row(name, panel, numbers.get(panel, Estimate(None)), v.name in controls) for panel in panels]
+        numbers = {**v.stages_s, "other": v.other_s, WHOLE: v.task_s}
+        rows += [
+            Row(v.backend, v.name, panel, numbers.get(panel, Estimate(None)), v.name in controls)
+            for panel in panels
+        ]
     untimed = [
-        v.name + (f" ({v.num_failures} failures)" if v.num_failures else "")
+        v.name + (f" (failures: {v.num_failures})" if v.num_failures else "")
         for v in variants
         if v not in timed
     ]
     notes = ["Mean of a task over rounds with Student's 95 % interval; other: the whole less its stages."]
     if shown_controls := [v.name for v in timed if v.name in controls]:
-        notes += [f"Dashed: {', '.join(shown_controls[:1])}."]
+        notes += [f"Dashed: {' or '.join(shown_controls)}, the control."]
     notes += [f"{v.name}: measured as the control beside {v.beside}." for v in timed if v.beside]
-    notes += [f"{v.name}: {v.num_failures} failures, counted in no mean." for v in timed if v.num_failures]
+    notes += [f"{v.name}: failures: {v.num_failures}, in no mean." for v in timed if v.num_failures]
     notes += [f"Not timed: {', '.join(untimed)}."] if untimed else []
     title = f"{experiment}: time per task, by stage and variant"
-    names = tuple(dict.fromkeys(row.variant for row in rows))
-    return Data(title, scope(timed), names, panels, tuple(rows), tuple(notes))
-
-
-def shown_name(variant: Variant, *, many: bool) -> str:
-    """The variant's name, with its backend where several occur."""
-    return f"{variant.name} ({variant.backend})" if many else variant.name
+    backends = tuple(dict.fromkeys(v.backend for v in timed))
+    return Data(title, scope(timed), backends, panels, tuple(rows), tuple(notes))
 
 
 def draw(data: Data) -> Figure:
@@ -76,40 +79,52 @@ def draw(data: Data) -> Figure:
         return base.empty(
             data.title, data.scope, "No variant of this run timed its tasks. " + " ".join(data.notes[1:])
         )
-    scale = cells.scale_of("s", [row.estimate.value for row in data.rows])
-    height = 0.8 + max(0.3 * len(data.variants), 0.6)
-    figure, band = base.frame(height, data.title, data.scope, data.notes)
+    groups = [[row for row in data.rows if row.backend == backend] for backend in data.backends]
+    heights = [base.rows_height(_names(rows)) + 0.75 for rows in groups]
+    figure, _ = base.frame(sum(heights), data.title, data.scope, data.notes)
     ratios = [1.0] * (len(data.panels) - 1) + [1.35]
-    grid = band.subplots(1, len(data.panels), sharey=True, width_ratios=ratios)
-    parts = [r.estimate for r in data.rows if r.panel != "whole task"]
-    for i, (axes, panel) in enumerate(zip(grid, data.panels, strict=True)):
-        rows = {row.variant: row for row in data.rows if row.panel == panel}
-        colour = base.INK if panel == "whole task" else base.PALETTE[i % len(base.PALETTE)]
-        for y, name in enumerate(data.variants):
-            _bar(axes, y, rows[name].estimate, scale, colour)
-        control = next((row.estimate.value for row in rows.values() if row.is_control), None)
+    grid = figure.subplots(
+        len(groups), len(data.panels), squeeze=False, sharey="row", width_ratios=ratios, height_ratios=heights
+    )
+    for line, rows in zip(grid, groups, strict=True):
+        _panels(line, data.panels, rows)
+        if len(groups) > 1:
+            line[0].set_ylabel(rows[0].backend, fontweight="bold")
+    return figure
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.variant for row in rows))
+
+
+def _panels(line: Sequence[Axes], panels: Sequence[str], rows: Sequence[Row]) -> None:
+    """One backend: stages and residual on one scale, the whole task on its own."""
+    from reports.figures import base
+
+    scale = cells.scale_of("s", [row.estimate.value for row in rows])
+    names = _names(rows)
+    for i, (axes, panel) in enumerate(zip(line, panels, strict=True)):
+        mine = {row.variant: row for row in rows if row.panel == panel}
+        colour = base.INK if panel == WHOLE else base.PALETTE[i % len(base.PALETTE)]
+        for y, name in enumerate(names):
+            _bar(axes, y, mine[name].estimate, scale, colour)
+        control = next((row.estimate.value for row in mine.values() if row.is_control), None)
         if control is not None:
             axes.axvline(
                 control * scale.factor, color=base.GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
             )
-        whole = [r.estimate for r in rows.values()] if panel == "whole task" else parts
-        axes.set_xlim(*_limits(whole, scale))
+        axes.set_xlim(*_limits([r.estimate for r in rows if (r.panel == WHOLE) == (panel == WHOLE)], scale))
         axes.set_title(panel, loc="left", color=colour, fontweight="bold")
         axes.set_xlabel(f"{scale.unit} per task")
         axes.locator_params(axis="x", nbins=4)
-    base.labels(grid[0], data.variants)
-    for axes in grid[1:]:
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-    return figure
+    base.labels(line[0], names)
 
 
-def _bar(axes: object, y: int, e: Estimate, scale: cells.Scale, colour: str) -> None:
-    from matplotlib.axes import Axes
-
+def _bar(axes: Axes, y: int, e: Estimate, scale: cells.Scale, colour: str) -> None:
     from reports.figures import base
 
-    assert isinstance(axes, Axes)
     value = scale(e.value)
     if value is None:
         axes.text(0, y, cells.ABSENT, va="center", ha="left")
@@ -121,7 +136,7 @@ def _bar(axes: object, y: int, e: Estimate, scale: cells.Scale, colour: str) -> 
     axes.plot([value], [y], marker="o", markersize=2.6, color=base.INK)
 
 
-def _limits(estimates: list[Estimate], scale: cells.Scale) -> tuple[float, float]:
+def _limits(estimates: Sequence[Estimate], scale: cells.Scale) -> tuple[float, float]:
     ends = [e.value for e in estimates] + [end for e in estimates for end in (e.low, e.high)]
     values = [v * scale.factor for v in ends if v is not None] or [1.0]
     return min(0.0, min(values) * 1.1), max(values) * 1.08 or 1.0
