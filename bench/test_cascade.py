@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fixtures.backends import Pool, Runner
+from fixtures.backends import Pool, Runner, plain_errors
 from fixtures.load import LoadArm, LoadPlan
 from fixtures.metrics import LOAD_METRICS, TASK_METRICS, round_metrics
 from fixtures.options import Settings
@@ -59,6 +59,7 @@ OTHERS = ("SSL", "SLL", "LSS", "LSL", "LLS")
 ROUTED = ("random", "escalate", "hybrid", "oracle")
 EDGE = ("edge-baseline", "edge-cascade")
 VARIANTS = (*NAMED, *OTHERS, *ROUTED, *EDGE)
+LOAD_VARIANTS = ("load-cascade", "load-all-small", "load-replicated")
 CONTROL = {"baseline": None, "edge-baseline": None, "edge-cascade": "edge-baseline"}
 
 LATENCY_TASKS = {"pocket": 8, "node": 20, "replay": 20}
@@ -137,6 +138,28 @@ class Cascade:
         roles = sorted({role for arm in arms for role in arm.roles})
         record.checks.append(self.grades.check_greedy(roles))
         record.checks = merged(record.checks)
+        paired.store(record)
+        return record
+
+    def measure_load(self, name: str, plan: LoadPlan, paired: Pairing, settings: Settings) -> Record:
+        """Offer the plan's rates to a variant beside the baseline, and return the record.
+
+        `load-replicated` is the baseline on two servers: as many engines as the cascade has.
+        """
+        replicas = 2 if name == "load-replicated" else 1
+        variant = self.variant("baseline" if replicas > 1 else name.removeprefix("load-"))
+        control = self.variant("baseline")
+        arms = [
+            LoadArm(name, variant.router, variant.roles, self.pool, self.runner, plan, replicas=replicas),
+            LoadArm("load-baseline", control.router, control.roles, self.pool, self.runner, plan),
+        ]
+        record = self._record(variant, control, LOAD_METRICS)
+        record.variant, record.control = name, "load-baseline"
+        record.settings |= plan.settings
+        paired.run(record, *(arm.arm() for arm in arms), settings=settings)
+        for arm, side in zip(arms, ("treatment", "control"), strict=True):
+            record.sweep += arm.points(side)
+        record.checks = merged([arm.check() for arm in arms])
         paired.store(record)
         return record
 
@@ -247,38 +270,18 @@ def verify(record: Record) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cascade(variant: str, cascade: Cascade, paired: Pairing) -> None:
     """A variant is graded on every task and timed, pair by pair, beside its control."""
-    try:
+    with plain_errors():
         record = cascade.measure(variant, paired)
-    except UnavailableError as exc:
-        pytest.skip(str(exc))
     verify(record)
 
 
-@pytest.mark.parametrize("variant", ["load-cascade", "load-all-small", "load-replicated"])
+@pytest.mark.parametrize("variant", LOAD_VARIANTS)
 def test_cascade_load(
     variant: str, cascade: Cascade, load_plan: LoadPlan, paired: Pairing, request: pytest.FixtureRequest
 ) -> None:
-    """A variant serves arrivals at rising rate beside the baseline at the same rates and SLO."""
-    try:
-        name = variant.removeprefix("load-")
-        sides = [cascade.variant("baseline" if name == "replicated" else name), cascade.variant("baseline")]
-        arms = [
-            LoadArm(label, side.router, side.roles, cascade.pool, cascade.runner, load_plan, replicas=replicas)
-            for label, side, replicas in zip(
-                (variant, "load-baseline"), sides, (2 if name == "replicated" else 1, 1), strict=True
-            )
-        ]
-    except UnavailableError as exc:
-        pytest.skip(str(exc))
-    record = cascade._record(sides[0], sides[1], LOAD_METRICS)
-    record.variant, record.control = variant, "load-baseline"
-    record.settings |= load_plan.settings
-    paired.run(record, *(arm.arm() for arm in arms), settings=Settings.of_load(request.config))
-    for arm, label in zip(arms, ("treatment", "control"), strict=True):
-        record.sweep += arm.points(label)
-        record.checks.append(arm.check())
-    record.checks = merged(record.checks)
-    paired.store(record)
+    """A variant serves arrivals at rising rate beside the baseline, at the same rates and SLO."""
+    with plain_errors():
+        record = cascade.measure_load(variant, load_plan, paired, Settings.of_load(request.config))
     verify(record)
 
 
@@ -286,7 +289,8 @@ def test_cascade_load(
 def load_plan(cascade: Cascade) -> LoadPlan:
     """The rates and the SLO, set by the baseline's own unloaded latency."""
     baseline = cascade.variant("baseline")
-    return LoadPlan.from_unloaded(cascade.subset, baseline.router, baseline.roles, cascade.pool, cascade.runner)
+    with plain_errors():
+        return LoadPlan.from_unloaded(cascade.subset, baseline.router, baseline.roles, cascade.pool, cascade.runner)
 
 
 __all__ = ["code_grader", "grades", "workload"]

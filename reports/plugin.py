@@ -189,15 +189,13 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.run is None or self.config.option.collectonly or self.is_broken:
+        if self.run is None or self.is_broken or not self.entries:
             return
         out = [self.judge(experiment, claim)[0] for experiment, claim in self.rows]
         journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
         self._snapshot()
         if self.claims_mode == "update":
             selection.write_lock(self.config.rootpath / "claims.lock", self.config.getoption("profile"), out)
-        if not self.entries:
-            return
         from reports.__main__ import render
 
         try:
@@ -216,7 +214,7 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self.run is None or self.is_broken:
+        if self.run is None or self.is_broken or not self.entries:
             return
         from reports import tables
 

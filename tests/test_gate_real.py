@@ -1,0 +1,97 @@
+"""The gate's proof on a real engine: equal arms are never told apart, a slowed one always is.
+
+The slowdown is injected inside the backend: after an answer has taken t seconds, it keeps its caller waiting
+for a share of t more. Everything above it (endpoint, executor, summary, pairing, interval) sees it as it
+would see an engine that became slower. The share is twice the paired spread that equal arms showed.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import pytest
+
+from fixtures.backends import Pool, Runner, specs_of
+from fixtures.options import Settings
+from fixtures.pairing import Pairing
+from fixtures.workflows import WorkflowArm
+from harness.routers import LARGE, FixedRouter
+from harness.workflow import load
+from reports.claims import Claim
+from reports.decision import decide
+from reports.estimates import measure
+from reports.records import Metric, Record
+
+pytestmark = pytest.mark.nightly
+
+REPEATS = 20
+MUST = 18
+PAIRS = 20
+WORKLOADS = Path(__file__).resolve().parents[1] / "bench" / "workloads"
+
+
+class Rounds:
+    """pytest-benchmark's pedantic without its statistics."""
+
+    enabled = True
+    has_error = False
+
+    def __init__(self) -> None:
+        self.extra_info: dict[str, Any] = {}
+
+    def pedantic(self, target: Any, *, setup: Any, teardown: Any, rounds: int, warmup_rounds: int) -> None:
+        for _ in range(rounds + warmup_rounds):
+            setup()
+            target()
+            teardown()
+
+
+def claim(form: str) -> Claim:
+    return Claim(
+        id="slower", version=1, source="the gate's proof", says="the treatment is slower", form=form, metric="total_s",
+        treatment="v", control="c", published=1.0, experiment="proof",
+    )  # fmt: skip
+
+
+def measured(runner: Runner, slowdown: float) -> Record:
+    """One repeat: pairs of the baseline beside itself, the treatment slowed."""
+    pool = Pool(specs_of("pocket", ()), "pocket")
+    work = load("swe-mini", WORKLOADS).subset(2)
+    router = FixedRouter(name="baseline", roles={stage.name: LARGE for stage in work.stages})
+    arms = [WorkflowArm(n, router, (LARGE,), work, pool, runner, slowdown=s) for n, s in (("v", slowdown), ("c", 0))]
+    record = Record(
+        experiment="proof", variant="v", control="c", backend="llama.cpp", profile="pocket",
+        metrics={"total_s": Metric(unit="s", better="lower", what="wall clock")},
+    )  # fmt: skip
+    settings = Settings(rounds=PAIRS, warmup_rounds=1)
+    return Pairing(Rounds(), settings).run(record, *(arm.arm() for arm in arms))
+
+
+def spread(records: list[Record]) -> float:
+    """Standard deviation of the log ratio of a pair."""
+    return stdev(log(t / c) for record in records for t, c in record.pairs("total_s"))
+
+
+def test_equal_arms_are_never_told_apart_and_a_slowed_one_is_found() -> None:
+    """A/A is confirmed as a difference in at most 2 of 20; twice the spread is found in at least 18 of 20."""
+    runner = Runner()
+    try:
+        equal = [measured(runner, 0.0) for _ in range(REPEATS)]
+        share = exp(2 * spread(equal)) - 1
+        slowed = [measured(runner, share) for _ in range(REPEATS)]
+    finally:
+        runner.close()
+    told_apart = sum(differs(record) for record in equal)
+    found = sum(differs(record) for record in slowed)
+    print(f"paired spread {spread(equal):.1%}, slowdown {share:.1%}: told apart {told_apart}, found {found} of {REPEATS}")
+    assert REPEATS - told_apart >= MUST
+    assert found >= MUST
+
+
+def differs(record: Record) -> bool:
+    """Whether the suite's own rule confirms that the treatment is slower, or faster, than its equal."""
+    interval = measure(claim("at_most"), record)
+    return any(decide(interval, claim(form)).verdict == "confirmed" for form in ("at_most", "at_least"))
