@@ -10,8 +10,8 @@ module         backend                speaks to
 =============  =====================  ===============================================================
 
 `base` is the protocol, `spec` reads `--backend ROLE=SPEC` and makes launcher and backend of it; `sse` and
-`answer` take streams apart. The backends themselves are imported from their modules, so that what one needs
-is not needed by all.
+`answer` take streams apart, `slowing` delays answers on purpose. The backends themselves are imported from
+their modules, so that what one needs is not needed by all.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ import aiohttp
 
 from harness.backends.answer import Answer, MalformedAnswer
 from harness.backends.base import Chunk, Completion, OnChunk, Request
+from harness.backends.slowing import slowed
 from harness.backends.sse import EventParser
 from harness.errors import BackendBroken, BackendError, BackendRejected, BackendTimeout, BackendUnreachable
 
@@ -47,6 +48,7 @@ class OpenAIBackend:
         connect_timeout_s: float = 5.0,
         api_key: str | None = None,
         extra_body: Mapping[str, Any] = MappingProxyType({}),
+        slowdown: float = 0.0,
     ) -> None:
         """Describe the server; nothing is sent yet.
 
@@ -58,11 +60,15 @@ class OpenAIBackend:
         timeout_s: deadline of a whole answer, from sending to its last byte.
         connect_timeout_s: deadline of the connection alone.
         extra_body: fields of this server's own, added to every request.
+        slowdown: keep the caller waiting this share of each answer's time longer.
         """
+        if slowdown < 0:
+            raise ValueError(f"{name}: slowdown is {slowdown}, and must not be negative")
         self.url = url.rstrip("/")
         self.name = name
         self.model = model
         self.timeout_s = timeout_s
+        self.slowdown = slowdown
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s)
         self._headers = dict(_HEADERS)
         if api_key is not None:
@@ -73,6 +79,9 @@ class OpenAIBackend:
 
     async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Completion:
         """Answer one request; see `Backend.generate`."""
+        if request.json_schema is not None and not self._takes_schema_with(request):
+            what = "a raw prompt with a JSON schema, which the OpenAI API does not know"
+            raise BackendRejected(f"{self.name}: {what}; send messages instead")
         path = "/v1/chat/completions" if request.messages else "/v1/completions"
         payload = json.dumps(self._body(request), ensure_ascii=False).encode()
         session = self._session_of_this_loop()
@@ -87,7 +96,8 @@ class OpenAIBackend:
                 else:
                     answer.add_whole(await response.read())
                     done_s = time.perf_counter()
-        return answer.completion(sent_s=sent_s, done_s=done_s)
+        completion = answer.completion(sent_s=sent_s, done_s=done_s)
+        return await slowed(completion, self.slowdown) if self.slowdown else completion
 
     async def ready(self) -> None:
         """Return when the server answers.
@@ -119,6 +129,10 @@ class OpenAIBackend:
         else:
             session.detach()
 
+    def _takes_schema_with(self, request: Request) -> bool:
+        """Whether a schema would be obeyed; servers drop what they do not know in silence."""
+        return bool(request.messages)
+
     def _body(self, request: Request) -> dict[str, Any]:
         """The request in the API's words; what the request leaves open is left to the server."""
         body: dict[str, Any] = {
@@ -143,7 +157,7 @@ class OpenAIBackend:
             body["ignore_eos"] = True
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": 1} if request.messages else {"logprobs": 1}
-        if request.json_schema is not None:
+        if request.json_schema is not None and request.messages:
             schema = {"name": "answer", "strict": True, "schema": dict(request.json_schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body | self._extra_body

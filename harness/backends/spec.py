@@ -29,8 +29,7 @@ _FORMS = "http://HOST:PORT[/MODEL], llamacpp+http://HOST:PORT, pocket:NAME[@QUAN
 _DEFAULT_QUANT = "f16"
 
 _Options = dict[str, Callable[[str], Any]]
-_URL_OPTIONS: _Options = {"timeout_s": float, "key_env": str}
-_LLAMACPP_URL_OPTIONS: _Options = {**_URL_OPTIONS, "slowdown": float}
+_URL_OPTIONS: _Options = {"deadline_s": float, "timeout_s": float, "key_env": str, "slowdown": float}
 _EMBEDDED_OPTIONS: _Options = {
     "n_ctx": int,
     "n_parallel": int,
@@ -38,7 +37,6 @@ _EMBEDDED_OPTIONS: _Options = {
     "timeout_s": float,
     "slowdown": float,
 }
-_LAUNCH_OPTIONS = ("n_ctx", "n_parallel", "threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +87,9 @@ def parse_backend(text: str) -> BackendSpec:
         raise UsageError(f"--backend {text}: not of the form ROLE=SPEC, with SPEC {_FORMS}")
     scheme = spec.partition(":")[0]
     if scheme in ("http", "https"):
-        return _parse_url(text, role, spec, "openai", _URL_OPTIONS)
+        return _parse_url(text, role, spec, "openai")
     if scheme in ("llamacpp+http", "llamacpp+https"):
-        return _parse_url(text, role, spec.removeprefix("llamacpp+"), "llamacpp", _LLAMACPP_URL_OPTIONS)
+        return _parse_url(text, role, spec.removeprefix("llamacpp+"), "llamacpp")
     if scheme == "pocket" or scheme == "gguf":
         return _parse_embedded(text, role, spec, scheme)
     raise UsageError(f"--backend {text}: unknown scheme {scheme!r}; use {_FORMS}")
@@ -106,14 +104,15 @@ def launcher_for(spec: BackendSpec) -> Launcher:
     UsageError: an option's value makes no sense.
     """
     if spec.url is not None:
-        return UrlLauncher(name=spec.role, url=spec.url, model=spec.model, api_key=_key(spec))
+        known: dict[str, Any] = {"name": spec.role, "url": spec.url, "model": spec.model}
+        return UrlLauncher(**known, api_key=_key(spec), **_given(spec, "deadline_s"))
     if spec.gguf is None:
         from harness.models import gguf_path
 
         path = gguf_path(str(spec.model), quant=spec.quant or _DEFAULT_QUANT)
     else:
         path = Path(spec.gguf)
-    given = {name: spec.options[name] for name in _LAUNCH_OPTIONS if name in spec.options}
+    given = _given(spec, "n_ctx", "n_parallel", "threads")
     try:
         return EmbeddedLauncher(name=spec.role, gguf=path, model=str(spec.model), **given)
     except ValueError as exc:
@@ -122,7 +121,7 @@ def launcher_for(spec: BackendSpec) -> Launcher:
 
 def backend_for(spec: BackendSpec, server: Server) -> Backend:
     """A client of the spec's server."""
-    given = {name: spec.options[name] for name in ("timeout_s", "slowdown") if name in spec.options}
+    given = _given(spec, "timeout_s", "slowdown")
     known: dict[str, Any] = {"name": spec.role, "model": server.model, "api_key": _key(spec), **given}
     if spec.kind == "llamacpp":
         from harness.backends.llamacpp import LlamaCppBackend
@@ -145,7 +144,7 @@ async def connect(spec: BackendSpec) -> AsyncIterator[Connection]:
             await backend.aclose()
 
 
-def _parse_url(text: str, role: str, url: str, kind: str, known: _Options) -> BackendSpec:
+def _parse_url(text: str, role: str, url: str, kind: str) -> BackendSpec:
     try:
         parts = urlsplit(url)
         is_whole = bool(parts.hostname) and parts.port != 0
@@ -153,7 +152,7 @@ def _parse_url(text: str, role: str, url: str, kind: str, known: _Options) -> Ba
         is_whole = False
     if not is_whole:
         raise UsageError(f"--backend {text}: {url} is no URL; use {_FORMS}")
-    options = _options(text, parts.query, {**known, "model": str})
+    options = _options(text, parts.query, {**_URL_OPTIONS, "model": str})
     # A copied URL often holds the API's prefix: before it stands the root, behind it the model.
     root, prefix, rest = f"{parts.path}/".partition("/v1/")
     path = rest if prefix else root
@@ -190,6 +189,10 @@ def _options(text: str, query: str, known: _Options) -> dict[str, Any]:
     if options.get("slowdown", 0.0) < 0:
         raise UsageError(f"--backend {text}: slowdown is {options['slowdown']}; give 0 or more")
     return options
+
+
+def _given(spec: BackendSpec, *names: str) -> dict[str, Any]:
+    return {name: spec.options[name] for name in names if name in spec.options}
 
 
 def _key(spec: BackendSpec) -> str | None:

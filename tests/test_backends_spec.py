@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from harness.backends import (
+    BackendSpec,
+    Message,
+    Request,
+    backend_for,
+    connect,
+    launcher_for,
+    parse_backend,
+)
+from harness.backends.llamacpp import LlamaCppBackend
+from harness.backends.openai import OpenAIBackend
+from harness.errors import HarnessError, LaunchError, ModelError, UsageError
+from harness.launchers import EmbeddedLauncher, Server
+from harness.launchers.canned import CannedServer
+from harness.models import gguf_path
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "label"),
+    [
+        (
+            "large=http://gpu1:30000",
+            {"kind": "openai", "url": "http://gpu1:30000"},
+            "openai http://gpu1:30000",
+        ),
+        ("large=http://gpu1:1/", {"kind": "openai", "url": "http://gpu1:1", "model": None}, None),
+        ("large=http://gpu1:1/v1", {"url": "http://gpu1:1", "model": None}, None),
+        ("large=http://gpu1:1/v1/", {"url": "http://gpu1:1", "model": None}, None),
+        (
+            "large=http://gpu1:1/org/m",
+            {"url": "http://gpu1:1", "model": "org/m"},
+            "openai org/m http://gpu1:1",
+        ),
+        ("large=http://gpu1:1/v1/org/m", {"url": "http://gpu1:1", "model": "org/m"}, None),
+        ("large=https://host/api/v1", {"url": "https://host/api", "model": None}, None),
+        ("large=http://gpu1:1?model=org/m", {"url": "http://gpu1:1", "model": "org/m", "options": {}}, None),
+        (
+            "large=http://gpu1:1?timeout_s=9.5&key_env=K",
+            {"options": {"timeout_s": 9.5, "key_env": "K"}},
+            None,
+        ),
+        ("large=llamacpp+http://gpu1:1", {"kind": "llamacpp", "url": "http://gpu1:1"}, None),
+        (
+            "small=pocket:nano",
+            {"kind": "llamacpp", "model": "nano", "quant": "f16", "url": None, "gguf": None},
+            "llama.cpp nano f16",
+        ),
+        ("small=pocket:nano@q8_0", {"model": "nano", "quant": "q8_0"}, "llama.cpp nano q8_0"),
+        (
+            "small=pocket:nano?n_parallel=4&slowdown=0.1",
+            {"quant": "f16", "options": {"n_parallel": 4, "slowdown": 0.1}},
+            None,
+        ),
+        ("code-fast=gguf:/m/a.gguf", {"role": "code-fast", "gguf": "/m/a.gguf", "model": "a"}, "llama.cpp a"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "=" in value else "",
+)
+def test_a_spec_is_read_as_documented(text: str, fields: dict[str, Any], label: str | None) -> None:
+    """Each form of `ROLE=SPEC` gives the spec that the module's docstring says."""
+    spec = parse_backend(text)
+    assert {name: getattr(spec, name) for name in fields} == fields
+    assert spec.is_embedded is (spec.url is None)
+    assert label is None or spec.label == label
+    assert isinstance(hash(spec), int)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("large", "ROLE=SPEC"),
+        ("=http://x", "ROLE=SPEC"),
+        ("large=", "ROLE=SPEC"),
+        ("large=vllm:qwen", "unknown scheme 'vllm'"),
+        ("large=gpu1", "unknown scheme 'gpu1'"),
+        ("large=http://", "is no URL"),
+        ("large=http://host:99999", "is no URL"),
+        ("large=http://host:abc", "is no URL"),
+        ("small=pocket:", "nothing after pocket:"),
+        ("small=pocket:nano?n_slots=4", "unknown option 'n_slots'; known are n_ctx, n_parallel"),
+        ("small=pocket:nano?n_ctx=many", "n_ctx is 'many'"),
+        ("small=pocket:nano?slowdown=-1", "slowdown is -1"),
+        ("large=http://host?n_ctx=1", "unknown option 'n_ctx'"),
+    ],
+    ids=lambda value: value if "=" in value else "",
+)
+def test_a_malformed_spec_is_one_clear_error(text: str, says: str) -> None:
+    """The error repeats the argument, says what is wrong with it and what would be right."""
+    with pytest.raises(UsageError) as caught:
+        parse_backend(text)
+    assert str(caught.value).startswith(f"--backend {text}: ")
+    assert says in str(caught.value)
+
+
+def test_a_pocket_spec_launches_its_file_with_its_options() -> None:
+    """Model, quantization and options reach the launcher."""
+    launcher = launcher_for(parse_backend("small=pocket:nano@q8_0?n_parallel=4&n_ctx=512"))
+    assert launcher == EmbeddedLauncher(
+        name="small", gguf=gguf_path("nano", quant="q8_0"), model="nano", n_parallel=4, n_ctx=512
+    )
+
+
+@pytest.mark.parametrize("text", ["small=pocket:no-such-model", "small=pocket:nano@q99"])
+def test_an_unknown_pocket_model_is_told(text: str) -> None:
+    """A model or quantization that does not exist is an error of the model, before anything starts."""
+    with pytest.raises(ModelError):
+        launcher_for(parse_backend(text))
+
+
+def test_an_impossible_option_is_told() -> None:
+    """A value that no engine can run with is misuse."""
+    with pytest.raises(UsageError, match="small: n_parallel is 0"):
+        launcher_for(parse_backend("small=pocket:nano?n_parallel=0"))
+
+
+def test_a_spec_chooses_its_client() -> None:
+    """The protocol spoken decides the class, and options reach it."""
+    server = Server(url="http://x", model="m", start_s=0.0)
+    plain = backend_for(BackendSpec(role="large", kind="openai", url="http://x"), server)
+    slowed = backend_for(parse_backend("small=gguf:/m.gguf?slowdown=0.5&timeout_s=7"), server)
+    assert type(plain) is OpenAIBackend
+    assert isinstance(slowed, LlamaCppBackend)
+    assert (slowed.slowdown, slowed.timeout_s, slowed.name, slowed.model) == (0.5, 7.0, "small", "m")
+
+
+def test_a_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line names a variable, never the key; a variable that is not set is told."""
+    with CannedServer() as canned:
+        spec = parse_backend(f"large={canned.url}?key_env=ASSAY_TEST_KEY")
+        with pytest.raises(UsageError, match="ASSAY_TEST_KEY is not set"):
+            launcher_for(spec)
+        monkeypatch.setenv("ASSAY_TEST_KEY", "secret")
+        asyncio.run(_ask(spec))
+        assert canned.exchanges[0].headers["authorization"] == "Bearer secret"
+
+
+def test_connecting_finds_the_model_and_answers() -> None:
+    """From the text of the command line to an answer."""
+    with CannedServer() as canned:
+        assert asyncio.run(_ask(parse_backend(f"large={canned.url}/v1"))) == ("canned", " token" * 3)
+
+
+def test_connecting_to_a_pocket_model_starts_and_stops_its_engine() -> None:
+    """An embedded engine lives as long as its connection."""
+
+    async def url_and_text() -> tuple[str, str]:
+        async with connect(parse_backend("small=pocket:nano")) as (server, backend):
+            answer = await backend.generate(Request(prompt="def f(x)", max_tokens=3, ignore_eos=True))
+            return server.url, answer.text
+
+    url, text = asyncio.run(url_and_text())
+    assert text
+    with pytest.raises(HarnessError):
+        asyncio.run(_ask(parse_backend(f"small={url}")))
+
+
+def test_a_dead_url_is_one_clear_error() -> None:
+    """Nobody at the address: role, URL, reason and remedy, in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(LaunchError) as caught:
+        asyncio.run(_ask(parse_backend(f"large={url}?deadline_s=0.2")))
+    message = str(caught.value)
+    assert message.startswith(f"large: no server answers at {url}")
+    assert "Connection refused" in message
+    assert "--backend large=URL" in message
+    assert "\n" not in message
+
+
+async def _ask(spec: BackendSpec) -> tuple[str, str]:
+    async with connect(spec) as (server, backend):
+        answer = await backend.generate(Request(messages=(Message("user", "x"),), max_tokens=3))
+        return server.model, answer.text
