@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import exp
 from statistics import fmean
 from time import perf_counter
 
@@ -31,10 +32,19 @@ def test_two_rates_offer_the_same_pattern(factor: float, seed: int) -> None:
     assert fast == pytest.approx([t / factor for t in slow])
 
 
-def test_arrivals_keep_the_rate_on_average() -> None:
-    """Over 5,000 arrivals at 4 per second the mean gap is a quarter of a second."""
+@given(st.floats(0.01, 1e3), st.integers(1, 200), st.integers(0, 1000))
+def test_all_arrivals_fall_into_their_window(rate: float, number: int, seed: int) -> None:
+    """The rate offered is the rate asked for, however few arrive."""
+    due = poisson(rate, number, seed=seed)
+    assert 0 <= due[0] <= due[-1] <= number / rate
+
+
+def test_gaps_are_exponential() -> None:
+    """Of 5,000 gaps at 4 per second a share of 1/e is longer than the mean, as in a Poisson process."""
     due = poisson(4.0, 5000, seed=1)
-    assert fmean(b - a for a, b in zip((0.0, *due), due, strict=False)) == pytest.approx(0.25, rel=0.05)
+    gaps = [b - a for a, b in zip(due, due[1:], strict=False)]
+    assert fmean(gaps) == pytest.approx(0.25, rel=0.01)
+    assert fmean(gap > 0.25 for gap in gaps) == pytest.approx(exp(-1), abs=0.02)
 
 
 @pytest.mark.parametrize(("rate", "number"), [(0.0, 5), (-1.0, 5), (1.0, 0)])
@@ -52,7 +62,7 @@ def test_an_open_loop_does_not_wait_for_earlier_work() -> None:
         await asyncio.sleep(0.05)
         return index
 
-    assert asyncio.run(offer((0.0, 0.0, 0.01), work)) == [0, 1, 2]
+    assert asyncio.run(offer((0.0, 0.0, 0.01), work)).results == [0, 1, 2]
     assert perf_counter() - begin < 0.14
 
 
@@ -82,7 +92,7 @@ def test_goodput_counts_only_what_met_the_slo() -> None:
         Served(0.5, 0.6, 2.0, failed=False),
         Served(1.0, 1.0, 1.1, failed=True),
     ]
-    point = summarize(served, offered_per_s=2.0, slo_s=1.0)
+    point = summarize(served, begin_s=0.0, offered_per_s=2.0, slo_s=1.0)
     assert point.goodput_per_s == pytest.approx(1.0)
     assert point.throughput_per_s == pytest.approx(1.5)
     assert point.dispatch_delay_max_s == pytest.approx(0.1)
@@ -92,6 +102,15 @@ def test_goodput_counts_only_what_met_the_slo() -> None:
 def test_a_percentile_that_falls_on_a_failure_is_absent() -> None:
     """A failed piece is infinitely late; its latency is no number."""
     served = [Served(0.0, 0.0, 1.0, failed=False), Served(0.0, 0.0, 1.0, failed=True)]
-    point = summarize(served, offered_per_s=1.0, slo_s=2.0)
+    point = summarize(served, begin_s=0.0, offered_per_s=1.0, slo_s=2.0)
     assert point.p50_s == 1.0
     assert point.p95_s is None
+
+
+@given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=20), st.floats(0.1, 50))
+def test_goodput_never_exceeds_what_was_offered(latencies: list[float], rate: float) -> None:
+    """However fast the system, it cannot finish more than arrived."""
+    due = poisson(rate, len(latencies), seed=3)
+    served = [Served(d, d, d + x, failed=False) for d, x in zip(due, latencies, strict=True)]
+    point = summarize(served, begin_s=0.0, offered_per_s=rate, slo_s=5.0)
+    assert point.goodput_per_s <= point.throughput_per_s <= rate * (1 + 1e-9)

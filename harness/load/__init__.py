@@ -1,7 +1,7 @@
 """Offers work at a rate and counts what came of it."""
 
 from harness.load.arrivals import poisson
-from harness.load.goodput import LoadPoint, summarize
-from harness.load.open_loop import offer
+from harness.load.goodput import LoadPoint, Served, summarize
+from harness.load.open_loop import Offered, offer
 
-__all__ = ["LoadPoint", "offer", "poisson", "summarize"]
+__all__ = ["LoadPoint", "Offered", "Served", "offer", "poisson", "summarize"]

@@ -10,19 +10,19 @@ __all__ = ["poisson"]
 
 
 def poisson(rate_per_s: float, num_arrivals: int, *, seed: int) -> tuple[float, ...]:
-    """Due times in seconds from the start: a Poisson process, the same for the same seed.
+    """Due times in seconds from the start: a Poisson process, given that `num_arrivals` fall into their window.
 
-    The seed fixes the shape and the rate only scales it, so that two rates offer the same pattern.
+    The window is num_arrivals / rate_per_s long, and given their number the arrivals of a Poisson process are
+    uniform in it, so that the rate offered is the rate asked for even when they are few. The seed fixes the
+    pattern and the rate only scales it.
 
     Raises
     ------
     UsageError: the rate is not positive, or there are no arrivals.
+    Source: Kingman, Poisson Processes (1993), section 2.4.
     """
     if rate_per_s <= 0 or num_arrivals < 1:
         raise UsageError(f"arrivals: rate {rate_per_s}/s and {num_arrivals} arrivals must both be positive")
     draw = random.Random(seed)
-    due, now = [], 0.0
-    for _ in range(num_arrivals):
-        now += draw.expovariate(1.0)
-        due.append(now / rate_per_s)
-    return tuple(due)
+    window_s = num_arrivals / rate_per_s
+    return tuple(sorted(draw.random() * window_s for _ in range(num_arrivals)))

@@ -23,7 +23,7 @@ class LoadPoint(NamedTuple):
 
     offered_per_s: float
     throughput_per_s: float
-    """Finished work per second, from the first intended start to the last end."""
+    """Finished work per second, over the window of arrivals or until the last end, whichever is longer."""
     goodput_per_s: float
     """Finished within the SLO, per second over the same span."""
     p50_s: float | None
@@ -34,12 +34,13 @@ class LoadPoint(NamedTuple):
     num_failed: int
 
 
-def summarize(served: Sequence[Served], *, offered_per_s: float, slo_s: float) -> LoadPoint:
+def summarize(served: Sequence[Served], *, begin_s: float, offered_per_s: float, slo_s: float) -> LoadPoint:
     """Reduce the log of one rate.
 
-    Arguments: `served`, at least one entry; `slo_s`, the latency that still counts as good.
+    Arguments: `served`, at least one entry; `begin_s`, when the window of arrivals began; `slo_s`, the latency
+    that still counts as good.
     """
-    span_s = max(s.done_s for s in served) - min(s.intended_s for s in served)
+    span_s = max(len(served) / offered_per_s, max(s.done_s for s in served) - begin_s)
     latency_s = sorted(math.inf if s.failed else s.done_s - s.intended_s for s in served)
     return LoadPoint(
         offered_per_s=offered_per_s,

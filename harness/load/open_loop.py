@@ -9,15 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["offer"]
+__all__ = ["Offered", "offer"]
 
 T = TypeVar("T")
 
 
-async def offer(due_s: Sequence[float], work: Callable[[int, float], Awaitable[T]]) -> list[T]:
-    """Start `work(i, intended_s)` at each due time and wait for all; results in order of arrival.
+class Offered(NamedTuple, Generic[T]):
+    """What an open loop gave."""
+
+    begin_s: float
+    """When the first window began, on `perf_counter`'s clock."""
+    results: list[T]
+    """In order of arrival."""
+
+
+async def offer(due_s: Sequence[float], work: Callable[[int, float], Awaitable[T]]) -> Offered[T]:
+    """Start `work(i, intended_s)` at each due time and wait for all.
 
     Arguments: `due_s`, seconds from now; `work`, given the arrival's index and its intended start on
     `perf_counter`'s clock.
@@ -28,7 +37,7 @@ async def offer(due_s: Sequence[float], work: Callable[[int, float], Awaitable[T
         for index, due in enumerate(due_s):
             await asyncio.sleep(max(0.0, begin + due - perf_counter()))
             running.append(asyncio.ensure_future(work(index, begin + due)))
-        return list(await asyncio.gather(*running))
+        return Offered(begin, list(await asyncio.gather(*running)))
     finally:
         for future in running:
             future.cancel()
