@@ -80,17 +80,21 @@ def advantage(claim: Claim, treatment: Record, other: Record, level: float = LEV
     """How much better `treatment` is than `other` by the claim's metric; above 0 is better.
 
     Log ratios for ratios and reductions, plain differences for differences; the sign is turned so that higher
-    is better whatever the metric's direction. Both records were paired with the same control.
+    is better whatever the metric's direction. Both records were paired with the same control; where `other` is
+    that control itself, the treatment's own pairs say it all.
     """
+    is_control = other.variant == treatment.control
     sign = -1 if better_of(claim.metrics, treatment) == "lower" else 1
     if claim.quantity == "difference":
         if claim.over == "tasks":
             return _turned(_task_difference(paired_tasks(claim.metrics, treatment, other), level), sign)
-        first, second = (_mean_difference(claim.metrics, r) for r in (treatment, other))
+        first = _mean_difference(claim.metrics, treatment)
+        second = None if is_control else _mean_difference(claim.metrics, other)
     elif claim.over == "tasks":
         first, second = total_log_ratio(paired_tasks(claim.metrics, treatment, other)), None
     else:
-        first, second = (_rounds_log_ratio(claim.metrics, r) for r in (treatment, other))
+        first = _rounds_log_ratio(claim.metrics, treatment)
+        second = None if is_control else _rounds_log_ratio(claim.metrics, other)
     if isinstance(first, Unsupported):
         return first
     if isinstance(second, Unsupported):
