@@ -69,7 +69,7 @@ def verdicts(run_dir: Path | str) -> str:
     from reports.runs import CLAIMS, Run
     from reports.verdicts import Stored, judge
 
-    run = Run.read(run_dir)
+    run = Run.read(run_dir, judged=False)
     folder = run.path / "claims"
     if not folder.is_dir():
         raise JournalError(

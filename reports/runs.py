@@ -26,6 +26,8 @@ RUN = "run.json"
 
 REMEDY = "give the folder of a run, as `pytest bench/` leaves it under results/"
 
+REJUDGE = "make it again: python -m reports verdicts RUN"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -59,8 +61,8 @@ class Run:
     """The journal's last line was cut off: the run died while writing it."""
 
     @classmethod
-    def read(cls, path: Path | str) -> Run:
-        """Read the run folder at `path`.
+    def read(cls, path: Path | str, *, judged: bool = True) -> Run:
+        """Read the run folder at `path`, its verdicts only when `judged`.
 
         Raises
         ------
@@ -77,8 +79,8 @@ class Run:
         return cls(
             path=path,
             entries=tuple(entries.values()),
-            verdicts=tuple(_read_verdicts(path / CLAIMS)),
-            about=_read_object(path / RUN),
+            verdicts=tuple(_read_verdicts(path / CLAIMS)) if judged else (),
+            about=_read_object(path / RUN, "restore it, or move it away to go without"),
             is_torn=is_torn,
         )
 
@@ -139,20 +141,20 @@ def _entry(data: Any, where: str) -> Entry:
 
 
 def _read_verdicts(path: Path) -> Iterator[Mapping[str, Any]]:
-    for verdict in _read_object(path).get("claims", []):
+    for verdict in _read_object(path, REJUDGE).get("claims", []):
         if not isinstance(verdict, dict) or "id" not in verdict or "verdict" not in verdict:
-            raise JournalError(f"{path}: a claim without id or verdict; delete it, and it is made again")
+            raise JournalError(f"{path}: a claim without id or verdict; {REJUDGE}")
         yield verdict
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in `path`; empty where there is no such file."""
     if not path.is_file():
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:
-        raise JournalError(f"{path}: not JSON ({exc}); delete it, and it is made again") from exc
+        raise JournalError(f"{path}: not JSON ({exc}); {remedy}") from exc
     if not isinstance(data, dict):
-        raise JournalError(f"{path}: holds no JSON object; delete it, and it is made again")
+        raise JournalError(f"{path}: holds no JSON object; {remedy}")
     return data

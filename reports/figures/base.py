@@ -41,7 +41,7 @@ LABEL = 24
 """Characters of a row's name on one line."""
 LINE = 0.17
 """Inches per line of small text."""
-CHARACTERS = 140
+CHARACTERS = 156
 """Characters of small text on a line of `WIDTH`."""
 
 STYLE: dict[str, Any] = {
@@ -120,7 +120,7 @@ class Area(NamedTuple):
         """Lay axes out within the band, less `beneath` inches at its foot."""
         from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-        rect = (0.0, (self.bottom + beneath) / self.whole, 1.0, (self.height - beneath) / self.whole)
+        rect = (0.004, (self.bottom + beneath) / self.whole, 0.988, (self.height - beneath) / self.whole)
         figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect))
 
     def write(self, figure: Figure, y: float, lines: Sequence[str], **look: Any) -> None:

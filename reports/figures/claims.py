@@ -211,9 +211,8 @@ def _claim(axes: Axes, y: int, row: Row, limits: tuple[float, float]) -> None:
         for end, edge, arrow in ((row.low, low, "<"), (row.high, high, ">")):
             if (end < low) if arrow == "<" else (end > high):
                 axes.plot([edge], [y], marker=arrow, color=colour, markersize=7, clip_on=False)
-    axes.plot(
-        [min(max(row.estimate, low), high)], [y], marker=marker, color=colour, markersize=7, clip_on=False
-    )
+    if low <= row.estimate <= high:
+        axes.plot([row.estimate], [y], marker=marker, color=colour, markersize=7, clip_on=False)
 
 
 def _limits(panel: Panel, rows: Sequence[Row]) -> tuple[float, float]:
