@@ -7,11 +7,13 @@ it was padded, and whose answer may be longer than what it was given without mov
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from reports import cells
 from reports.cells import ABSENT, Scale
+from reports.ladders import ladders
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, scope, stages_of, summarize
 from reports.verdict_cells import (
@@ -37,6 +39,8 @@ __all__ = [
 
 WIDTH = 100
 GAP = 2
+COMMON = 3
+"""Claims that must share a reason before it gets a number."""
 INDENT = "    "
 SHARE = cells.scale_of("share", ())
 
@@ -72,12 +76,18 @@ def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Mar
     rows = [(v["id"], published(v), measured(v), letter_and_word(v)) for v in verdicts]
     columns = _claim_columns(rows, width)
     lines = [_heading(columns), "─" * _total(columns)]
+    common = _common_reasons(verdicts)
     for verdict, row in zip(verdicts, rows, strict=True):
         lines += _row(columns, row, word_of(verdict), markup)
-        for note in (f"{says(verdict)} ({source(verdict)})", why(verdict) and f"→ {why(verdict)}"):
-            lines += textwrap.wrap(note, width, initial_indent=INDENT, subsequent_indent=INDENT)
-    lines += ["", *textwrap.wrap(counts(verdicts), width, subsequent_indent=INDENT)]
-    return "\n".join(lines)
+        lines += _prose(f"{says(verdict)} ({source(verdict)})", width)
+        reason = why(verdict)
+        lines += (
+            _prose(f"→ {f'reason {common[reason]}' if reason in common else reason}", width) if reason else []
+        )
+    lines += [""] if common else []
+    for reason, number in common.items():
+        lines += _prose(f"reason {number}: {reason}", width)
+    return "\n".join([*lines, "", *textwrap.wrap(counts(verdicts), width, subsequent_indent=INDENT)])
 
 
 def claims_markdown(verdicts: Iterable[Verdict]) -> str:
@@ -87,14 +97,13 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
 
 
 def variants_table(run: Run, *, width: int = WIDTH) -> str:
-    """Every variant of every experiment: time, stages, cost, solved share, cost per solved task.
+    """Every variant of every experiment: time, stages, cost and solved tasks; then goodput under load.
 
     Where the columns do not fit, the last stages give way and a line names them.
     """
-    variants = summarize(run.records)
-    if not variants:
-        return "no variant was measured"
-    return "\n\n".join(_variants_of(group, width) for group in _groups(variants))
+    parts = [_variants_of(group, width) for group in _groups(summarize(run.records))]
+    parts += [text for experiment in run.experiments if (text := _load_of(run, experiment, width))]
+    return "\n\n".join(parts) or "no variant was measured"
 
 
 def variants_markdown(run: Run) -> str:
@@ -137,6 +146,17 @@ def _verdict_md(verdict: Verdict) -> str:
     return f"{text}: {reason}" if reason else text
 
 
+def _common_reasons(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Reasons that several claims share and that fill a line: each gets a number and is printed once."""
+    found = Counter(why(v) for v in verdicts)
+    often = [reason for reason, n in found.items() if n >= COMMON and len(reason) > WIDTH / 2]
+    return {reason: number for number, reason in enumerate(often, 1)}
+
+
+def _prose(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
+
+
 def _wrap(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width`, broken after hyphens and, if need be, within words."""
     return textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=True) or [""]
@@ -173,6 +193,39 @@ def _variants_of(group: Sequence[Variant], width: int) -> str:
     for note in _notes(group, stages[shown:]):
         lines += textwrap.wrap(note, width, subsequent_indent=INDENT)
     return "\n".join(lines)
+
+
+def _load_of(run: Run, experiment: str, width: int) -> str:
+    """Goodput of each arm at each offered rate; empty where no load was offered."""
+    found = ladders(run.records, experiment)
+    if not found.points:
+        return ""
+    rates = sorted({p.rate_per_s for p in found.points})
+    known = {(p.arm, p.rate_per_s): p for p in found.points}
+    table = [("goodput, tasks/s", *(f"{rate:.3g}/s" for rate in rates))]
+    for arm in found.arms:
+        points = [known.get((arm, rate)) for rate in rates]
+        goodputs = (
+            e and cells.plus_minus(e.value, e.interval) for e in (p and p.goodput_per_s for p in points)
+        )
+        table.append((arm, *(text or ABSENT for text in goodputs)))
+    slo = cells.estimate(found.slo_s, None, "s") if found.slo_s else "several SLOs, see the records"
+    lines = textwrap.wrap(
+        f"{experiment}, offered load: {found.scope} · SLO {slo}", width, subsequent_indent=INDENT
+    )
+    return "\n".join([*lines, "", *_laid_out(table, width)])
+
+
+def _laid_out(table: Sequence[Sequence[str]], width: int) -> list[str]:
+    """A heading, a rule and the rows, as many columns as fit, the first one wrapped if need be."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    while len(widths) > 2 and min(widths[0], 12) + sum(widths[1:]) + GAP * (len(widths) - 1) > width:
+        widths.pop()
+    room = max(width - sum(widths[1:]) - GAP * (len(widths) - 1), 8)
+    columns = [Column(title=t, width=w, right=True) for t, w in zip(table[0], widths, strict=False)]
+    columns[0] = Column(title=table[0][0], width=min(widths[0], room))
+    lines = [*_row(columns, table[0][: len(columns)]), "─" * _total(columns)]
+    return lines + [line for row in table[1:] for line in _row(columns, row[: len(columns)])]
 
 
 def _compact(group: Sequence[Variant], stages: Sequence[str]) -> list[tuple[str, ...]]:

@@ -109,6 +109,8 @@ def scale_for(verdict: Verdict) -> Scale:
     quantity = verdict.get("quantity")
     if quantity in ("ratio", "reduction"):
         return cells.scale_of(quantity, ())
+    if verdict.get("of"):
+        return cells.scale_of("share", ())
     if quantity == "difference" and verdict.get("over") == "tasks":
         return cells.scale_of("difference", ())
     unit = str(verdict.get("unit") or "")

@@ -198,6 +198,24 @@ def test_stages_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert "not shown for want of width: code, summary" in text
 
 
+def test_offered_load_has_a_table_of_its_own(run: Run) -> None:
+    """Goodput of each arm at each rate, with the SLO it was held to."""
+    text = tables.variants_table(run)
+    assert "12 arrivals at each rate · profile pocket · measured · SLO 500 ms" in " ".join(text.split())
+    assert row(text, "goodput, tasks/s").split()[2:] == ["1.5/s", "3/s", "6/s", "9/s"]
+    assert len([x for x in text.splitlines() if x.startswith("load-")]) == 4
+
+
+def test_a_reason_that_many_claims_share_is_printed_once() -> None:
+    """Thirty rows out of one scope do not repeat what they need."""
+    reason = "needs profile:node, backend:sglang, large:mistral-7b-instruct-v0.3"
+    claims = [verdict(f"c{i}", "out of scope", reason=reason) for i in range(4)]
+    text = tables.claims_table(claims)
+    assert text.count("→ reason 1") == 4
+    assert text.count(reason) == 1
+    assert tables.claims_table(claims[:2]).count(reason) == 2
+
+
 def test_nothing_measured_reads_as_that(tmp_path: Path) -> None:
     """A run of a load ladder alone has no variant to show."""
     empty = record("cascade", control=None, rounds=[], tasks=[], metrics={})

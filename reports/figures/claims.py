@@ -206,11 +206,14 @@ def _claim(axes: Axes, y: int, row: Row, limits: tuple[float, float]) -> None:
         axes.fill_betweenx([y - 0.28, y + 0.28], *row.published, color=base.INK, alpha=0.16, linewidth=0)
     for value in row.published:
         axes.plot([value, value], [y - 0.3, y + 0.3], color=base.INK, linewidth=2.2, solid_capstyle="butt")
-    if row.low is not None and row.high is not None:
-        axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.0, solid_capstyle="butt")
-        for end, edge, arrow in ((row.low, low, "<"), (row.high, high, ">")):
-            if (end < low) if arrow == "<" else (end > high):
-                axes.plot([edge], [y], marker=arrow, color=colour, markersize=7, clip_on=False)
+    ends = (
+        (row.low, row.high) if row.low is not None and row.high is not None else (row.estimate, row.estimate)
+    )
+    axes.plot(ends, [y, y], color=colour, linewidth=2.0, solid_capstyle="butt")
+    if ends[0] < low:
+        axes.plot([low], [y], marker="<", color=colour, markersize=7, clip_on=False)
+    if ends[1] > high:
+        axes.plot([high], [y], marker=">", color=colour, markersize=7, clip_on=False)
     if low <= row.estimate <= high:
         axes.plot([row.estimate], [y], marker=marker, color=colour, markersize=7, clip_on=False)
 

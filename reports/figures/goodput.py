@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from reports import cells
-from reports.records import Record
+from reports.ladders import Ladders, Point, ladders
 from reports.runs import Run
 from reports.summaries import Estimate
 
@@ -15,20 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["POINTS", "Data", "Point", "data", "draw"]
+__all__ = ["Data", "data", "draw"]
 
-POINTS = "open_loop"
-"""The name of the sweep's points that this figure shows."""
 MARKERS = "sovD^P*"
-
-
-class Point(NamedTuple):
-    """One arm at one offered rate."""
-
-    arm: str
-    rate_per_s: float
-    goodput_per_s: Estimate
-    p50_s: Estimate
 
 
 class Data(NamedTuple):
@@ -45,29 +33,14 @@ class Data(NamedTuple):
 
 def data(run: Run, experiment: str) -> Data:
     """Mean goodput and median latency at each rate, over all rounds that offered it to the arm."""
-    records = [r for r in run.records if r.experiment == experiment and r.sweep]
-    found = [(_arm(r, p), p) for r in records for p in r.sweep if p.get("name") == POINTS]
-    groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
-    for arm, point in found:
-        groups.setdefault((arm, float(point["rate_per_s"])), []).append(point)
-    points = tuple(
-        Point(arm, rate, _mean(group, "goodput_per_s"), _mean(group, "p50_s"))
-        for (arm, rate), group in groups.items()
+    found = ladders(run.records, experiment)
+    within = (
+        f"the SLO of {cells.estimate(found.slo_s, None, 's')} per task"
+        if found.slo_s
+        else "each record's SLO"
     )
-    arms = tuple(sorted({arm for arm, _ in groups}, key=[arm for arm, _ in groups].index))
-    controls = [a for a in arms if a in {r.control for r in records}]
-    arms = (*controls, *(a for a in arms if a not in controls))
-    slos = sorted({float(p["slo_s"]) for _, p in found if p.get("slo_s") is not None})
-    slo_s = fmean(slos) if slos and slos[-1] - slos[0] <= 0.01 * slos[0] else None
-    within = f"the SLO of {cells.estimate(slo_s, None, 's')} per task" if slo_s else "the SLO of each record"
-    return Data(
-        title=f"{experiment}: goodput against offered rate, tasks finished within {within}",
-        scope=_scope(records, groups),
-        slo_s=slo_s,
-        arms=arms,
-        points=points,
-        notes=tuple(_notes(slos, slo_s)),
-    )
+    title = f"{experiment}: goodput against offered rate, tasks finished within {within}"
+    return Data(title, found.scope, found.slo_s, found.arms, found.points, tuple(_notes(found)))
 
 
 def draw(data: Data) -> Figure:
@@ -120,48 +93,17 @@ def _curve(axes: Axes, points: list[Point], values: list[Estimate], scale: cells
     )
 
 
-def _arm(record: Record, point: Mapping[str, Any]) -> str:
-    """The name of a point's arm: its variant, or the record's own word for treatment and control."""
-    arm = point.get("variant") or point.get("arm") or "treatment"
-    return str({"treatment": record.variant, "control": record.control}.get(str(arm), arm))
-
-
-def _mean(points: Iterable[Mapping[str, Any]], key: str) -> Estimate:
-    from reports.summaries import mean
-
-    return mean([v for p in points if (v := p.get(key)) is not None])
-
-
 def _highest(estimates: Iterable[Estimate]) -> float:
     ends = [end for e in estimates for end in (e.value, e.high) if end is not None]
     return max(ends, default=1.0) or 1.0
 
 
-def _scope(records: list[Record], groups: Mapping[tuple[str, float], list[Mapping[str, Any]]]) -> str:
-    if not records:
-        return "nothing measured"
-    models = {role: label for r in records for role, label in r.models.items()}
-    rounds = sorted({len(group) for group in groups.values()})
-    sizes = sorted({int(p["n"]) for group in groups.values() for p in group if p.get("n") is not None})
-    parts = [
-        " and ".join(dict.fromkeys(r.backend for r in records)),
-        ", ".join(f"{role} = {label}" for role, label in models.items()),
-        f"{_range(rounds)} rounds of {_range(sizes)} arrivals at each rate" if rounds and sizes else "",
-        "profile " + " and ".join(dict.fromkeys(r.profile for r in records)),
-        " and ".join(dict.fromkeys(r.evidence for r in records)),
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-def _range(numbers: list[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
-
-
-def _notes(slos: list[float], slo_s: float | None) -> list[str]:
+def _notes(found: Ladders) -> list[str]:
     notes = [
         "Means over rounds with Student's 95 % interval. Latency counts from the intended start of a task."
     ]
     notes += ["Dashed: everything that is offered finishes within the SLO."]
-    if slos and slo_s is None:
-        notes += [f"The records hold themselves to different SLOs, {slos[0]:.3g} to {slos[-1]:.3g} s."]
+    if found.slos_s and found.slo_s is None:
+        low, high = found.slos_s[0], found.slos_s[-1]
+        notes += [f"The records hold themselves to different SLOs, {low:.3g} to {high:.3g} s."]
     return notes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports import cells
 from reports.runs import Run
-from reports.summaries import Estimate, scope, stages_of, summarize
+from reports.summaries import Estimate, Variant, scope, stages_of, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     panel: str
     estimate: Estimate
     is_control: bool
+    """The line that the others are read against."""
 
 
 class Data(NamedTuple):
@@ -47,13 +49,12 @@ def data(run: Run, experiment: str) -> Data:
     variants = [v for v in summarize(run.records) if v.experiment == experiment]
     timed = [v for v in variants if v.task_s.value is not None]
     panels = (*stages_of(timed), "other", WHOLE)
-    controls = {v.control for v in variants if v.control}
+    dashed = _dashed(timed)
     rows = []
     for v in timed:
         numbers = {**v.stages_s, "other": v.other_s, WHOLE: v.task_s}
         rows += [
-            Row(v.backend, v.name, panel, numbers.get(panel, Estimate(None)), v.name in controls)
-            for panel in panels
+            Row(v.backend, v.name, panel, numbers.get(panel, Estimate(None)), v in dashed) for panel in panels
         ]
     untimed = [
         v.name + (f" (failures: {v.num_failures})" if v.num_failures else "")
@@ -61,14 +62,23 @@ def data(run: Run, experiment: str) -> Data:
         if v not in timed
     ]
     notes = ["Mean of a task over rounds with Student's 95 % interval; other: the whole less its stages."]
-    if shown_controls := [v.name for v in timed if v.name in controls]:
-        notes += [f"Dashed: {' or '.join(shown_controls)}, the control."]
+    notes += [f"Dashed: {', '.join(v.name for v in dashed)}."] if dashed else []
     notes += [f"{v.name}: measured as the control beside {v.beside}." for v in timed if v.beside]
     notes += [f"{v.name}: failures: {v.num_failures}, in no mean." for v in timed if v.num_failures]
     notes += [f"Not timed: {', '.join(untimed)}."] if untimed else []
     title = f"{experiment}: time per task, by stage and variant"
     backends = tuple(dict.fromkeys(v.backend for v in timed))
     return Data(title, scope(timed), backends, panels, tuple(rows), tuple(notes))
+
+
+def _dashed(variants: Sequence[Variant]) -> list[Variant]:
+    """The control of most variants on each backend, which the others are read against."""
+    out = []
+    for backend in dict.fromkeys(v.backend for v in variants):
+        group = [v for v in variants if v.backend == backend]
+        usual = Counter(v.control for v in group if v.control).most_common(1)
+        out += [v for v in group if usual and v.name == usual[0][0]]
+    return out
 
 
 def draw(data: Data) -> Figure:
