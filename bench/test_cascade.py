@@ -115,11 +115,11 @@ class Cascade:
                 return self._fixed(name, {s: f"edge-{r}" for s, r in cascade.items()})
             case "random":
                 calls = {SMALL: len(self.stages) - 1.0, LARGE: 1.0}
-                router = RandomRouter(stages=self.stages, seed=SEED)
-                return Variant(name=name, router=router, roles=(SMALL, LARGE), calls=calls)
+                at_random = RandomRouter(stages=self.stages, seed=SEED)
+                return Variant(name=name, router=at_random, roles=(SMALL, LARGE), calls=calls)
             case "escalate":
-                router = EscalatingRouter(passes=self._passes, min_logprob=ESCALATE_BELOW)
-                return Variant(name=name, router=router, roles=(SMALL, LARGE), calls={})
+                deferring = EscalatingRouter(passes=self._passes, min_logprob=ESCALATE_BELOW)
+                return Variant(name=name, router=deferring, roles=(SMALL, LARGE), calls={})
             case "oracle":
                 return Variant(name=name, router=self._oracle(), roles=(SMALL, LARGE), calls={})
         return self._letters(name)
@@ -169,7 +169,10 @@ class Cascade:
             f"{s.name}_{what}": Metric(unit="share", better="higher", what=f"{s.name} stage: {text}")
             for s in self.workload.stages
             if s.grade in ("text", "exact")
-            for what, text in (("score", "ROUGE-L F against the reference"), ("ok", "1 when every fact is present"))
+            for what, text in (
+                ("score", "ROUGE-L F against the reference"),
+                ("ok", "1 when every fact is present"),
+            )
         }
         edge = variant.name in EDGE
         return Record(
@@ -224,16 +227,22 @@ class Cascade:
     def _oracle(self) -> HindsightRouter:
         """For each task the cheapest assignment that solved it; the cheapest of all where none did."""
         by_letters = {
-            letters: FixedRouter.from_letters(letters, self.stages) for letters in assignments(len(self.stages))
+            letters: FixedRouter.from_letters(letters, self.stages)
+            for letters in assignments(len(self.stages))
         }
-        graded = {letters: self.grades.of(self._named(r), (SMALL, LARGE)).values for letters, r in by_letters.items()}
+        graded = {
+            letters: self.grades.of(self._named(r), (SMALL, LARGE)).values
+            for letters, r in by_letters.items()
+        }
 
         def rank(task_id: str, letters: str) -> tuple[bool, float]:
             values = graded[letters][task_id]
             return not values["solved"], values["cost_usd"] or 0.0
 
         best = {task.id: min(by_letters, key=lambda x: rank(task.id, x)) for task in self.workload.tasks}
-        return HindsightRouter(roles={task_id: by_letters[letters].roles for task_id, letters in best.items()})
+        return HindsightRouter(
+            roles={task_id: by_letters[letters].roles for task_id, letters in best.items()}
+        )
 
     def _named(self, router: FixedRouter) -> FixedRouter:
         """The same router under the variant's name, so that it is graded once."""
@@ -247,14 +256,21 @@ def merged(checks: Sequence[Check]) -> list[Check]:
     for check in checks:
         by_name.setdefault(check.name, []).append(check)
     return [
-        Check(name=name, ok=all(c.ok for c in group), observed="; beside it: ".join(c.observed for c in group))
+        Check(
+            name=name, ok=all(c.ok for c in group), observed="; beside it: ".join(c.observed for c in group)
+        )
         for name, group in by_name.items()
     ]
 
 
 @pytest.fixture(scope="session")
 def cascade(
-    workload: Workload, pool: Pool, runner: Runner, grades: Grades, code_grader: CodeGrader, request: pytest.FixtureRequest
+    workload: Workload,
+    pool: Pool,
+    runner: Runner,
+    grades: Grades,
+    code_grader: CodeGrader,
+    request: pytest.FixtureRequest,
 ) -> Cascade:
     """The experiment on the chosen backends and workload."""
     return Cascade(workload, pool, runner, grades, code_grader, request.config.option.profile)
@@ -290,7 +306,9 @@ def load_plan(cascade: Cascade) -> LoadPlan:
     """The rates and the SLO, set by the baseline's own unloaded latency."""
     baseline = cascade.variant("baseline")
     with plain_errors():
-        return LoadPlan.from_unloaded(cascade.subset, baseline.router, baseline.roles, cascade.pool, cascade.runner)
+        return LoadPlan.from_unloaded(
+            cascade.subset, baseline.router, baseline.roles, cascade.pool, cascade.runner
+        )
 
 
 __all__ = ["code_grader", "grades", "workload"]

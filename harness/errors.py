@@ -7,7 +7,7 @@
     │   ├── BackendRejected     the server refused the request (4xx)
     │   └── BackendBroken       the answer broke off, or was no valid answer (5xx, bad stream)
     ├── LaunchError             a server did not come up
-    ├── UnavailableError        what was asked for cannot run here; the message is the line that would change that
+    ├── UnavailableError        it cannot run here; the message is the line that would change that
     ├── UsageError              we were asked for something that makes no sense
     │   ├── WorkloadError       a workload file is malformed
     │   └── ModelError          a model is unknown, its weights are missing or corrupt
@@ -15,7 +15,7 @@
     └── BudgetError             the device budget has no room
 
 A message names the culprit, the value and the remedy:
-`large: no connection to http://gpu1:30000 (connection refused); start the server or pass --backend large=URL`.
+`large: no server at http://gpu1:30000 (connection refused); start it or pass --backend large=URL`.
 """
 
 from __future__ import annotations

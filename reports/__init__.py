@@ -1,1 +1,1 @@
-"""Turns records into verdicts, tables, figures and pages. Works from files; imports nothing of the suite but itself."""
+"""Turns records into verdicts, tables, figures. Works from files; imports nothing of the suite but itself."""

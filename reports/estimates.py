@@ -80,8 +80,8 @@ def advantage(claim: Claim, treatment: Record, other: Record, level: float = LEV
     """How much better `treatment` is than `other` by the claim's metric; above 0 is better.
 
     Log ratios for ratios and reductions, plain differences for differences; the sign is turned so that higher
-    is better whatever the metric's direction. Both records were paired with the same control; where `other` is
-    that control itself, the treatment's own pairs say it all.
+    is better whatever the metric's direction. Both records were paired with the same control; where `other`
+    is that control itself, the treatment's own pairs say it all.
     """
     is_control = other.variant == treatment.control
     sign = -1 if better_of(claim.metrics, treatment) == "lower" else 1

@@ -83,7 +83,9 @@ class ClaimItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """One paragraph, no traceback: the fault is in the evidence."""
         if isinstance(excinfo.value, (GateFailed, VerdictFailed)):
-            return f"{self.claim.id}: {excinfo.value}\n  says: {self.claim.says}\n  source: {self.claim.source}"
+            return (
+                f"{self.claim.id}: {excinfo.value}\n  says: {self.claim.says}\n  source: {self.claim.source}"
+            )
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:

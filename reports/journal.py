@@ -8,6 +8,7 @@ A crash loses the test that crashed and no other. A line torn by a crash is cut 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,18 @@ from typing import Any
 
 from reports.errors import JournalError
 
-__all__ = ["JOURNAL", "PLAN", "append", "create", "differences", "digest", "newest", "read", "read_plan", "write_json"]
+__all__ = [
+    "JOURNAL",
+    "PLAN",
+    "append",
+    "create",
+    "differences",
+    "digest",
+    "newest",
+    "read",
+    "read_plan",
+    "write_json",
+]
 
 JOURNAL = "journal.jsonl"
 PLAN = "run.json"
@@ -43,7 +55,9 @@ def create(results: Path, plan: Mapping[str, Any]) -> Path:
                 run = results / f"{stamp}-{attempt}"
         write_json(run / PLAN, plan)
     except OSError as exc:
-        raise JournalError(f"results: cannot write to {results} ({exc.strerror}); pass --results-dir DIR") from exc
+        raise JournalError(
+            f"results: cannot write to {results} ({exc.strerror}); pass --results-dir DIR"
+        ) from exc
     return run
 
 
@@ -66,8 +80,8 @@ def append(run: Path, entry: Mapping[str, Any]) -> None:
     except OSError as exc:
         _restore(path, size)
         raise JournalError(
-            f"journal: cannot append {len(line)} bytes to {path} ({exc.strerror}); what was recorded before is kept. "
-            "Free some space and continue with --resume"
+            f"journal: cannot append {len(line)} bytes to {path} ({exc.strerror}); "
+            "what was recorded before is kept. Free some space and continue with --resume"
         ) from exc
 
 
@@ -86,7 +100,9 @@ def read(run: Path) -> list[dict[str, Any]]:
         try:
             entries.append(json.loads(line))
         except ValueError as exc:
-            raise JournalError(f"journal: line {number} of {path} is no JSON ({exc}); remove it to go on") from exc
+            raise JournalError(
+                f"journal: line {number} of {path} is no JSON ({exc}); remove it to go on"
+            ) from exc
     return entries
 
 
@@ -111,7 +127,11 @@ def newest(results: Path) -> Path | None:
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What must be equal and is not, as "name: then → now"."""
-    return [f"{key}: {then.get(key)} → {now.get(key)}" for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
+    return [
+        f"{key}: {then.get(key)} → {now.get(key)}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
 
 
 def digest(paths: Iterable[Path], root: Path) -> str:
@@ -151,7 +171,5 @@ def _cut_torn_line(file: Any) -> int:
 def _restore(path: Path, size: int | None) -> None:
     if size is None:
         return
-    try:
+    with contextlib.suppress(OSError):  # the torn line is cut off when the next one is written
         os.truncate(path, size)
-    except OSError:
-        pass  # the torn line is cut off when the next one is written

@@ -27,11 +27,17 @@ def add_options(parser: pytest.Parser) -> None:
         "--claims",
         choices=["report", "gate", "update", "off"],
         default="report",
-        help="report verdicts (default); gate: fail on a verdict worse than claims.lock; update the lock; off",
+        help="report (default); gate: fail on a verdict worse than claims.lock; update: the lock; off",
     )
-    group.addoption("--claim", action="append", metavar="ID", help="judge this claim and run just what it needs")
     group.addoption(
-        "--results-dir", type=Path, default=Path("results"), metavar="DIR", help="where runs go (default: results/)"
+        "--claim", action="append", metavar="ID", help="judge this claim and run just what it needs"
+    )
+    group.addoption(
+        "--results-dir",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where runs go (default: results/)",
     )
     group.addoption("--resume", action="store_true", help="continue the newest run in --results-dir")
 
@@ -87,4 +93,6 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or "unknown processor"
-    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "unknown processor")
+    return next(
+        (x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "unknown processor"
+    )

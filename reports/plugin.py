@@ -1,6 +1,6 @@
 """The pytest side: collects claims, journals every finished test, judges, and makes the run's folder.
 
-    collection   the claims of bench/claims/<experiment>.toml become items of bench/test_<experiment>.py, run last
+    collection   bench/claims/<experiment>.toml becomes items of bench/test_<experiment>.py, run last
     each test    its record and its benchmark go to journal.jsonl at once
     the end      verdicts to claims.json and the terminal, figures and exports to the run's folder
 
@@ -94,8 +94,13 @@ class Assay:
     # collection
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> ClaimFile | None:
+        """Collect the claims beside their experiment."""
         path = claims_file_of(file_path)
-        if self.claims_mode == "off" or file_path.parent != self.config.rootpath / "bench" or not path.is_file():
+        if (
+            self.claims_mode == "off"
+            or file_path.parent != self.config.rootpath / "bench"
+            or not path.is_file()
+        ):
             return None
         node: ClaimFile = ClaimFile.from_parent(parent, path=file_path, name=path.name)
         node.claims_path = path
@@ -103,6 +108,7 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Select by claim and by name; put claims last; arm what is to be replayed."""
         selection.deselect(config, items, selection.needs_naming(config, items))
         if config.option.claim:
             selection.deselect(config, items, selection.not_needed_by(config.option.claim, items))
@@ -116,7 +122,9 @@ class Assay:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        session.items.sort(key=lambda item: isinstance(item, ClaimItem))  # --ff and --nf reorder after everyone
+        """Make the run's folder before anything is measured."""
+        # Here again, since --ff and --nf reorder after everyone.
+        session.items.sort(key=lambda item: isinstance(item, ClaimItem))
         variants = [item for item in session.items if is_variant(item)]
         if not variants or self.config.option.collectonly:
             return
@@ -130,18 +138,21 @@ class Assay:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Replay a finished variant in place of measuring it again."""
         return resume.replay(pyfuncitem) if resume.is_armed(pyfuncitem) else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put the record and the benchmark on the report."""
         report = yield
         if is_variant(item) and (report.when == "call" or report.outcome != "passed"):
             report.assay = _entry(item, call, report)  # type: ignore[attr-defined]
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Journal a finished variant at once."""
         entry = getattr(report, "assay", None)
         if entry is None:
             return
@@ -159,13 +170,18 @@ class Assay:
             self.progress.finished(report)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
+        """Show a verdict by its own word and letter."""
         verdict = dict(getattr(report, "user_properties", ())).get("verdict")
         if verdict and report.when == "call" and report.outcome == "passed":
             from reports.verdicts import LETTERS
 
             letter, colour = LETTERS[str(verdict)]
             return str(verdict), letter, (str(verdict).upper(), {colour: True})
-        if report.when == "call" and report.passed and self.done.get(report.nodeid, {}).get("outcome") == "passed":
+        if (
+            report.when == "call"
+            and report.passed
+            and self.done.get(report.nodeid, {}).get("outcome") == "passed"
+        ):
             return "resumed", "r", "RESUMED"
         if self.progress and hasattr(report, "assay") and self.config.get_verbosity() <= 0:
             return report.outcome, "", ""  # its line of progress says so
@@ -189,6 +205,7 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge, and write everything that follows from the journal."""
         if self.run is None or self.is_broken or not self.entries:
             return
         out = [self.judge(experiment, claim)[0] for experiment, claim in self.rows]
@@ -214,6 +231,7 @@ class Assay:
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the variants and the claims."""
         if self.run is None or self.is_broken or not self.entries:
             return
         from reports import tables
@@ -229,8 +247,8 @@ class Assay:
 
 
 def _entry(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> dict[str, Any]:
-    bench = getattr(item, "funcargs", {}).get("benchmark")
-    stats = getattr(bench, "stats", None)
+    bench: Any = getattr(item, "funcargs", {}).get("benchmark")
+    stats: Any = getattr(bench, "stats", None)
     whole = None
     if stats is not None and stats.stats.data and not bench.has_error:
         whole = json.loads(json.dumps(stats.as_dict(include_data=True), default=repr))

@@ -19,7 +19,7 @@ _STORED: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 class StoredClock:
     """A timer whose successive pairs of readings lie the stored durations apart."""
 
-    __name__, __module__ = "perf_counter", "time"  # type: ignore[assignment]
+    __name__, __module__ = "perf_counter", "time"
     # pytest-benchmark writes the timer's name into the options of the benchmark.
 
     def __init__(self, durations_s: list[float]) -> None:

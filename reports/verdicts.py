@@ -182,6 +182,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     if isinstance(others, Found):
         return replace(blank, verdict=others.verdict, reason=others.reason)
     interval, decision = _decided(claim, record, others)
+    if isinstance(interval, Unsupported) and (failed := _failed(record)):
+        return replace(blank, verdict="error", reason=failed)
     if isinstance(interval, Unsupported):
         more = max(0, (interval.needed or 0) - _count(claim, record))
         return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)

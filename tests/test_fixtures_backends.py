@@ -32,7 +32,11 @@ def listens(url: str) -> bool:
 
 def test_the_pocket_profile_names_every_role() -> None:
     """Without options both platforms have a small and a large model, embedded."""
-    assert set(specs_of("pocket", ())) == set(DEFAULTS["pocket"]) == {"large", "small", "edge-large", "edge-small"}
+    assert (
+        set(specs_of("pocket", ()))
+        == set(DEFAULTS["pocket"])
+        == {"large", "small", "edge-large", "edge-small"}
+    )
     assert all(spec.is_embedded for spec in specs_of("pocket", ()).values())
 
 

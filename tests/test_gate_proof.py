@@ -1,10 +1,11 @@
 """The gate's own proof: equal arms are not told apart, unequal ones are, and intervals cover.
 
-The fast half resamples recorded pairs (`data/pairs.json`: both arms of rounds of real runs) and draws
-autocorrelated noise, where independent noise would prove the interval by construction. The nightly half pairs
-the pocket models on the embedded engine, one arm slowed inside the backend.
+Noise comes from recorded pairs, resampled (`data/pairs.json`: real rounds of the baseline beside itself), and
+from autocorrelated draws; independent ones alone would prove the interval by construction. The proof on a
+running engine is in `test_gate_real.py`.
 
-    python tests/test_gate_proof.py results/<run> …      records data/pairs.json anew from runs
+    pytest bench/test_cascade.py -k "same and not load" --rounds 60
+    python -m tests.test_gate_proof results/<run> …      records data/pairs.json anew
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import exp, log
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ from reports.stats import Mean, log_ratio
 from reports.verdicts import Stored, judge
 
 PAIRS = Path(__file__).parent / "data" / "pairs.json"
-METRICS = ("total_s", "task_s", "analysis_s", "code_s", "summary_s")
+EQUAL_ARMS = ("same",)
+METRICS = ("total_s", "analysis_s", "code_s", "summary_s")
 REPEATS, ENOUGH = 20, 18
 MIN_ROUNDS = 10
 """Recorded series shorter than this are no population to draw from."""
@@ -43,11 +45,9 @@ class Series(NamedTuple):
     rounds: list[tuple[str, float, float]]
 
     @property
-    def logs(self) -> dict[str, list[float]]:
-        """order → log ratios about the series' own mean, so that its arms are equal on average."""
-        by_order = {order: [log(t / c) for o, t, c in self.rounds if o == order] for order in ("CT", "TC")}
-        mean = fmean(fmean(logs) for logs in by_order.values())
-        return {order: [v - mean for v in logs] for order, logs in by_order.items()}
+    def logs(self) -> list[float]:
+        """log(second / first) of every pair. The arms are equal: either could have been the treatment."""
+        return [log(t / c) if order == "CT" else log(c / t) for order, t, c in self.rounds]
 
 
 def recorded() -> list[Series]:
@@ -59,15 +59,17 @@ def recorded() -> list[Series]:
 
 
 def record_pairs(runs: Sequence[Path], target: Path = PAIRS) -> int:
-    """Write the pairs of every complete paired record of some runs; the number of series written."""
+    """Write the pairs of equal arms of some runs; the number of series written."""
     series = []
     for run in runs:
         for line in (run / "journal.jsonl").read_text().splitlines():
             data = json.loads(line).get("extra_info", {}).get("assay")
-            if data and data["complete"] and data["control"]:
+            if data and data["complete"] and data["variant"] in EQUAL_ARMS:
                 series += list(_series_of(Record.from_json(data)))
     lines = ",\n".join(json.dumps(s._asdict()) for s in series)
-    what = "both arms of paired rounds of real runs: variant, metric, [order, treatment, control] in seconds"
+    what = (
+        "paired rounds of the baseline beside itself: variant, metric, [order, treatment, control] in seconds"
+    )
     target.write_text(f'{{"what": {json.dumps(what)}, "series": [\n{lines}\n]}}\n')
     return len(series)
 
@@ -89,10 +91,11 @@ def orders(n: int) -> list[str]:
 
 
 def resampled(series: Series) -> Draw:
+    """Pairs drawn with replacement; whether the second to run is the treatment is the order's choice."""
     logs = series.logs
 
     def draw(rng: np.random.Generator, n: int) -> list[float]:
-        return [float(rng.choice(logs[order])) for order in orders(n)]
+        return [float(rng.choice(logs)) * (1 if order == "CT" else -1) for order in orders(n)]
 
     return draw
 
@@ -228,63 +231,6 @@ def test_recorded_pairs_are_read_back_as_they_were_measured(tmp_path: Path) -> N
     assert record_pairs([tmp_path], tmp_path / "pairs.json") == 1
     (series,) = json.loads((tmp_path / "pairs.json").read_text())["series"]
     assert (series["variant"], series["rounds"][1]) == ("same", ["TC", 2.0, 2.0])
-
-
-# on the embedded engine
-
-
-class RealPairs:
-    """Pairs of the pocket baseline with itself, the treatment slowed by a share of each answer's time."""
-
-    def __init__(self, workload: Any, pool: Any, runner: Any, tasks: int = 2) -> None:
-        self.subset, self.pool, self.runner = workload.subset(tasks), pool, runner
-        self.stages = [stage.name for stage in workload.stages]
-
-    def measure(self, n: int, slowdown: float = 0.0) -> list[float]:
-        """log(treatment / control) of n pairs, AB BA, after one pair that is dropped."""
-        arms = {"T": self._arm(slowdown), "C": self._arm(0.0)}
-        logs = []
-        for order in ["CT", *orders(n)]:
-            seconds = {name: self._time(arms[name]) for name in order}
-            logs.append(log(seconds["T"] / seconds["C"]))
-        return logs[1:]
-
-    def _arm(self, slowdown: float) -> Any:
-        from fixtures.workflows import WorkflowArm
-        from harness.routers import LARGE, FixedRouter
-
-        router = FixedRouter(name="baseline", roles=dict.fromkeys(self.stages, LARGE))
-        return WorkflowArm("same", router, (LARGE,), self.subset, self.pool, self.runner, slowdown=slowdown)
-
-    def _time(self, arm: Any) -> float:
-        arm.prepare()
-        try:
-            measured = arm.run()
-        finally:
-            arm.clean_up()
-        assert not measured.failures
-        return float(measured.values["total_s"])
-
-
-@pytest.fixture
-def real_pairs(workload: Any, pool: Any, runner: Any) -> RealPairs:
-    return RealPairs(workload, pool, runner)
-
-
-@pytest.mark.nightly
-def test_equal_arms_on_the_real_engine_are_not_told_apart(real_pairs: RealPairs) -> None:
-    quiet = sum(not is_a_difference(real_pairs.measure(10)) for _ in range(REPEATS))
-    assert quiet >= ENOUGH
-
-
-@pytest.mark.nightly
-def test_a_slowdown_inside_the_real_backend_is_found(real_pairs: RealPairs) -> None:
-    logs = real_pairs.measure(20)
-    slowdown = exp(2 * fmean([stdev(logs[0::2]), stdev(logs[1::2])])) - 1
-    found = sum(
-        verdict_on(real_pairs.measure(10, slowdown), "at_most") == "confirmed" for _ in range(REPEATS)
-    )
-    assert found >= ENOUGH
 
 
 if __name__ == "__main__":

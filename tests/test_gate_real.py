@@ -51,8 +51,8 @@ class Rounds:
 
 def claim(form: str) -> Claim:
     return Claim(
-        id="slower", version=1, source="the gate's proof", says="the treatment is slower", form=form, metric="total_s",
-        treatment="v", control="c", published=1.0, experiment="proof",
+        id="slower", version=1, source="the gate's proof", says="the treatment is slower",
+        form=form, metric="total_s", treatment="v", control="c", published=1.0, experiment="proof",
     )  # fmt: skip
 
 
@@ -61,7 +61,10 @@ def measured(runner: Runner, slowdown: float) -> Record:
     pool = Pool(specs_of("pocket", ()), "pocket")
     work = load("swe-mini", WORKLOADS).subset(2)
     router = FixedRouter(name="baseline", roles={stage.name: LARGE for stage in work.stages})
-    arms = [WorkflowArm(n, router, (LARGE,), work, pool, runner, slowdown=s) for n, s in (("v", slowdown), ("c", 0))]
+    arms = [
+        WorkflowArm(n, router, (LARGE,), work, pool, runner, slowdown=s)
+        for n, s in (("v", slowdown), ("c", 0))
+    ]
     record = Record(
         experiment="proof", variant="v", control="c", backend="llama.cpp", profile="pocket",
         metrics={"total_s": Metric(unit="s", better="lower", what="wall clock")},
@@ -86,7 +89,10 @@ def test_equal_arms_are_never_told_apart_and_a_slowed_one_is_found() -> None:
         runner.close()
     told_apart = sum(differs(record) for record in equal)
     found = sum(differs(record) for record in slowed)
-    print(f"paired spread {spread(equal):.1%}, slowdown {share:.1%}: told apart {told_apart}, found {found} of {REPEATS}")
+    print(
+        f"paired spread {spread(equal):.1%}, slowdown {share:.1%}: "
+        f"told apart {told_apart}, found {found} of {REPEATS}"
+    )
     assert REPEATS - told_apart >= MUST
     assert found >= MUST
 

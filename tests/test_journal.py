@@ -30,7 +30,9 @@ def test_entries_come_back_in_order(run: Path) -> None:
 
 
 @given(st.integers(1, 40))
-def test_a_torn_line_is_cut_off_and_the_rest_is_kept(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_a_torn_line_is_cut_off_and_the_rest_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     """Whatever is missing from the last line, the lines before it survive and the next one is whole."""
     run = journal.create(tmp_path_factory.mktemp("r"), PLAN)
     journal.append(run, {"n": 1})

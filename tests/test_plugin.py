@@ -17,6 +17,7 @@ import scipy.stats  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 
+MARKERS = ("demo", "cascade", "nightly", "overhead", "gpu")
 CONFTEST = 'pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]'
 
 BENCH = """
@@ -97,7 +98,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     pytester.makeconftest(CONFTEST)
     pytester.makefile(
         ".ini",
-        pytest="[pytest]\nmarkers =\n    demo: d\n    nightly: n\n    cascade: c\n    overhead: o\n    gpu: g\n",
+        pytest="[pytest]\nmarkers =\n" + "".join(f"    {m}: a marker\n" for m in MARKERS),
     )
     bench = pytester.mkdir("bench")
     (bench / "test_demo.py").write_text(BENCH)
@@ -206,7 +207,9 @@ def test_resuming_runs_no_finished_variant_again(suite: pytest.Pytester) -> None
     assert result.parseoutcomes()["resumed"] == 2
 
 
-def test_replayed_rounds_keep_their_durations(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_rounds_keep_their_durations(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The durations in benchmark.json after a resume are the stored ones, to the last bit."""
     monkeypatch.setenv("SLEEP", "0.002")
     suite.runpytest("bench", "-k", "half", "--benchmark-json=a.json")
@@ -310,5 +313,3 @@ def test_a_full_disk_stops_the_run_with_one_line(suite: pytest.Pytester) -> None
     assert not any("Traceback" in x or "INTERNALERROR" in x for x in output)
     journal = run_dir(suite) / "journal.jsonl"
     assert [json.loads(x)["params"]["variant"] for x in journal.read_text().splitlines()] == ["half"]
-
-

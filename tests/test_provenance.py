@@ -23,7 +23,13 @@ def workload() -> Workload:
         for n, name in enumerate(STAGES)
     )
     task = Task(
-        id="t", issue="i", buggy="b", reference="r", entry_point="f", visible_tests=("pass",), hidden_tests=("pass",)
+        id="t",
+        issue="i",
+        buggy="b",
+        reference="r",
+        entry_point="f",
+        visible_tests=("pass",),
+        hidden_tests=("pass",),
     )
     return Workload(name="w", source="s", stages=stages, tasks=(task,), sha256="0")
 

@@ -308,5 +308,3 @@ class TestMemo:
             return await memo.repeat(5)
 
         assert run(check()) == (1, 0)
-
-

@@ -43,7 +43,9 @@ class MemoBackend:
         UsageError: the request samples (its temperature is above 0), so that its answer may change.
         """
         if request.temperature > 0:
-            raise UsageError(f"{self.name}: temperature is {request.temperature}; only greedy answers are remembered")
+            raise UsageError(
+                f"{self.name}: temperature is {request.temperature}; only greedy answers are remembered"
+            )
         known = self._answers.get(request)
         if known is None:
             self.num_generated += 1

@@ -10,7 +10,7 @@ __all__ = ["poisson"]
 
 
 def poisson(rate_per_s: float, num_arrivals: int, *, seed: int) -> tuple[float, ...]:
-    """Due times in seconds from the start: a Poisson process, given that `num_arrivals` fall into their window.
+    """Due times in seconds from the start: a Poisson process, given how many arrive in its window.
 
     The window is num_arrivals / rate_per_s long, and given their number the arrivals of a Poisson process are
     uniform in it, so that the rate offered is the rate asked for even when they are few. The seed fixes the

@@ -37,8 +37,8 @@ class LoadPoint(NamedTuple):
 def summarize(served: Sequence[Served], *, begin_s: float, offered_per_s: float, slo_s: float) -> LoadPoint:
     """Reduce the log of one rate.
 
-    Arguments: `served`, at least one entry; `begin_s`, when the window of arrivals began; `slo_s`, the latency
-    that still counts as good.
+    Arguments: `served`, at least one entry; `begin_s`, when the window of arrivals began; `slo_s`, the
+    latency that still counts as good.
     """
     span_s = max(len(served) / offered_per_s, max(s.done_s for s in served) - begin_s)
     latency_s = sorted(math.inf if s.failed else s.done_s - s.intended_s for s in served)

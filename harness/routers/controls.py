@@ -37,7 +37,7 @@ class RandomRouter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HindsightRouter:
-    """For each task the assignment that turned out best: a ceiling, and no router, since it saw the hidden tests."""
+    """For each task the assignment that turned out best: a ceiling, since it saw the hidden tests."""
 
     roles: Mapping[str, Mapping[str, str]]
     """task id → stage → role"""

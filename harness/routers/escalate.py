@@ -39,7 +39,9 @@ class EscalatingRouter:
         """Always the small model first."""
         return SMALL
 
-    def review(self, task: Task, stage: StageSpec, role: str, completion: Completion, output: str) -> str | None:
+    def review(
+        self, task: Task, stage: StageSpec, role: str, completion: Completion, output: str
+    ) -> str | None:
         """Large when a small answer fails its scorer."""
         if role == LARGE:
             return None

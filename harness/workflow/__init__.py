@@ -1,4 +1,4 @@
-"""A workflow of stages as a DAG with data on its edges: its tasks, its execution, and where its seconds went."""
+"""A workflow: stages as a DAG with data on its edges, its tasks, and where its seconds went."""
 
 from harness.workflow.attribution import PARTS, Attribution, attribute, critical_path
 from harness.workflow.cost import EngineTimePrice, Price, TokenPrice

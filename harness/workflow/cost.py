@@ -36,7 +36,8 @@ class TokenPrice:
         if completion.prompt_tokens is None or completion.output_tokens is None:
             return None
         return (
-            completion.prompt_tokens * self.input_usd_per_mtok + completion.output_tokens * self.output_usd_per_mtok
+            completion.prompt_tokens * self.input_usd_per_mtok
+            + completion.output_tokens * self.output_usd_per_mtok
         ) / TOKENS_PER_MTOK
 
 

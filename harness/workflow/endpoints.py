@@ -21,7 +21,9 @@ class Endpoint:
     `price`, what an answer costs.
     """
 
-    def __init__(self, role: str, backends: Sequence[Backend], *, slots: int, price: Price, label: str) -> None:
+    def __init__(
+        self, role: str, backends: Sequence[Backend], *, slots: int, price: Price, label: str
+    ) -> None:
         self.role = role
         self.backends = tuple(backends)
         self.price = price

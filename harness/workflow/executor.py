@@ -24,7 +24,9 @@ __all__ = ["Attempt", "StageRouter", "StageRun", "TaskRun", "run_task", "run_tas
 class StageRouter(Protocol):
     """What the executor asks of a router."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What tables call it."""
 
     @property
     def wants_logprobs(self) -> bool:
@@ -33,7 +35,9 @@ class StageRouter(Protocol):
     def route(self, task: Task, stage: StageSpec) -> str:
         """The role that runs the stage first."""
 
-    def review(self, task: Task, stage: StageSpec, role: str, completion: Completion, output: str) -> str | None:
+    def review(
+        self, task: Task, stage: StageSpec, role: str, completion: Completion, output: str
+    ) -> str | None:
         """The role that redoes the stage, or `None` when the answer is accepted."""
 
 
@@ -116,7 +120,7 @@ async def run_tasks(
     max_concurrency: int = 1,
     on_done: Callable[[TaskRun], None] | None = None,
 ) -> list[TaskRun]:
-    """Run tasks in a closed loop with at most `max_concurrency` in flight; results in the order of `tasks`."""
+    """Run tasks, at most `max_concurrency` of them in flight; results in the order of `tasks`."""
     gate = asyncio.Semaphore(max_concurrency)
 
     async def one(task: Task) -> TaskRun:
@@ -230,7 +234,11 @@ async def _attempt(role: str, request: Request, endpoint: Endpoint) -> Attempt:
 
 def _request(stage: StageSpec, prompt: str, *, logprobs: bool) -> Request:
     return Request(
-        messages=(Message("user", prompt),), max_tokens=stage.max_tokens, temperature=0.0, seed=0, logprobs=logprobs
+        messages=(Message("user", prompt),),
+        max_tokens=stage.max_tokens,
+        temperature=0.0,
+        seed=0,
+        logprobs=logprobs,
     )
 
 

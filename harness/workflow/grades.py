@@ -26,7 +26,9 @@ def grade_task(workload: Workload, task: Task, run: TaskRun, grader: CodeGrader)
     for stage in workload.stages:
         output = run.output(stage.name)
         if stage.grade == "code":
-            values["solved"] = 0.0 if output is None else float(grader.grade(output, task.hidden_tests).is_solved)
+            values["solved"] = (
+                0.0 if output is None else float(grader.grade(output, task.hidden_tests).is_solved)
+            )
         elif stage.grade != "none":
             score, ok = (0.0, False) if output is None else _grade_words(stage, task, output)
             values |= {f"{stage.name}_score": score, f"{stage.name}_ok": float(ok)}

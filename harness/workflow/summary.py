@@ -30,7 +30,9 @@ def summarize(workload: Workload, runs: Sequence[TaskRun]) -> Values:
     values: Values = {
         "total_s": max(run.done_s for run in runs) - min(run.intended_s for run in runs),
         "task_s": _mean(run.wall_s for run in good),
-        "critical_path_s": _mean(sum(run.stages[s].wall_s for s in a.critical_path) for run, a in zip(good, accounts, strict=True)),
+        "critical_path_s": _mean(
+            sum(run.stages[s].wall_s for s in a.critical_path) for run, a in zip(good, accounts, strict=True)
+        ),
         "route_s": _mean(sum(stage.route_s for stage in run.stages.values()) for run in good),
         "unaccounted_share": _mean(abs(a.unaccounted_s) / a.wall_s for a in accounts),
     }
