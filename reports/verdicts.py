@@ -182,9 +182,9 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     if isinstance(others, Found):
         return replace(blank, verdict=others.verdict, reason=others.reason)
     interval, decision = _decided(claim, record, others)
-    if isinstance(interval, Unsupported) and (failed := _failed(record)):
-        return replace(blank, verdict="error", reason=failed)
     if isinstance(interval, Unsupported):
+        if failed := _failed(record):
+            return replace(blank, verdict="error", reason=failed)
         more = max(0, (interval.needed or 0) - _count(claim, record))
         return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)
     filled = replace(
@@ -200,8 +200,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     if record.evidence == "simulated" and "profile:replay" not in claim.requires:
         return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
     held = decision.verdict == "confirmed"
-    if held and (failed := next((r for r in (record, *others) if _failed(r)), None)):
-        return replace(filled, verdict="error", reason=_failed(failed))
+    if held and (failed := next(filter(None, map(_failed, (record, *others))), "")):
+        return replace(filled, verdict="error", reason=failed)
     controls = tuple(_control(claim, record, stored, name) for name in claim.also_beats)
     unbeaten = [c for c in controls if held and not c["beaten"]]
     return replace(

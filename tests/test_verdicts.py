@@ -253,6 +253,14 @@ def test_a_record_with_a_failed_round_can_refute() -> None:
     assert word(claim(published=0.5), stored(failed_round(record()), state="failed")) == "refuted"
 
 
+def test_failures_that_leave_nothing_to_measure_are_an_error() -> None:
+    rounds = [Round(order="CT", treatment=None, control={"total_s": 1.0})] * 4
+    failures = [Failure(arm="treatment", round=i, where="code", error="timeout") for i in range(4)]
+    verdict = judge(claim(), [stored(record(rounds=rounds, failures=failures), state="failed")])
+    assert verdict.verdict == "error"
+    assert "4 of 4 rounds lost" in verdict.reason
+
+
 def test_simulated_evidence_confirms_no_measured_claim() -> None:
     entry = stored(record(evidence="simulated", profile="replay"))
     verdict = judge(claim(), [entry])
