@@ -23,7 +23,7 @@ def test_code_families_are_those_that_show_code() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @given(seed=seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_an_example_is_decided_by_its_seed(name: str, seed: int) -> None:
     """The same seed draws the same example, and its target is graded as right."""
     family = FAMILIES[name]
@@ -35,7 +35,7 @@ def test_an_example_is_decided_by_its_seed(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @given(seed=seeds)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_the_training_stream_shows_nothing_held_out(name: str, seed: int) -> None:
     """No program of a training example has a held-out skeleton; no prompt is both held out and trained."""
     for example in itertools.islice(examples(FAMILIES[name], random.Random(seed)), 20):
@@ -48,7 +48,7 @@ def test_the_training_stream_shows_nothing_held_out(name: str, seed: int) -> Non
 def test_held_out_references_and_training_programs_share_no_skeleton(name: str) -> None:
     """Over thousands of draws the skeletons to grade by and those trained on stay apart."""
     graded = {split.canonical_ast(e.sources[0]) for e in held_out(FAMILIES[name], count=150, seed=1)}
-    stream = itertools.islice(examples(FAMILIES[name], random.Random(2)), 1500)
+    stream = itertools.islice(examples(FAMILIES[name], random.Random(2)), 1000)
     trained = {split.canonical_ast(source) for example in stream for source in example.sources}
     assert len(graded) >= 2
     assert not graded & trained
@@ -71,7 +71,7 @@ def test_the_trivial_baseline_is_poor(name: str) -> None:
 
 
 @given(seed=seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_case_needs_its_brief(seed: int) -> None:
     """The buggy function fails, differs in one line, and does not say what that line should do."""
     case = draw_case(random.Random(seed))

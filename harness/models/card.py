@@ -144,14 +144,15 @@ def _rounded(interval: paired.Interval) -> list[float]:
 
 
 def _opening(card: dict[str, Any]) -> list[str]:
+    sizes = sorted(row["params"] / 1e6 for row in card["models"].values())
     return [
         "# Pocket models",
         "",
         "<!-- Written by `python -m harness.models evaluate`; do not edit. -->",
         "",
-        "Llama-architecture models of 0.3 to 2.7 million parameters, trained from nothing on the",
-        "synthetic tasks in `tasks/`. They are *capability miniatures*: they make differences in quality",
-        "between models, routers and strategies real and measurable on a laptop.",
+        f"Llama-architecture models of {sizes[0]:.1f} to {sizes[-1]:.1f} million parameters, trained from",
+        "nothing on the synthetic tasks in `tasks/`. They are *capability miniatures*: they make differences",
+        "in quality between models, routers and strategies real and measurable on a laptop.",
         "**They say nothing about the quality of real LLMs.**",
         "",
         f"All scores: greedy answers through llama.cpp (f16, one thread), n = {card['num_tasks']} held-out",

@@ -39,23 +39,18 @@ def share_interval(num_correct: int, num_tasks: int) -> Interval:
 def difference(treatment: Sequence[bool], control: Sequence[bool]) -> Difference:
     """Share of `treatment` minus share of `control`, task by task.
 
-    The interval is Newcombe's score interval for paired shares (Statistics in Medicine 17, 1998,
-    method 10), which stays sensible when both are close to one.
+    The interval is Wald's after adding half a task to each of the four cells, which keeps its
+    coverage when few or no answers differ (Agresti and Min, Statistics in Medicine 24, 2005).
     """
     num = len(treatment)
     both = sum(t and c for t, c in zip(treatment, control, strict=True))
     wins, losses = sum(treatment) - both, sum(control) - both
-    neither = num - both - wins - losses
-    first, second = share_interval(both + wins, num), share_interval(both + losses, num)
-    p1, p2 = (both + wins) / num, (both + losses) / num
-    phi = _phi(both, wins, losses, neither)
-    down = _root(
-        (p1 - first.low) ** 2 + (second.high - p2) ** 2 - 2 * phi * (p1 - first.low) * (second.high - p2)
+    up, down, total = wins + 0.5, losses + 0.5, num + 2
+    middle = (up - down) / total
+    spread = _Z * math.sqrt(up + down - (up - down) ** 2 / total) / total
+    return Difference(
+        (wins - losses) / num, Interval(middle - spread, middle + spread), _mcnemar(wins, losses)
     )
-    up = _root(
-        (first.high - p1) ** 2 + (p2 - second.low) ** 2 - 2 * phi * (first.high - p1) * (p2 - second.low)
-    )
-    return Difference(p1 - p2, Interval(p1 - p2 - down, p1 - p2 + up), _mcnemar(wins, losses))
 
 
 def ratio_interval(treatment: Sequence[float], control: Sequence[float]) -> tuple[float, Interval]:
@@ -80,12 +75,3 @@ def _mcnemar(wins: int, losses: int) -> float:
     num = wins + losses
     tail: float = sum(math.comb(num, k) for k in range(min(wins, losses) + 1)) / 2**num
     return min(1.0, 2 * tail)
-
-
-def _phi(both: int, wins: int, losses: int, neither: int) -> float:
-    product = (both + wins) * (losses + neither) * (both + losses) * (wins + neither)
-    return (both * neither - wins * losses) / math.sqrt(product) if product else 0.0
-
-
-def _root(value: float) -> float:
-    return math.sqrt(max(0.0, value))
