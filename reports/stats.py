@@ -282,8 +282,8 @@ def _neighbours(rest: Sequence[float], squares: float) -> float:
     """How much the variance of the mean grows because neighbouring AB BA pairs share noise.
 
     Noise with autocorrelation ρ from one measurement to the next correlates them by ρ (1 - ρ) / 2, at most
-    1/8, which lags beyond the first partly undo. The observed lag-1 correlation is taken up to half of that: more
-    would widen intervals on recorded times, whose heavy tails t alone covers at 96 %.
+    1/8, which lags beyond the first partly undo. The observed lag-1 correlation is taken up to half of that:
+    more would widen intervals on recorded times, whose heavy tails t alone covers at 96 %.
     """
     if squares <= 0:
         return 1.0
