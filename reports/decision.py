@@ -61,7 +61,7 @@ def decide(interval: Interval, claim: Claim, better: str = "higher") -> Decision
         key=lambda edge: abs(edge - interval.estimate),
     )
     half, gap = (interval.high - interval.low) / 2, abs(interval.estimate - near)
-    factor = (half / gap) ** 2 if gap > 0 else inf
+    factor = (half / gap) ** 2 if gap > half / MOST_MORE else inf
     more = ceil(min(MOST_MORE, max(1.0, interval.n * (factor - 1))))
     return Decision("inconclusive", more)
 
