@@ -26,17 +26,28 @@ from typing import Any
 
 from reports import evidence
 from reports.claims import Claim
-from reports.decision import Decision, decide, region, shown
+from reports.decision import Decision, region, shown
 from reports.errors import RecordError
-from reports.estimates import advantage, better_of, difference_of_gains, lost_rounds, measure
+from reports.estimates import advantage, lost_rounds
 from reports.evidence import Found, Stored
-from reports.orders import decide_monotone, decide_order
+from reports.forms import decided, p_value
 from reports.physics import Bound, bound
 from reports.records import Record
-from reports.stats import Interval, Unsupported
+from reports.stats import Interval, Unsupported, holm
 from reports.words import BADNESS, LETTERS, WORDS, Word, gate_outcome
 
-__all__ = ["BADNESS", "LETTERS", "WORDS", "Stored", "Verdict", "Word", "gate_outcome", "judge", "judge_all"]
+__all__ = [
+    "BADNESS",
+    "LETTERS",
+    "WORDS",
+    "Stored",
+    "Verdict",
+    "Word",
+    "family_p",
+    "gate_outcome",
+    "judge",
+    "judge_all",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +64,8 @@ class Verdict:
     published: float | tuple[float, float] | None = None
     n: int | None = None
     method: str = ""
+    p: float | None = None
+    """The two-sided p value at which the interval just reaches the threshold, for Holm's correction."""
     more: int = 0
     """Further rounds or tasks that would settle an inconclusive claim."""
     not_against: tuple[str, ...] = ()
@@ -135,6 +148,15 @@ def judge_all(claims: Sequence[Claim], stored: Sequence[Stored], offers: Sequenc
     return [judge(claim, stored, offers) for claim in claims]
 
 
+def family_p(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Claim id → p value by Holm's correction over all verdicts that have one.
+
+    A refutation in the gated family counts at 5 % of these: many claims make no false alarm likely.
+    """
+    found = [(v.id, v.p) for v in verdicts if v.p is not None]
+    return dict(zip((name for name, _ in found), holm([p for _, p in found]), strict=True))
+
+
 def _blank(claim: Claim, limit: Bound | None) -> Verdict:
     same = (
         "id",
@@ -181,7 +203,7 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     others = _compared(claim, stored)
     if isinstance(others, Found):
         return replace(blank, verdict=others.verdict, reason=others.reason)
-    interval, decision = _decided(claim, record, others)
+    interval, decision = decided(claim, record, others)
     if isinstance(interval, Unsupported):
         if failed := _failed(record):
             return replace(blank, verdict="error", reason=failed)
@@ -194,6 +216,7 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         interval=(interval.low, interval.high),
         n=interval.n,
         method=interval.method,
+        p=p_value(claim, record, others),
         more=decision.more,
         reason=_reason(claim, decision, interval),
     )
@@ -227,23 +250,6 @@ def _compared(claim: Claim, stored: Sequence[Stored]) -> list[Record] | Found:
         if bad := evidence.failed_checks(claim, other.record):
             return Found(None, "invalid", f"{name}: {'; '.join(bad)}")
     return [other.record for other in found.values() if other.record is not None]
-
-
-def _decided(
-    claim: Claim, record: Record, others: Sequence[Record]
-) -> tuple[Interval | Unsupported, Decision]:
-    """The interval and what it means."""
-    if claim.form == "order":
-        return decide_order(claim, record, others)
-    if claim.form == "monotone":
-        return decide_monotone(claim, record)
-    if claim.against is not None:
-        interval = difference_of_gains(claim, record, others[0])
-    else:
-        interval = measure(claim, record)
-    if isinstance(interval, Unsupported):
-        return interval, Decision("inconclusive")
-    return interval, decide(interval, claim, better_of(claim.metrics, record))
 
 
 def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from reports.claims import Claim
 from reports.records import Check, Failure, Metric, Record, Round, TaskPair
-from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, gate_outcome, judge, judge_all
+from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, family_p, gate_outcome, judge, judge_all
 
 METRICS = {
     "total_s": Metric(unit="s", better="lower", what="wall-clock time"),
@@ -454,6 +454,21 @@ def test_a_verdict_is_plain_json_with_what_a_reader_needs() -> None:
     assert {"id", "version", "verdict", "word", "estimate", "interval", "published", "reason"} <= data.keys()
     assert (data["verdict"], data["word"], data["n"]) == ("confirmed", "confirmed, but", 8)
     assert data["checks"] == [{"name": "routed_as_named", "ok": True, "observed": "SLS"}]
+
+
+def test_a_p_value_is_below_5_percent_exactly_when_the_claim_is_decided() -> None:
+    for published in (0.2, 0.28, 0.29, 0.295, 0.30, 0.305, 0.31, 0.4):
+        verdict = judge(claim(published=published), [stored(record())])
+        assert verdict.p is not None
+        assert (verdict.p <= 0.05) == (verdict.verdict != "inconclusive")
+
+
+def test_a_family_of_claims_raises_each_p_value() -> None:
+    rows = [claim(id=str(i), published=p) for i, p in enumerate((0.2, 0.3, 0.5))]
+    verdicts = judge_all([*rows, order()], [stored(record())])
+    adjusted = family_p(verdicts)
+    assert adjusted.keys() == {"0", "1", "2"}
+    assert all(adjusted[v.id] >= v.p for v in verdicts if v.p is not None)
 
 
 def test_every_claim_gets_one_verdict_in_order() -> None:
