@@ -90,11 +90,11 @@ def number(value: float | None, interval: Interval = None, digits: int = 2) -> s
 
 
 def plus_minus(value: float | None, interval: Interval) -> str:
-    """`value ±half-width` for an interval that is symmetric about its value."""
-    half = _half_width(interval)
-    if value is None or half is None or not math.isfinite(value):
+    """`value ±half-width` for an interval that is symmetric about its value, or was until it was cut at 0."""
+    if value is None or interval is None or not math.isfinite(value):
         return number(value)
-    decimals = _decimals(value, interval)
+    half = (interval[1] or 0.0) - value
+    decimals = _decimals(value, (value - half, value + half))
     return f"{_fixed(value, decimals)} ±{_fixed(half, decimals)}"
 
 
@@ -124,7 +124,9 @@ def estimate(value: float | None, interval: Interval = None, unit: str = "") -> 
 
 def _decimals(value: float, interval: Interval, digits: int = 2) -> int:
     width = _half_width(interval)
-    return _places(width, digits) if width else _places(value, DIGITS)
+    if width == 0:  # exact: as many decimals as the number has
+        return len(f"{value:.6f}".rstrip("0").partition(".")[2])
+    return _places(value, DIGITS) if width is None else _places(width, digits)
 
 
 def _half_width(interval: Interval) -> float | None:

@@ -11,9 +11,9 @@ What is read of a record, and in which words:
 
 A record that times no workflow and grades no task (a load ladder) is no variant here.
 
-Times are arithmetic means with Student's t interval over rounds; shares carry Wilson's score interval over
-tasks; cost per solved task is a ratio of sums, its interval by the delta method on its logarithm. All are
-two-sided 95 %. An interval needs two values; with fewer there is none.
+Times are arithmetic means with Student's t interval over rounds, cut at 0; shares carry Wilson's score
+interval over tasks; cost per solved task is a ratio of sums, its interval by the delta method on its
+logarithm. All are two-sided 95 %. An interval needs two values; with fewer there is none.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def _tasks(source: tuple[Record, str]) -> list[Values]:
     return [values for task in record.tasks if (values := _arm(task, arm)) is not None]
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """The arithmetic mean with Student's t interval."""
+def mean(values: Sequence[float], *, signed: bool = False) -> Estimate:
+    """The arithmetic mean with Student's t interval, cut at 0 unless the quantity is `signed`."""
     from reports import stats
 
     if not values:
@@ -198,7 +198,8 @@ def mean(values: Sequence[float]) -> Estimate:
     found = stats.mean_of(values)
     if isinstance(found, stats.Unsupported):
         return Estimate(fmean(values), n=len(values))
-    return Estimate(found.value, *found.bounds(), len(values), stdev(values))
+    low, high = found.bounds()
+    return Estimate(found.value, low if signed else max(low, 0.0), high, len(values), stdev(values))
 
 
 def _share(values: Sequence[float]) -> Estimate:
@@ -235,7 +236,7 @@ def _other(
         parts = [values.get(f"{stage}_s") for stage in stages]
         if whole is not None and all(p is not None for p in parts):
             rest.append(whole - sum(p for p in parts if p is not None))
-    return mean(rest) if task_s.value is not None else NOTHING
+    return mean(rest, signed=True) if task_s.value is not None else NOTHING
 
 
 def _cost_per_solved(tasks: Sequence[Values]) -> Estimate:

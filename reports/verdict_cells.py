@@ -100,6 +100,8 @@ def measured(verdict: Verdict) -> str:
     """The estimate, its unit and its interval; "–" where nothing was measured."""
     scale = scale_for(verdict)
     value, ends = scale(verdict.get("estimate")), scale.interval(verdict.get("interval"))
+    if verdict.get("form") == "order" and value is not None and ends is not None:
+        return f"{value:.0f} {scale.unit} [{ends[0]:.0f}, {ends[1]:.0f}]"
     text = cells.with_unit(cells.number(value, ends), scale.unit)
     return f"{text} {cells.interval_text(value, ends)}".rstrip()
 
@@ -107,6 +109,8 @@ def measured(verdict: Verdict) -> str:
 def scale_for(verdict: Verdict) -> Scale:
     """The scale that the verdict's numbers are printed in."""
     quantity = verdict.get("quantity")
+    if verdict.get("form") == "order":  # what is counted are rivals, whatever the axes are in
+        return Scale(1, "rivals")
     if quantity in ("ratio", "reduction"):
         return cells.scale_of(quantity, ())
     if verdict.get("of"):

@@ -208,7 +208,7 @@ def test_claims_go_to_the_panel_of_their_quantity(run: Run) -> None:
     assert rows["pocket-quality"].panel == "points"
     assert rows["pocket-quality"].band == pytest.approx((-5.0, 5.0))
     assert rows["pocket-code-similar"].band == pytest.approx((1 / 1.1, 1.1))
-    assert ("O out of scope", "cascade-total-sglang: needs profile:node") in found.listed
+    assert ("O out of scope", "needs profile:node", ("cascade-total-sglang",)) in found.listed
     assert len(found.rows) + len(found.listed) == len(run.verdicts)
 
 

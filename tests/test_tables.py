@@ -79,9 +79,20 @@ def test_a_claim_shows_both_numbers_and_its_verdict() -> None:
             "2.10 ms [1.90, 2.30]",
         ),
         ({"published": 40000.0, "quantity": "value", "unit": "tokens"}, "40000 tokens", "–"),
+        (
+            {"form": "order", "quantity": "ratio", "estimate": 0.0, "interval": [0.0, 7.0]},
+            "–",
+            "0 rivals [0, 7]",
+        ),
+        (
+            {"published": 1.0, "quantity": "value", "unit": "calls", "estimate": 1.0, "interval": [1.0, 1.0]},
+            "1 calls",
+            "1 calls [1, 1]",
+        ),
+        ({"published": 0.01, "quantity": "value", "of": "task_s", "estimate": 0.0016}, "1 %", "0.160 %"),
         ({}, "–", "–"),
     ],
-    ids=["ratio", "range", "points", "seconds", "tokens", "absent"],
+    ids=["ratio", "range", "points", "seconds", "tokens", "rivals", "exact", "share", "absent"],
 )
 def test_numbers_carry_the_unit_of_what_is_compared(
     changes: dict[str, object], shown_published: str, shown_measured: str
@@ -173,7 +184,7 @@ def test_a_variant_shows_time_stages_cost_and_quality(tmp_path: Path) -> None:
     )
     heading, cells = row(text, "variant").split(), row(text, "cascade  ").split()
     assert " ".join(heading) == "variant total s analysis ms code ms summary ms cost µ$ solved % µ$/solved"
-    assert cells == ["cascade", "2.35", "±0.12", "11.0", "90.0", "8.00", "2.00", "75", "[30,", "95]", "3"]
+    assert cells == ["cascade", "2.35", "±0.12", "11", "90", "8", "2", "75", "[30,", "95]", "3"]
 
 
 def test_a_failed_variant_keeps_its_row(run: Run) -> None:

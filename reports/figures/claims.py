@@ -73,14 +73,22 @@ class Row(NamedTuple):
     """The verdict and the two numbers in words."""
 
 
+class Listed(NamedTuple):
+    """Claims that share a verdict and its reason."""
+
+    word: str
+    reason: str
+    ids: tuple[str, ...]
+
+
 class Data(NamedTuple):
     """What the figure shows."""
 
     title: str
     scope: str
     rows: tuple[Row, ...]
-    listed: tuple[tuple[str, str], ...]
-    """(verdict, id and reason) of every claim without a number to draw."""
+    listed: tuple[Listed, ...]
+    """The claims without a number to draw, those of one reason together."""
     notes: tuple[str, ...]
 
 
@@ -88,7 +96,7 @@ def data(run: Run, experiment: str) -> Data:
     """Every claim of the experiment: in a panel where it has a number, else in the list."""
     verdicts = [v for v in run.verdicts if v.get("experiment", experiment) == experiment]
     rows = {v["id"]: row for v in verdicts if (row := _row(v)) is not None}
-    listed = [(letter_and_word(v), _listed(v)) for v in verdicts if v["id"] not in rows]
+    listed = _listed([v for v in verdicts if v["id"] not in rows])
     variants = [v for v in summarize(run.records) if v.experiment == experiment]
     notes = ["Measured: estimate with its 95 % interval. Published: bar, or band for a range."]
     if any(row.band for row in rows.values()):
@@ -99,16 +107,14 @@ def data(run: Run, experiment: str) -> Data:
         notes += ["Reasons are cut to one line here; claims.json holds them whole."]
     order = sorted(rows.values(), key=lambda row: list(PANELS).index(row.panel))
     title = f"{experiment}: measured against published claims"
-    return Data(title, f"{counts(verdicts)}\n{scope(variants)}", tuple(order), tuple(listed), tuple(notes))
+    return Data(title, f"{counts(verdicts)}\n{scope(variants)}", tuple(order), listed, tuple(notes))
 
 
 def draw(data: Data) -> Figure:
     """A panel per quantity, one row per claim; the claims without a number beneath."""
     from reports.figures import base
 
-    listing = [
-        textwrap.shorten(f"{word} · {text}", base.CHARACTERS, placeholder=" …") for word, text in data.listed
-    ]
+    listing = [line for listed in data.listed for line in _lines(listed)]
     if not data.rows and not listing:
         return base.empty(data.title, data.scope, "No claim of this experiment was judged in this run.")
     panels = [(name, [row for row in data.rows if row.panel == name]) for name in PANELS]
@@ -168,10 +174,24 @@ def _band(verdict: Verdict, centre: float, factor: float) -> tuple[float, float]
     return (centre - margin) * factor, (centre + margin) * factor
 
 
-def _listed(verdict: Verdict) -> str:
-    value = f" ({measured(verdict)})" if verdict.get("estimate") is not None else ""
-    reason = why(verdict)
-    return f"{verdict['id']}{value}" + (f": {reason}" if reason else "")
+def _listed(verdicts: Sequence[Verdict]) -> tuple[Listed, ...]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for verdict in verdicts:
+        value = f" ({measured(verdict)})" if verdict.get("estimate") is not None else ""
+        groups.setdefault((letter_and_word(verdict), why(verdict)), []).append(f"{verdict['id']}{value}")
+    return tuple(Listed(word, reason, tuple(ids)) for (word, reason), ids in groups.items())
+
+
+def _lines(listed: Listed) -> list[str]:
+    """The verdict with its reason on one line, then the claims that share it."""
+    from reports.figures import base
+
+    if len(listed.ids) == 1:
+        whole = f"{listed.word} · {listed.ids[0]}" + (f": {listed.reason}" if listed.reason else "")
+        return [textwrap.shorten(whole, base.CHARACTERS, placeholder=" …")]
+    head = f"{listed.word}, {len(listed.ids)} claims" + (f": {listed.reason}" if listed.reason else "")
+    names = textwrap.wrap(", ".join(listed.ids), base.CHARACTERS - 6, break_on_hyphens=False)
+    return [textwrap.shorten(head, base.CHARACTERS, placeholder=" …"), *(f"      {line}" for line in names)]
 
 
 def _panel(axes: Axes, panel: Panel, rows: Sequence[Row]) -> None:

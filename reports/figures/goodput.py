@@ -58,9 +58,9 @@ def draw(data: Data) -> Figure:
         _curve(right, mine, [p.p50_s for p in mine], latency, i)
     top = max(p.rate_per_s for p in data.points)
     left.plot([0, top], [0, top], color=base.GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    left.set_ylim(0, _highest(p.goodput_per_s for p in data.points) * 1.15)
+    left.set_ylim(0, _top((p.goodput_per_s for p in data.points), top))
     left.set_ylabel("goodput, tasks/s within the SLO")
-    right.set_ylim(0, max(_highest(p.p50_s for p in data.points), data.slo_s or 0.0) * latency.factor * 1.12)
+    right.set_ylim(0, _top((p.p50_s for p in data.points), data.slo_s or 0.0) * latency.factor)
     right.set_ylabel(f"median latency, {latency.unit}, from the intended start")
     if data.slo_s:
         slo = data.slo_s * latency.factor
@@ -76,7 +76,8 @@ def draw(data: Data) -> Figure:
 def _curve(axes: Axes, points: list[Point], values: list[Estimate], scale: cells.Scale, i: int) -> None:
     from reports.figures import base
 
-    known = [(p.rate_per_s, e) for p, e in zip(points, values, strict=True) if e.value is not None]
+    aside = 1 + 0.012 * i  # so that intervals at one rate stand beside each other
+    known = [(p.rate_per_s * aside, e) for p, e in zip(points, values, strict=True) if e.value is not None]
     colour = base.PALETTE[(1 if i == 0 else 0 if i == 1 else i) % len(base.PALETTE)]
     for rate, e in known:
         ends = scale.interval(e.interval)
@@ -93,14 +94,18 @@ def _curve(axes: Axes, points: list[Point], values: list[Estimate], scale: cells
     )
 
 
-def _highest(estimates: Iterable[Estimate]) -> float:
-    ends = [end for e in estimates for end in (e.value, e.high) if end is not None]
-    return max(ends, default=1.0) or 1.0
+def _top(estimates: Iterable[Estimate], least: float) -> float:
+    """The upper end of an axis: the widest interval, but no further than twice the means or `least`."""
+    known = [e for e in estimates if e.value is not None]
+    means = max([least, *(e.value for e in known if e.value is not None)])
+    ends = max([means, *(e.high for e in known if e.high is not None)])
+    return min(1.12 * ends, 2 * means) or 1.0
 
 
 def _notes(found: Ladders) -> list[str]:
     notes = [
-        "Means over rounds with Student's 95 % interval. Latency counts from the intended start of a task."
+        "Means over rounds with Student's 95 % interval, cut at 0 and at the frame.",
+        "Latency counts from the intended start of a task. Arms stand slightly apart at one rate.",
     ]
     notes += ["Dashed: everything that is offered finishes within the SLO."]
     if found.slos_s and found.slo_s is None:

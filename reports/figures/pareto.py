@@ -193,7 +193,8 @@ def _axes(axes: Axes, data: Data, scale: cells.Scale) -> None:
     else:
         axes.set_xlim(0, max(costs) * 1.12 or 1.0)
     lows = [100 * p.solved.low for p in data.points if p.solved.low is not None]
-    axes.set_ylim(max(0.0, min(lows, default=0.0) - 6), 101)
+    highs = [100 * p.solved.high for p in data.points if p.solved.high is not None]
+    axes.set_ylim(max(0.0, min(lows, default=0.0) - 6), min(101.0, max(highs, default=100.0) + 6))
     axes.set_xlabel(f"cost per task, {scale.unit} (cheaper to the left)")
     axes.set_ylabel("solved share, % of graded tasks")
     shown = [
@@ -228,4 +229,4 @@ def _axes(axes: Axes, data: Data, scale: cells.Scale) -> None:
     ]
     kinds = {"control", "ceiling"} - {p.kind for p in data.points}
     shown = [line for line in shown if not any(str(line.get_label()).startswith(kind) for kind in kinds)]
-    axes.legend(handles=shown, loc="lower right")
+    axes.legend(handles=shown, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=len(shown))

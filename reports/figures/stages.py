@@ -18,6 +18,8 @@ __all__ = ["Data", "Row", "data", "draw"]
 
 
 WHOLE = "whole task"
+REACH = 2.5
+"""How far beyond the longest mean an axis follows wide intervals; what lies beyond ends in an arrow."""
 
 
 class Row(NamedTuple):
@@ -116,6 +118,7 @@ def _panels(line: Sequence[Axes], panels: Sequence[str], rows: Sequence[Row]) ->
     for i, (axes, panel) in enumerate(zip(line, panels, strict=True)):
         mine = {row.variant: row for row in rows if row.panel == panel}
         colour = base.INK if panel == WHOLE else base.PALETTE[i % len(base.PALETTE)]
+        axes.set_xlim(*_limits([r.estimate for r in rows if (r.panel == WHOLE) == (panel == WHOLE)], scale))
         for y, name in enumerate(names):
             _bar(axes, y, mine[name].estimate, scale, colour)
         control = next((row.estimate.value for row in mine.values() if row.is_control), None)
@@ -123,7 +126,6 @@ def _panels(line: Sequence[Axes], panels: Sequence[str], rows: Sequence[Row]) ->
             axes.axvline(
                 control * scale.factor, color=base.GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1
             )
-        axes.set_xlim(*_limits([r.estimate for r in rows if (r.panel == WHOLE) == (panel == WHOLE)], scale))
         axes.set_title(panel, loc="left", color=colour, fontweight="bold")
         axes.set_xlabel(f"{scale.unit} per task")
         axes.locator_params(axis="x", nbins=4)
@@ -142,11 +144,16 @@ def _bar(axes: Axes, y: int, e: Estimate, scale: cells.Scale, colour: str) -> No
     axes.barh(y, value, height=0.62, color=colour, alpha=0.3, linewidth=0)
     ends = scale.interval(e.interval)
     if ends is not None:
+        if ends[1] > axes.get_xlim()[1]:
+            axes.plot([axes.get_xlim()[1]], [y], color=base.INK, marker=">", markersize=4.5, clip_on=False)
         axes.plot(ends, [y, y], color=base.INK, linewidth=1.1, marker="|", markersize=7, markeredgewidth=1.1)
     axes.plot([value], [y], marker="o", markersize=2.6, color=base.INK)
 
 
 def _limits(estimates: Sequence[Estimate], scale: cells.Scale) -> tuple[float, float]:
-    ends = [e.value for e in estimates] + [end for e in estimates for end in (e.low, e.high)]
-    values = [v * scale.factor for v in ends if v is not None] or [1.0]
-    return min(0.0, min(values) * 1.1), max(values) * 1.08 or 1.0
+    """From 0, or below for a negative residual, to the longest interval or `REACH` longest means."""
+    means = [e.value * scale.factor for e in estimates if e.value is not None] or [1.0]
+    ends = [end * scale.factor for e in estimates for end in (e.low, e.high) if end is not None]
+    top = min(max([*means, *ends]), REACH * max(means)) or 1.0
+    low = max(min([0.0, *means, *ends]), -0.25 * top)
+    return 1.1 * low, 1.08 * top
