@@ -2,6 +2,7 @@
 
 python -m reports render results/<run>      tables, figures and the seeds' own files
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
+python -m reports readme results/<run>      writes its claims table into README.md; --check only compares
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "verdicts":
             print(verdicts(args.run))
+        elif args.command == "readme":
+            return _readme(args.run, Path("README.md"), is_check=args.check)
         else:
             for path in render(args.run):
                 print(path)
@@ -93,12 +96,31 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("render", "make tables, figures and exports again from the folder alone"),
         ("verdicts", "judge the stored records by the folder's own claims again, and write claims.json"),
+        ("readme", "write the run's claims table into README.md"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
             "run", type=Path, metavar="RUN", help="a run's folder, such as results/20260101-120000"
         )
+        if name == "readme":
+            command.add_argument("--check", action="store_true", help="write nothing; fail when it differs")
     return parser
+
+
+def _readme(run_dir: Path, readme: Path, *, is_check: bool) -> int:
+    """Write or check the README's table; the exit status."""
+    from reports.readme import insert, table_of
+
+    old = readme.read_text(encoding="utf-8")
+    new = insert(old, table_of(run_dir, run_dir.as_posix().rstrip("/")))
+    if is_check and new != old:
+        print(
+            f"error: {readme}: its claims table is not that of {run_dir}; run without --check",
+            file=sys.stderr,
+        )
+        return 1
+    readme.write_text(new, encoding="utf-8")
+    return 0
 
 
 def _tables(run_dir: Path) -> str:

@@ -29,7 +29,6 @@ class LoadPoint(NamedTuple):
     p50_s: float | None
     p95_s: float | None
     """Nearest-rank percentiles of latency from the intended start; a failure counts as infinitely late."""
-    dispatch_delay_max_s: float
     num: int
     num_failed: int
 
@@ -48,7 +47,6 @@ def summarize(served: Sequence[Served], *, begin_s: float, offered_per_s: float,
         goodput_per_s=sum(value <= slo_s for value in latency_s) / span_s,
         p50_s=_percentile(latency_s, 0.50),
         p95_s=_percentile(latency_s, 0.95),
-        dispatch_delay_max_s=max(s.dispatched_s - s.intended_s for s in served),
         num=len(served),
         num_failed=sum(s.failed for s in served),
     )

@@ -1,0 +1,67 @@
+"""The README is true: its lines exist, CI runs them, its table is that of the committed results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import main
+from reports.errors import ReportError
+from reports.readme import BEGIN, END, insert, table_of
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = Path("reports/reference/pocket")
+
+
+def test_the_claims_table_is_that_of_the_committed_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever changes a verdict or the table changes both."""
+    monkeypatch.chdir(ROOT)
+    assert main(["readme", str(REFERENCE), "--check"]) == 0
+
+
+def test_both_set_up_lines_stand_within_the_first_25_lines() -> None:
+    """A reader sees how to start without scrolling."""
+    head = "\n".join(README.splitlines()[:25])
+    assert "pip install -e . && .venv/bin/pytest bench/ -m cascade" in head
+    assert "pip install -e '.[all]' && .venv/bin/pytest tests/" in head
+
+
+def test_ci_runs_the_test_line_of_the_readme() -> None:
+    """CI reads the line from the README, and finds exactly one."""
+    assert "grep -m 1 -F 'pytest tests/' README.md" in (ROOT / ".ci" / "run").read_text()
+    assert len([line for line in README.splitlines() if "pytest tests/" in line]) == 1
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    """No page points at a file that is not there."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_prose_stays_under_550_words() -> None:
+    """The table is generated; the rest is short."""
+    head, _, rest = README.partition(BEGIN)
+    assert len((head + rest.partition(END)[2]).split()) < 550
+
+
+def test_a_readme_without_marks_is_refused() -> None:
+    """The table goes where the marks are, and nowhere else."""
+    with pytest.raises(ReportError, match="claims: begin"):
+        insert("no marks here", "table")
+
+
+def test_a_folder_without_verdicts_is_refused(tmp_path: Path) -> None:
+    """The message names the file."""
+    with pytest.raises(ReportError, match=r"claims\.json"):
+        table_of(tmp_path, "x")
+
+
+def test_inserting_twice_changes_nothing() -> None:
+    """Generation is idempotent."""
+    once = insert(f"a\n{BEGIN}\n{END}\nb", "| t |")
+    assert insert(once, "| t |") == once
