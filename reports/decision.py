@@ -12,9 +12,10 @@ from typing import NamedTuple
 from reports.claims import Claim
 from reports.stats import Interval
 
-__all__ = ["Decision", "decide", "region", "shown"]
+__all__ = ["MOST_MORE", "Decision", "decide", "region", "shown"]
 
 MOST_MORE = 999
+"""Further rounds or tasks beyond which their number is not told."""
 
 
 class Decision(NamedTuple):

@@ -26,7 +26,7 @@ from typing import Any
 
 from reports import evidence
 from reports.claims import Claim
-from reports.decision import Decision, region, shown
+from reports.decision import MOST_MORE, Decision, region, shown
 from reports.errors import RecordError
 from reports.estimates import advantage, lost_rounds
 from reports.evidence import Found, Stored
@@ -277,12 +277,14 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
 
 def _reason(claim: Claim, decision: Decision, interval: Interval) -> str:
     unit = "tasks" if claim.over == "tasks" else "rounds"
+    more = f"≈{decision.more}" if decision.more < MOST_MORE else f"over {MOST_MORE}"
     if decision.verdict == "inconclusive" and decision.more:
-        return "; ".join(part for part in (f"needs ≈{decision.more} more {unit}", decision.note) if part)
+        return "; ".join(part for part in (f"needs {more} more {unit}", decision.note) if part)
     if decision.note or decision.verdict != "refuted" or claim.threshold is None:
         return decision.note
     low, high = shown(interval.low, claim), shown(interval.high, claim)
-    return f"measured {low} to {high}, published {shown(claim.threshold, claim)}"
+    measured = low if low == high else f"{low} to {high}"
+    return f"measured {measured}, published {shown(claim.threshold, claim)}"
 
 
 def _failed(record: Record) -> str:
