@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from urllib.parse import urlsplit
 
 import pytest
 
 from fixtures.backends import DEFAULTS, Pool, price_of, specs_of
-from harness.backends import Message, Request, parse_backend
+from harness.backends import Completion, Message, Request, parse_backend
 from harness.errors import BackendError, HarnessError, LaunchError, UnavailableError, UsageError
-from harness.workflow import EngineTimePrice, TokenPrice
+from harness.launchers.canned import CannedServer, replaying
+from harness.launchers.probe import serving_engine
+from harness.workflow import EngineTimePrice, TokenPrice, UnknownPrice
 
 
 def pool(*given: str, profile: str = "pocket") -> Pool:
@@ -66,10 +69,20 @@ def test_an_embedded_engine_is_priced_by_time_and_a_model_with_a_price_by_token(
     assert isinstance(price, TokenPrice)
 
 
-def test_a_model_without_a_price_names_the_row_to_add() -> None:
-    """No price is invented."""
-    with pytest.raises(UsageError, match=r"no price of 'mystery'.*registry\.toml"):
-        price_of(parse_backend("large=http://gpu1:30000"), "mystery")
+@pytest.mark.parametrize(
+    "served", ["Qwen/Qwen2.5-0.5B-Instruct", "qwen2.5:0.5b-instruct", "/models/Qwen2.5-0.5B-Instruct/"]
+)
+def test_a_price_is_found_by_each_engines_spelling_of_the_model(served: str) -> None:
+    """SGLang, Ollama and a local path name one model in three ways."""
+    assert isinstance(price_of(parse_backend("small=http://gpu1:30001"), served), TokenPrice)
+
+
+def test_a_model_without_a_price_has_an_unknown_cost() -> None:
+    """No price is invented, and none is 0."""
+    price = price_of(parse_backend("large=http://gpu1:30000"), "mystery")
+    assert isinstance(price, UnknownPrice)
+    answer = Completion(text="x", prompt_tokens=1, output_tokens=1, sent_s=0, done_s=1)
+    assert price.usd(answer) is None
 
 
 def test_a_lease_answers_and_is_gone_when_closed() -> None:
@@ -137,3 +150,23 @@ def test_a_slowed_engine_takes_that_much_longer() -> None:
             await lease.aclose()
 
     assert asyncio.run(seconds(1.0)) > 1.9
+
+
+@pytest.mark.parametrize(
+    ("owner", "engine"), [("sglang", "sglang"), ("vllm", "vllm"), ("llamacpp", "llama.cpp"), ("me", "openai")]
+)
+def test_a_server_at_a_url_is_called_what_it_calls_itself(owner: str, engine: str) -> None:
+    """The claims about SGLang are decided by a server that says that it is SGLang, and by no other."""
+    listing = json.dumps({"data": [{"id": "mistralai/Mistral-7B-Instruct-v0.3", "owned_by": owner}]}).encode()
+    with CannedServer() as server:
+        server.behave_at_models = replaying(listing, content_type="application/json")
+        found = pool(f"large={server.url}", profile="node")
+        assert found.engine("large") == engine
+        assert found.label("large") == f"{engine} mistralai/Mistral-7B-Instruct-v0.3"
+
+
+def test_ollama_is_known_by_its_greeting() -> None:
+    """Ollama lists models without naming itself, and says so at its root."""
+    with CannedServer() as server:
+        server.behave_at_models = replaying(b"Ollama is running", content_type="text/plain")
+        assert serving_engine(server.url) == "ollama"

@@ -12,10 +12,16 @@ __all__ = ["Launcher", "Server"]
 class Server:
     """A server that answers. Usable as a context manager, which stops it."""
 
-    __slots__ = ("_stop", "model", "start_s", "url")
+    __slots__ = ("_stop", "engine", "model", "start_s", "url")
 
     def __init__(
-        self, *, url: str, model: str, start_s: float, stop: Callable[[], None] | None = None
+        self,
+        *,
+        url: str,
+        model: str,
+        start_s: float,
+        stop: Callable[[], None] | None = None,
+        engine: str | None = None,
     ) -> None:
         """Take over a running server.
 
@@ -25,10 +31,12 @@ class Server:
         model: the model's name as the server knows it.
         start_s: seconds from asking for it until it answered.
         stop: ends it; `None` for a server that is not ours to end.
+        engine: what serves, by its own word ("sglang"); `None` when it does not say.
         """
         self.url = url
         self.model = model
         self.start_s = start_s
+        self.engine = engine
         self._stop = stop
 
     def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -9,10 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-__all__ = ["served_models", "wait_until_answering"]
+__all__ = ["served_models", "serving_engine", "wait_until_answering"]
 
 _PAUSE_S = 0.05
 _ATTEMPT_S = 5.0
+_OWNERS = {"sglang": "sglang", "vllm": "vllm", "llamacpp": "llama.cpp"}
+_OLLAMA_GREETING = b"Ollama is running"
 
 
 def wait_until_answering(
@@ -60,6 +63,23 @@ def served_models(url: str, *, api_key: str | None = None) -> list[str]:
         return [str(model["id"]) for model in answer["data"]]
     except (KeyError, TypeError) as exc:
         raise ValueError(f"unexpected answer {str(answer)[:100]!r}") from exc
+
+
+def serving_engine(url: str, *, api_key: str | None = None) -> str | None:
+    """The engine behind this root, by its own word; `None` when it does not say.
+
+    SGLang, vLLM and llama.cpp name themselves as owner of the models they list; Ollama greets at its root.
+    Source: `ModelCard.owned_by` in sglang/srt/entrypoints/openai/protocol.py and
+    vllm/entrypoints/openai/protocol.py; llama.cpp tools/server; Ollama server/routes.go.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        owner = json.loads(_get(f"{url}/v1/models", _ATTEMPT_S, api_key))["data"][0]["owned_by"]
+        if owner in _OWNERS:
+            return _OWNERS[owner]
+    with contextlib.suppress(OSError, ValueError):
+        if _get(f"{url}/", _ATTEMPT_S, api_key).strip() == _OLLAMA_GREETING:
+            return "ollama"
+    return None
 
 
 def _get(url: str, timeout_s: float, api_key: str | None) -> bytes:

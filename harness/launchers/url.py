@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.errors import LaunchError, UsageError
 from harness.launchers.base import Server
-from harness.launchers.probe import served_models, wait_until_answering
+from harness.launchers.probe import served_models, serving_engine, wait_until_answering
 
 __all__ = ["UrlLauncher"]
 
@@ -46,7 +46,8 @@ class UrlLauncher:
             what = f"{self.url}/v1/models gave no list of models ({exc})"
             raise LaunchError(f"{self.name}: {what}; pass the URL of an OpenAI-compatible server") from exc
         model = self._choose(served)
-        return Server(url=self.url, model=model, start_s=time.perf_counter() - began_s)
+        engine = serving_engine(self.url, api_key=self.api_key)
+        return Server(url=self.url, model=model, start_s=time.perf_counter() - began_s, engine=engine)
 
     def _choose(self, served: list[str]) -> str:
         if self.model is not None and (not served or self.model in served):

@@ -1,7 +1,7 @@
 """A workflow: stages as a DAG with data on its edges, its tasks, and where its seconds went."""
 
 from harness.workflow.attribution import PARTS, Attribution, attribute, critical_path
-from harness.workflow.cost import EngineTimePrice, Price, TokenPrice
+from harness.workflow.cost import EngineTimePrice, Price, TokenPrice, UnknownPrice
 from harness.workflow.endpoints import Endpoint
 from harness.workflow.executor import Attempt, StageRun, TaskRun, run_task, run_tasks
 from harness.workflow.workload import StageSpec, Task, Workload, load, render
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "TaskRun",
     "TokenPrice",
+    "UnknownPrice",
     "Workload",
     "attribute",
     "critical_path",

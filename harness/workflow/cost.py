@@ -11,7 +11,7 @@ from typing import Protocol
 
 from harness.backends.base import Completion
 
-__all__ = ["EngineTimePrice", "Price", "TokenPrice"]
+__all__ = ["EngineTimePrice", "Price", "TokenPrice", "UnknownPrice"]
 
 TOKENS_PER_MTOK = 1_000_000
 SECONDS_PER_HOUR = 3600.0
@@ -54,3 +54,12 @@ class EngineTimePrice:
         if prefill_s is None or decode_s is None:
             return None
         return (prefill_s + decode_s) * self.vcpus * self.usd_per_vcpu_hour / SECONDS_PER_HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPrice:
+    """No price is known for the model: its cost is absent, and no claim about cost is decided by it."""
+
+    def usd(self, completion: Completion) -> None:
+        """Absent, never 0."""
+        return None
