@@ -79,6 +79,10 @@ class Verdict:
     unit: str = ""
     treatment: str = ""
     control: str | None = None
+    of: str | None = None
+    """The metric that a share is a share of."""
+    against: str | None = None
+    """The other side, where two gains are compared."""
     source: str = ""
     says: str = ""
     scope: str | None = None
@@ -170,6 +174,8 @@ def _blank(claim: Claim, limit: Bound | None) -> Verdict:
         "unit",
         "treatment",
         "control",
+        "of",
+        "against",
         "source",
         "says",
         "scope",

@@ -40,7 +40,7 @@ class Panel(NamedTuple):
 PANELS = {
     "reduction": Panel("reduction against the control, %", 100, False, (-150, 100)),
     "ratio": Panel("gain over the control, × (log scale)", 1, True, (0.02, 100)),
-    "points": Panel("difference of solved or graded shares, percentage points", 100, False, (-100, 100)),
+    "points": Panel("difference of shares or of savings, percentage points", 100, False, (-100, 100)),
     "value": Panel("measured value ÷ published value (log scale)", 1, True, (0.01, 100)),
 }
 """The panels in order; values in different units share one, each divided by its own published value."""
@@ -159,6 +159,8 @@ def _row(verdict: Verdict) -> Row | None:
 
 def _panel_of(verdict: Verdict) -> str:
     quantity = verdict.get("quantity")
+    if quantity == "reduction" and verdict.get("against"):
+        return "points"
     if quantity in ("ratio", "reduction"):
         return str(quantity)
     return "points" if quantity == "difference" and verdict.get("over") == "tasks" else "value"
