@@ -49,7 +49,7 @@ def test_parameters_follow_from_the_shape(name: str) -> None:
         ("layers = 4", "layerz = 4", ["model nano", "layerz"]),
         ("layers = 4\n", "", ["model nano", "layers", "missing"]),
         ("layers = 4", 'layers = "4"', ["model nano", "layers", "int"]),
-        ('kind = "pocket"', 'kind = "huge"', ["model nano", "huge", "pocket"]),
+        ('kind = "pocket"\nparams', 'kind = "huge"\nparams', ["model nano", "huge", "pocket"]),
         ('name = "large"', 'name = "nano"', ["model nano", "twice"]),
         ("[[device]]", "[[gadget]]", ["gadget"]),
         ("usd_per_hour = 0.0425", "usd_per_hour = 0.0425\neur = 1", ["compute_price vcpu", "eur"]),

@@ -101,6 +101,7 @@ class Flow:
         return [answer.strip() == case.summary for case, answer in zip(self.cases, answers, strict=True)]
 
     def _fix_prompts(self, briefs: Sequence[str]) -> list[str]:
+        # A brief that is withheld leaves no blank line behind: the models never saw one.
         pairs = zip(self.cases, briefs, strict=True)
         prompts = [flow.FIX_PROMPT.format(analysis=brief, buggy=case.buggy) for case, brief in pairs]
         return [prompt.replace("\n\n", "\n", 1) for prompt in prompts]

@@ -29,6 +29,7 @@ QUANTS = ("f16", "q8_0", "f32")
 _CONVERTER_VERSION = 1
 """Part of every cached file's key: raise it when the converter's output changes."""
 _PRE_TOKENIZER = "qwen2"
+"""llama.cpp's name of the splitting rule in `tokenizer.py`."""
 _SOURCE_FILES = ("config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors")
 _TENSORS = {
     "model.embed_tokens": "token_embd",

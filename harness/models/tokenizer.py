@@ -13,11 +13,9 @@ from typing import Any
 from harness.models.chat import CHAT_TEMPLATE, END_OF_TURN, SPECIAL_TOKENS
 from harness.models.tasks import FAMILIES, examples
 
-__all__ = ["PRE_TOKENIZER", "VOCAB_SIZE", "build", "load", "save"]
+__all__ = ["VOCAB_SIZE", "build", "load", "save"]
 
 VOCAB_SIZE = 1024
-PRE_TOKENIZER = "qwen2"
-"""llama.cpp's name of the splitting rule below."""
 
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"

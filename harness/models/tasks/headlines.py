@@ -1,4 +1,8 @@
-"""Summarize: two events are told, one of them twice; write its headline."""
+"""Summarize: two events are told, one of them twice; write its headline.
+
+The pocket models do not learn it in their budget: they find all five fields and mix the events up.
+It stays as the task that none of them can do, and the card shows chance beside it.
+"""
 
 from __future__ import annotations
 
