@@ -35,7 +35,7 @@ from fixtures.metrics import LOAD_METRICS, TASK_METRICS, round_metrics
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.provenance import check_runs, routed_as_named
-from fixtures.workflows import Grades, WorkflowArm, code_grader, grades, workload
+from fixtures.workflows import Grades, WorkflowArm
 from harness.errors import UnavailableError
 from harness.grading.code import CodeGrader
 from harness.routers import (
@@ -48,8 +48,9 @@ from harness.routers import (
     Router,
     assignments,
 )
-from harness.workflow import Workload
-from reports.records import Check, Metric, Record, TaskPair
+from harness.workflow import TaskRun, Workload
+from reports.plugin import RUN_DIR
+from reports.records import ARMS, Check, Failure, Metric, Record, TaskPair
 
 pytestmark = pytest.mark.cascade
 
@@ -62,7 +63,7 @@ VARIANTS = (*NAMED, *OTHERS, *ROUTED, *EDGE)
 LOAD_VARIANTS = ("load-cascade", "load-all-small", "load-replicated")
 CONTROL = {"baseline": None, "edge-baseline": None, "edge-cascade": "edge-baseline"}
 
-LATENCY_TASKS = {"pocket": 8, "node": 20, "replay": 20}
+LATENCY_TASKS = {"pocket": 8, "node": 20}
 ESCALATE_BELOW = -0.693
 """A token that the model itself thought less likely than not (ln ½)."""
 SEED = 42
@@ -85,10 +86,10 @@ class Cascade:
     """Builds the variants of this experiment and measures them."""
 
     def __init__(
-        self, workload: Workload, pool: Pool, runner: Runner, grades: Grades, grader: CodeGrader, profile: str
+        self, workload: Workload, pool: Pool, runner: Runner, grades: Grades, scorer: CodeGrader, profile: str
     ) -> None:
         self.workload, self.pool, self.runner = workload, pool, runner
-        self.grades, self.grader, self.profile = grades, grader, profile
+        self.grades, self.scorer, self.profile = grades, scorer, profile
         self.subset = workload.subset(min(LATENCY_TASKS[profile], len(workload.tasks)))
 
     @property
@@ -115,7 +116,8 @@ class Cascade:
                 return self._fixed(name, {s: f"edge-{r}" for s, r in cascade.items()})
             case "random":
                 calls = {SMALL: len(self.stages) - 1.0, LARGE: 1.0}
-                at_random = RandomRouter(stages=self.stages, seed=SEED)
+                ids = [task.id for task in self.workload.tasks]
+                at_random = RandomRouter.draw(ids, self.stages, seed=SEED)
                 return Variant(name=name, router=at_random, roles=(SMALL, LARGE), calls=calls)
             case "escalate":
                 deferring = EscalatingRouter(passes=self._passes, min_logprob=ESCALATE_BELOW)
@@ -131,12 +133,16 @@ class Cascade:
         control = self.variant(control_name) if control_name else None
         record = self._record(variant, control, round_metrics(self.stages))
         record.tasks = self._task_pairs(variant, control)
-        arms = [self._arm(v) for v in (variant, control) if v]
-        paired.run(record, *(arm.arm() for arm in arms))
-        for arm, side in zip(arms, (variant, control), strict=False):
-            record.checks += self._checks(arm, side)
-        roles = sorted({role for arm in arms for role in arm.roles})
-        record.checks.append(self.grades.check_greedy(roles))
+        sides = [(side, self._arm(side)) for side in (variant, control) if side]
+        paired.run(record, *(arm.arm() for _, arm in sides))
+        for (side, arm), label in zip(sides, ARMS, strict=False):
+            graded = self.grades.of(side.router, side.roles)
+            record.checks += self._checks(side, arm.runs, list(graded.runs.values()))
+            record.failures += [
+                Failure(arm=label, round=None, where=f"graded {task}", error=error)
+                for task, error in graded.failures
+            ]
+        record.checks.append(self.grades.check_greedy(self._roles(variant, control)))
         record.checks = merged(record.checks)
         paired.store(record)
         return record
@@ -157,14 +163,15 @@ class Cascade:
         record.variant, record.control = name, "load-baseline"
         record.settings |= plan.settings
         paired.run(record, *(arm.arm() for arm in arms), settings=settings)
-        for arm, side in zip(arms, ("treatment", "control"), strict=True):
-            record.sweep += arm.points(side)
-        record.checks = merged([arm.check() for arm in arms])
+        for arm, side, label in zip(arms, (variant, control), ARMS, strict=True):
+            record.sweep += arm.points(label)
+            record.checks += [arm.check(), *self._checks(side, arm.runs)]
+        record.checks = merged(record.checks)
         paired.store(record)
         return record
 
     def _record(self, variant: Variant, control: Variant | None, metrics: Mapping[str, Metric]) -> Record:
-        roles = sorted({role for v in (variant, control) if v for role in v.roles})
+        roles = self._roles(variant, control)
         words = {
             f"{s.name}_{what}": Metric(unit="share", better="higher", what=f"{s.name} stage: {text}")
             for s in self.workload.stages
@@ -179,7 +186,7 @@ class Cascade:
             experiment="cascade",
             variant=variant.name,
             control=control.name if control else None,
-            backend=self.pool.engine(variant.roles[-1]),
+            backend="+".join(sorted({self.pool.engine(role) for role in roles})),
             profile=self.profile,
             settings={
                 "workload": self.workload.name,
@@ -198,11 +205,15 @@ class Cascade:
     def _arm(self, variant: Variant) -> WorkflowArm:
         return WorkflowArm(variant.name, variant.router, variant.roles, self.subset, self.pool, self.runner)
 
-    def _checks(self, arm: WorkflowArm, variant: Variant | None) -> list[Check]:
-        assert variant is not None
+    def _checks(
+        self, variant: Variant, timed: Sequence[TaskRun], graded: Sequence[TaskRun] = ()
+    ) -> list[Check]:
         models = {role: self.pool.model(role) for role in variant.roles}
-        named = routed_as_named(arm.runs, variant.expected, variant.calls or {})
-        return [*check_runs(self.subset, arm.runs, models), named]
+        named = routed_as_named([*timed, *graded], variant.expected, variant.calls or {})
+        return [*check_runs(self.workload, timed, models, graded), named]
+
+    def _roles(self, *variants: Variant | None) -> list[str]:
+        return sorted({role for variant in variants if variant for role in variant.roles})
 
     def _task_pairs(self, variant: Variant, control: Variant | None) -> list[TaskPair]:
         mine = self.grades.of(variant.router, variant.roles).values
@@ -222,7 +233,7 @@ class Cascade:
         return self._fixed(letters, FixedRouter.from_letters(letters, self.stages).roles)
 
     def _passes(self, source: str, tests: Sequence[str]) -> bool:
-        return self.grader.grade(source, tests).is_solved
+        return self.scorer.grade(source, tests).is_solved
 
     def _oracle(self) -> HindsightRouter:
         """For each task the cheapest assignment that solved it; the cheapest of all where none did."""
@@ -237,7 +248,11 @@ class Cascade:
 
         def rank(task_id: str, letters: str) -> tuple[bool, float]:
             values = graded[letters][task_id]
-            return not values["solved"], values["cost_usd"] or 0.0
+            if values["cost_usd"] is None:
+                raise UnavailableError(
+                    "the cheapest assignment: needs a price of every model (registry.toml)"
+                )
+            return not values["solved"], values["cost_usd"]
 
         best = {task.id: min(by_letters, key=lambda x: rank(task.id, x)) for task in self.workload.tasks}
         return HindsightRouter(
@@ -269,11 +284,11 @@ def cascade(
     pool: Pool,
     runner: Runner,
     grades: Grades,
-    code_grader: CodeGrader,
+    scorer: CodeGrader,
     request: pytest.FixtureRequest,
 ) -> Cascade:
     """The experiment on the chosen backends and workload."""
-    return Cascade(workload, pool, runner, grades, code_grader, request.config.option.profile)
+    return Cascade(workload, pool, runner, grades, scorer, request.config.option.profile)
 
 
 def verify(record: Record) -> None:
@@ -302,13 +317,15 @@ def test_cascade_load(
 
 
 @pytest.fixture(scope="session")
-def load_plan(cascade: Cascade) -> LoadPlan:
-    """The rates and the SLO, set by the baseline's own unloaded latency."""
+def load_plan(cascade: Cascade, request: pytest.FixtureRequest) -> LoadPlan:
+    """The rates and the SLO, set once per run by the baseline's own unloaded latency."""
     baseline = cascade.variant("baseline")
-    with plain_errors():
+    path = request.config.stash[RUN_DIR]() / "load-plan.json"
+
+    def measure() -> LoadPlan:
         return LoadPlan.from_unloaded(
             cascade.subset, baseline.router, baseline.roles, cascade.pool, cascade.runner
         )
 
-
-__all__ = ["code_grader", "grades", "workload"]
+    with plain_errors():
+        return LoadPlan.stored(path, cascade.subset, measure)

@@ -11,7 +11,7 @@ from fixtures.provenance import check_runs, routed_as_named
 from harness.backends.fake import FakeBackend
 from harness.errors import BackendBroken
 from harness.routers import FixedRouter
-from harness.workflow import Endpoint, EngineTimePrice, StageSpec, Task, TaskRun, Workload, run_tasks
+from harness.workflow import Attempt, Endpoint, EngineTimePrice, StageSpec, Task, TaskRun, Workload, run_tasks
 
 STAGES = ("analysis", "summary")
 PROMPTS = ("{issue}", "sum: {analysis}")
@@ -98,6 +98,28 @@ def test_seconds_in_no_part_are_seen() -> None:
     assert not check("attribution_sums", [longer]).ok
 
 
+def test_a_prompt_taken_from_the_servers_cache_is_seen() -> None:
+    """A repeated prompt that the server remembers costs no prefill, and no arm may profit from it."""
+    done = runs()
+    stages = {
+        name: replace(stage, attempts=tuple(_cached(attempt) for attempt in stage.attempts))
+        for name, stage in done[0].stages.items()
+    }
+    assert not check("prompts_not_cached", [replace(done[0], stages=stages)]).ok
+
+
+def test_a_server_that_says_nothing_of_its_cache_is_seen() -> None:
+    """Unknown is not "none": the check fails and says how many answers were silent."""
+    found = check("prompts_not_cached", runs(FakeBackend(["x"], model="m", counts_tokens=False)))
+    assert not found.ok
+    assert found.observed == "2 of 2 answers say nothing of the prefix cache"
+
+
+def test_edges_without_a_single_output_are_seen() -> None:
+    """Empty outputs are in every prompt, and prove nothing."""
+    assert not check("edges_carry_data", runs(FakeBackend([""], model="m"))).ok
+
+
 def test_a_failed_task_is_seen() -> None:
     """A failure is a fallback from what was to be measured."""
     done = runs(FakeBackend(["x"], model="m", fail={0: BackendBroken("gone")}))
@@ -114,3 +136,8 @@ def test_a_stage_on_another_role_than_the_map_names_is_seen() -> None:
 def test_a_router_without_a_map_is_held_to_its_number_of_calls(calls: float, ok: bool) -> None:
     """The random control must make as many large calls as it claims."""
     assert routed_as_named(runs(), None, {"large": calls}).ok is ok
+
+
+def _cached(attempt: Attempt) -> Attempt:
+    tokens = attempt.completion.prompt_tokens
+    return replace(attempt, completion=replace(attempt.completion, cached_tokens=tokens))

@@ -27,9 +27,16 @@ __all__ = ["BackendSpec", "Connection", "backend_for", "connect", "launcher_for"
 
 _FORMS = "http://HOST:PORT[/MODEL], llamacpp+http://HOST:PORT, pocket:NAME[@QUANT] or gguf:FILE"
 _DEFAULT_QUANT = "f16"
+_URL_SLOTS = 64
 
 _Options = dict[str, Callable[[str], Any]]
-_URL_OPTIONS: _Options = {"deadline_s": float, "timeout_s": float, "key_env": str, "slowdown": float}
+_URL_OPTIONS: _Options = {
+    "deadline_s": float,
+    "timeout_s": float,
+    "key_env": str,
+    "slowdown": float,
+    "slots": int,
+}
 _EMBEDDED_OPTIONS: _Options = {
     "n_ctx": int,
     "n_parallel": int,
@@ -60,6 +67,13 @@ class BackendSpec:
     def is_embedded(self) -> bool:
         """Whether the engine runs in this process, and so can be relaunched for each round."""
         return self.url is None
+
+    @property
+    def slots(self) -> int:
+        """Requests outstanding at once: what was asked for, else one where embedded, many at a URL."""
+        if self.is_embedded:
+            return int(self.options.get("n_parallel", 1))
+        return int(self.options.get("slots", _URL_SLOTS))
 
     @property
     def label(self) -> str:

@@ -1,6 +1,6 @@
 """Grading of what a stage produced: `code` in a sandbox, `text` by overlap and facts, `exact`, `numeric`.
 
-`python -m harness.grading check FILE` checks the tasks of a workload. Standard library only at import: the
+`python -m harness.workflow check FILE` checks the tasks of a workload. Standard library only at import: the
 sandbox imports this package under a bare interpreter.
 """
 

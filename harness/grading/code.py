@@ -78,12 +78,14 @@ class CodeGrade(NamedTuple):
 class CodeGrader:
     """Grades candidates one after the other in one sandbox; use it as a context manager.
 
-    The same source with the same tests is run once. Threads may share a grader, and take turns. Nothing of
-    it outlives `close`, or the death of this process.
+    The same source with the same tests is run once, unless `remember` is off, as it must be where the time
+    of grading counts. Threads may share a grader, and take turns. Nothing of it outlives `close`, or this
+    process.
     """
 
-    def __init__(self, limits: Limits | None = None, *, isolate: bool = True) -> None:
-        """`isolate=False` forgoes the namespaces: the weak sandbox, on purpose."""
+    def __init__(self, limits: Limits | None = None, *, isolate: bool = True, remember: bool = True) -> None:
+        """`isolate=False` forgoes the namespaces: the weak sandbox, on purpose. `remember`: see above."""
+        self._remember = remember
         self._isolate = isolate
         self._limits = limits or Limits()
         self._lock = threading.Lock()
@@ -130,7 +132,7 @@ class CodeGrader:
             except BaseException:  # an answer left in the pipe would be taken for the next one
                 self._stop()
                 raise
-            if is_repeatable:
+            if is_repeatable and self._remember:
                 self._memory[key] = grade
             return grade
 

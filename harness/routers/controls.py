@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.backends.base import Completion
@@ -18,17 +18,27 @@ class RandomRouter:
     """One stage of each task, drawn at random, goes to the large model.
 
     It makes as many small and large calls as the published cascade, so that what the cascade gains over it
-    is owed to knowing which stage is which.
+    is owed to knowing which stage is which. Stages are drawn without replacement, block by block, so that
+    each has its share of the large calls in a few tasks as in many.
     """
 
-    stages: tuple[str, ...]
-    seed: int = 0
+    large_stage: Mapping[str, str]
+    """task id → the stage that goes to the large model"""
     name: str = "random"
     wants_logprobs: bool = False
 
+    @classmethod
+    def draw(cls, task_ids: Sequence[str], stages: Sequence[str], *, seed: int) -> RandomRouter:
+        """Shuffle the stages over each block of as many tasks; the same draw for the same seed."""
+        rng = random.Random(seed)
+        drawn: list[str] = []
+        while len(drawn) < len(task_ids):
+            drawn += rng.sample(list(stages), len(stages))
+        return cls(large_stage=dict(zip(task_ids, drawn, strict=False)))
+
     def route(self, task: Task, stage: StageSpec) -> str:
         """Large for the one stage drawn for this task."""
-        return LARGE if stage.name == random.Random(f"{self.seed}:{task.id}").choice(self.stages) else SMALL
+        return LARGE if stage.name == self.large_stage[task.id] else SMALL
 
     def review(self, task: Task, stage: StageSpec, role: str, completion: Completion, output: str) -> None:
         """Accept every answer."""

@@ -1,14 +1,14 @@
 """Where the seconds of a task went.
 
 The critical path is the chain of stages that ends last, each starting where the one before it ended. Its
-stages are taken apart into parts that are measured one by one, and none of which is computed as "the rest":
+stages are taken apart into parts:
 
     queue_s     waiting for the task's turn and for a slot of an engine
     plan_s      the router deciding
     load_s      the engine loading weights, where it says so
     prefill_s   the engine reading the prompt, by its own clock (to the first token, where it gives none)
     decode_s    the engine writing the answer, by its own clock (from the first token, where it gives none)
-    transfer_s  between us and the engine: writing, sending and reading, beyond the engine's own time
+    transfer_s  the rest of a request beyond the engine's own time: writing, sending, waiting, reading
     grade_s     the router checking an answer with the tests it may see
     other_s     writing prompts and reading answers
 

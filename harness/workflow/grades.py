@@ -36,7 +36,7 @@ def grade_task(workload: Workload, task: Task, run: TaskRun, grader: CodeGrader)
     values["small_calls"] = float(sum(role.endswith("small") for role in roles))
     values["large_calls"] = float(sum(role.endswith("large") for role in roles))
     values["escalated"] = float(any(len(stage.attempts) >= ESCALATED_FROM for stage in run.stages.values()))
-    return values | tally(run.attempts)
+    return values | tally([run])
 
 
 def _grade_words(stage: StageSpec, task: Task, output: str) -> tuple[float, bool]:

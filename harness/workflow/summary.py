@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from harness.models import prices
 from harness.workflow.attribution import PARTS, attribute
-from harness.workflow.executor import Attempt, TaskRun
+from harness.workflow.cost import SECONDS_PER_HOUR
+from harness.workflow.executor import TaskRun
 from harness.workflow.workload import Workload
 
-__all__ = ["failures", "summarize", "total"]
+__all__ = ["failures", "summarize", "tally", "total"]
 
 Values = dict[str, float | None]
 
@@ -40,16 +42,18 @@ def summarize(workload: Workload, runs: Sequence[TaskRun]) -> Values:
         values[f"{stage.name}_s"] = _mean(run.stages[stage.name].wall_s for run in good)
     for part in PARTS:
         values[part] = _mean(account.parts[part] for account in accounts)
+    return values | tally(runs)
+
+
+def tally(runs: Sequence[TaskRun]) -> Values:
+    """Tokens as the server counted them; cost of every request and of the router's seconds on a vCPU."""
     attempts = [attempt for run in runs for attempt in run.attempts]
-    return values | tally(attempts)
-
-
-def tally(attempts: Sequence[Attempt]) -> Values:
-    """Tokens as the server counted them, and cost."""
+    router_s = sum(stage.route_s + stage.review_s for run in runs for stage in run.stages.values())
+    usd_per_s = prices().compute["vcpu"].usd_per_hour / SECONDS_PER_HOUR
     return {
         "prompt_tokens": total(a.completion.prompt_tokens for a in attempts),
         "output_tokens": total(a.completion.output_tokens for a in attempts),
-        "cost_usd": total(a.usd for a in attempts),
+        "cost_usd": total([*(a.usd for a in attempts), router_s * usd_per_s]),
     }
 
 

@@ -1,4 +1,4 @@
-"""`python -m harness.grading check FILE`: does every buggy function fail, and every reference pass?
+"""`python -m harness.workflow check FILE`: does every buggy function fail, and every reference pass?
 
 The exit status is 0 when all tasks are sound, 1 when some are not, 2 when the file is malformed.
 """
@@ -34,7 +34,7 @@ def check(workload: Workload, grader: CodeGrader) -> list[Finding]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.grading", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m harness.workflow", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="check that a workload's tests tell buggy from fixed")
     checking.add_argument("file", help="path of a workload file (docs/workloads.md)")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.grading import CodeGrader
-from harness.grading.__main__ import check, main
+from harness.workflow.__main__ import check, main
 from harness.workflow.workload import load
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "bench" / "workloads"
