@@ -17,6 +17,7 @@ CHECKS = {
     "attribution_sums",
     "caps_sent",
     "client_not_bottleneck",
+    "prompts_not_cached",
     "counts_from_server",
     "edges_carry_data",
     "greedy_deterministic",

@@ -1,4 +1,4 @@
-"""llama.cpp's own server inside this process: relaunched in 0.1 s, so that a round can be a launch.
+"""llama.cpp's own server inside this process: relaunched in about 10 ms, so a round can be a launch.
 
 The engine runs in native threads of its own and is spoken to by HTTP like any other server. One thread per
 engine is the default: with two on a machine of two busy cores, llama.cpp is 10–40× slower.
