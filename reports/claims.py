@@ -250,8 +250,8 @@ def _problems(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "control", f"is missing, and quantity {claim.quantity!r} compares with one"
     if claim.of is not None and claim.quantity != "value":
         yield "of", "is meant for quantity 'value'; remove it"
-    if claim.per is not None and (claim.over != "rounds" or claim.quantity not in ("ratio", "reduction")):
-        yield "per", "is meant for ratios and reductions over rounds; remove it"
+    if claim.per is not None and (claim.over == "sweep" or claim.quantity not in ("ratio", "reduction")):
+        yield "per", "is meant for ratios and reductions over tasks or rounds; remove it"
     if claim.also_beats and claim.quantity == "value":
         yield "also_beats", "compares gains over one control, which quantity 'value' has not; remove it"
     if (claim.scope == "pocket") != (claim.threshold_from is not None):

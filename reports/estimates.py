@@ -29,6 +29,7 @@ from reports.stats import (
     share,
     share_difference,
     total_log_ratio,
+    total_per_log_ratio,
 )
 
 __all__ = ["advantage", "better_of", "difference_of_gains", "lost_rounds", "measure", "paired_tasks"]
@@ -91,7 +92,7 @@ def advantage(claim: Claim, treatment: Record, other: Record, level: float = LEV
         first = _mean_difference(claim.metrics, treatment)
         second = None if is_control else _mean_difference(claim.metrics, other)
     elif claim.over == "tasks":
-        first, second = total_log_ratio(paired_tasks(claim.metrics, treatment, other)), None
+        first, second = _tasks_log_ratio(claim, treatment, other), None
     else:
         first = _rounds_log_ratio(claim.metrics, treatment)
         second = None if is_control else _rounds_log_ratio(claim.metrics, other)
@@ -100,7 +101,7 @@ def advantage(claim: Claim, treatment: Record, other: Record, level: float = LEV
     if isinstance(second, Unsupported):
         return second
     mean = first if second is None else add(first, second)
-    if claim.per is not None:
+    if claim.per is not None and claim.over == "rounds":
         shares = log_share_ratio(paired_tasks((claim.per,), treatment, other))
         if isinstance(shares, Unsupported):
             return shares
@@ -143,12 +144,35 @@ def lost_rounds(record: Record) -> int:
 def _log_gain(claim: Claim, record: Record) -> Mean | Unsupported:
     """The mean log(treatment / control), per `claim.per` where the claim asks for it."""
     if claim.over == "tasks":
-        return total_log_ratio(_own_tasks(claim.metrics, record))
+        return _tasks_log_ratio(claim, record)
     mean = _rounds_log_ratio(claim.metrics, record)
     if claim.per is None or isinstance(mean, Unsupported):
         return mean
     shares = log_share_ratio(_own_tasks((claim.per,), record))
     return shares if isinstance(shares, Unsupported) else add(mean, shares)
+
+
+def _tasks_log_ratio(claim: Claim, record: Record, other: Record | None = None) -> Mean | Unsupported:
+    """log(total / total) over the tasks graded in both arms, per `claim.per` where the claim asks for it.
+
+    The other arm is the record's own control, or the treatment of `other`.
+    """
+    if claim.per is None:
+        own = _own_tasks(claim.metrics, record)
+        return total_log_ratio(own if other is None else paired_tasks(claim.metrics, record, other))
+    arms = {task.id: task.control if other is None else task.treatment for task in (other or record).tasks}
+    totals, shares = [], []
+    for task in record.tasks:
+        found = [
+            _sum(names, arm)
+            for names in (claim.metrics, (claim.per,))
+            for arm in (task.treatment, arms.get(task.id))
+        ]
+        whole = [v for v in found if v is not None]
+        if len(whole) == len(found):
+            totals.append((whole[0], whole[1]))
+            shares.append((whole[2], whole[3]))
+    return total_per_log_ratio(totals, shares)
 
 
 def _rounds_log_ratio(metrics: Sequence[str], record: Record) -> Mean | Unsupported:

@@ -36,14 +36,13 @@ __all__ = [
     "holm",
     "log_ratio",
     "log_share_ratio",
-    "mcnemar",
     "mean_of",
     "quantile",
     "quantile_needs",
     "share",
     "share_difference",
-    "tost",
     "total_log_ratio",
+    "total_per_log_ratio",
 ]
 
 LEVEL = 0.95
@@ -133,8 +132,7 @@ def total_log_ratio(pairs: Sequence[Pair]) -> Mean | Unsupported:
         return Unsupported(f"{n} of at least 2 tasks", 2)
     if not (totals[0] > 0 and totals[1] > 0 and isfinite(sum(totals))):
         return Unsupported(f"totals of {totals[0]:g} and {totals[1]:g} have no log ratio")
-    influence = [n * (t / totals[0] - c / totals[1]) for t, c in pairs]
-    se = sqrt(variance(influence) / n)
+    se = sqrt(variance(_influence(pairs)) / n)
     return _mean(log(totals[0] / totals[1]), se, n - 1, n, "delta method on paired tasks")
 
 
@@ -147,6 +145,25 @@ def log_share_ratio(pairs: Sequence[Pair]) -> Mean | Unsupported:
     if isinstance(found, Unsupported):
         return found
     return found._replace(df=inf, method="delta method on paired shares")
+
+
+def total_per_log_ratio(totals: Sequence[Pair], shares: Sequence[Pair]) -> Mean | Unsupported:
+    """log of (total / total of shares), treatment over control: the ratio of two costs per solved task.
+
+    Arguments: both (treatment, control) of the same tasks in the same order. One influence per task carries
+    what cost and success share, so that dear tasks that fail and easy ones that both arms solve count as they
+    fell. Undefined while an arm solves nothing.
+    """
+    first, second = total_log_ratio(totals), total_log_ratio(shares)
+    if isinstance(first, Unsupported):
+        return first
+    if isinstance(second, Unsupported):
+        return second
+    influence = [a - b for a, b in zip(_influence(totals), _influence(shares), strict=True)]
+    n = len(influence)
+    return _mean(
+        first.value - second.value, sqrt(variance(influence) / n), n - 1, n, "delta method on paired tasks"
+    )
 
 
 def add(first: Mean, second: Mean, sign: int = -1) -> Mean:
@@ -217,15 +234,6 @@ def share(values: Sequence[float], level: float = LEVEL) -> Interval | Unsupport
     return Interval(p, max(0.0, min(low, p)), min(1.0, max(high, p)), n, "Wilson score interval")
 
 
-def mcnemar(pairs: Sequence[Pair]) -> float:
-    """The exact two-sided p value that both arms solve equally many tasks; 1 where no task differs."""
-    gained = sum(t > c for t, c in pairs)
-    lost = sum(t < c for t, c in pairs)
-    if gained + lost == 0:
-        return 1.0
-    return min(1.0, 2 * float(binom.cdf(min(gained, lost), gained + lost, 0.5)))
-
-
 def quantile_needs(q: float, level: float = LEVEL) -> int:
     """The observations below which quantile `q` has no two-sided interval: 368 for p99, 3688 for p99.9.
 
@@ -247,18 +255,6 @@ def quantile(values: Sequence[float], q: float, level: float = LEVEL) -> Interva
     high = int(binom.ppf(1 - tail, n, q))
     estimate = ordered[min(n - 1, max(0, ceil(q * n) - 1))]
     return Interval(estimate, ordered[max(0, low - 1)], ordered[min(n - 1, high)], n, "order statistics")
-
-
-def tost(mean: Mean, low: float, high: float) -> float:
-    """The p value of two one-sided t tests that `mean` lies outside (low, high): small is equivalence.
-
-    Schuirmann, J. Pharmacokin. Biopharm. 15 (1987) 657-680.
-    """
-    if mean.se == 0:
-        return 0.0 if low < mean.value < high else 1.0
-    above = float(student.sf((mean.value - low) / mean.se, mean.df))
-    below = float(student.cdf((mean.value - high) / mean.se, mean.df))
-    return max(above, below)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -288,6 +284,12 @@ def _neighbours(rest: Sequence[float], squares: float) -> float:
     if squares <= 0:
         return 1.0
     return 1 + 2 * min(max(sum(a * b for a, b in pairwise(rest)) / squares, 0.0), MOST_LAG)
+
+
+def _influence(pairs: Sequence[Pair]) -> list[float]:
+    """What each task contributes to log(total of treatment / total of control), to first order."""
+    treatment, control = sum(t for t, _ in pairs), sum(c for _, c in pairs)
+    return [len(pairs) * (t / treatment - c / control) for t, c in pairs]
 
 
 def _mean(value: float, se: float, df: float, n: int, method: str) -> Mean:

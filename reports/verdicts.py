@@ -46,7 +46,6 @@ __all__ = [
     "family_p",
     "gate_outcome",
     "judge",
-    "judge_all",
 ]
 
 
@@ -145,11 +144,6 @@ def judge(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     except (KeyError, ValueError, RecordError) as exc:
         why = f"the record has no metric {exc}" if isinstance(exc, KeyError) else str(exc)
         return replace(blank, verdict="missing", reason=why)
-
-
-def judge_all(claims: Sequence[Claim], stored: Sequence[Stored], offers: Sequence[str] = ()) -> list[Verdict]:
-    """A verdict for every claim, in order."""
-    return [judge(claim, stored, offers) for claim in claims]
 
 
 def family_p(verdicts: Sequence[Verdict]) -> dict[str, float]:

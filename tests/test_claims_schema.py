@@ -90,7 +90,7 @@ def test_the_lower_end_of_a_range_is_its_threshold(tmp_path: Path) -> None:
         ({"margin": "0.1"}, "margin"),
         ({"control": None}, "control"),
         ({"of": '"task_s"'}, "of"),
-        ({"per": '"solved"', "over": '"tasks"'}, "per"),
+        ({"per": '"solved"', "over": '"sweep"'}, "per"),
         ({"quantity": '"value"', "also_beats": '["random"]'}, "also_beats"),
         ({"scope": '"pocket"'}, "threshold_from"),
         ({"threshold_from": '"physics"'}, "threshold_from"),
