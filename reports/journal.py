@@ -15,13 +15,14 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reports.errors import JournalError
 
 __all__ = [
     "JOURNAL",
     "PLAN",
+    "Lines",
     "append",
     "create",
     "differences",
@@ -34,6 +35,16 @@ __all__ = [
 
 JOURNAL = "journal.jsonl"
 PLAN = "run.json"
+
+REMEDY = "remove the line to go on, or give the folder of a run, as `pytest bench/` leaves it under results/"
+
+
+class Lines(NamedTuple):
+    """What a journal holds."""
+
+    entries: list[dict[str, Any]]
+    is_torn: bool
+    """What follows the last newline was cut off by a crash, and is left out."""
 
 
 def create(results: Path, plan: Mapping[str, Any]) -> Path:
@@ -66,10 +77,17 @@ def append(run: Path, entry: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    JournalError: the disk is full or the file cannot be written.
+    JournalError: the entry is no JSON (NaN and infinity are none), the disk is full or the file cannot be
+    written.
     """
-    line = json.dumps(entry, allow_nan=False).encode() + b"\n"
     path = run / JOURNAL
+    try:
+        line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as exc:
+        raise JournalError(
+            f"journal: {entry.get('nodeid')} holds a value that is no JSON ({exc}); {path} is as it was. "
+            "Record None for what was not measured"
+        ) from exc
     size = None
     try:
         with path.open("a+b") as file:
@@ -85,25 +103,22 @@ def append(run: Path, entry: Mapping[str, Any]) -> None:
         ) from exc
 
 
-def read(run: Path) -> list[dict[str, Any]]:
-    """Every whole entry, in the order they were written.
+def read(run: Path) -> Lines:
+    """Every whole entry, in the order they were written; none where there is no journal yet.
 
     Raises
     ------
-    JournalError: the journal is missing, or a whole line of it is no JSON.
+    JournalError: the journal cannot be read, or a whole line of it is no entry of a test.
     """
     path = run / JOURNAL
-    if not path.exists():
-        return []
-    entries = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            entries.append(json.loads(line))
-        except ValueError as exc:
-            raise JournalError(
-                f"journal: line {number} of {path} is no JSON ({exc}); remove it to go on"
-            ) from exc
-    return entries
+    try:
+        *whole, rest = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return Lines([], False)
+    except OSError as exc:
+        raise JournalError(f"{path}: cannot be read ({exc.strerror}); check its permissions") from exc
+    lines = [(number, line) for number, line in enumerate(whole, start=1) if line.strip()]
+    return Lines([_entry(line, f"{path}, line {number}") for number, line in lines], bool(rest.strip()))
 
 
 def read_plan(run: Path) -> dict[str, Any]:
@@ -113,11 +128,14 @@ def read_plan(run: Path) -> dict[str, Any]:
     ------
     JournalError: the folder holds no readable plan.
     """
+    path = run / PLAN
     try:
-        plan: dict[str, Any] = json.loads((run / PLAN).read_text())
+        about: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as exc:
-        raise JournalError(f"run: {run / PLAN} cannot be read ({exc}); this is no folder of a run") from exc
-    return plan
+        raise JournalError(f"run: {path} cannot be read ({exc}); this is no folder of a run") from exc
+    if not isinstance(about, dict) or not isinstance(about.get("plan"), dict):
+        raise JournalError(f"run: {path} holds no plan; this is no folder of a run")
+    return about
 
 
 def newest(results: Path) -> Path | None:
@@ -139,7 +157,8 @@ def digest(paths: Iterable[Path], root: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(paths):
         whole.update(path.relative_to(root).as_posix().encode() + b"\0")
-        whole.update(hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:  # by blocks, since weights are large
+            whole.update(hashlib.file_digest(file, "sha256").digest())
     return whole.hexdigest()[:16]
 
 
@@ -151,6 +170,16 @@ def write_json(path: Path, data: Any) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _entry(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError as exc:
+        raise JournalError(f"{where}: not JSON ({exc}); {REMEDY}") from exc
+    if not isinstance(entry, dict) or not isinstance(entry.get("nodeid"), str) or "outcome" not in entry:
+        raise JournalError(f"{where}: not a journal entry (it has no nodeid and outcome); {REMEDY}")
+    return entry
 
 
 def _cut_torn_line(file: Any) -> int:

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reports import journal
 from reports.errors import JournalError, RecordError
 from reports.records import Record
 
 __all__ = ["CLAIMS", "JOURNAL", "RUN", "Entry", "Run"]
 
-JOURNAL = "journal.jsonl"
+JOURNAL = journal.JOURNAL
 CLAIMS = "claims.json"
-RUN = "run.json"
+RUN = journal.PLAN
 
 REMEDY = "give the folder of a run, as `pytest bench/` leaves it under results/"
 
@@ -38,8 +39,6 @@ class Entry:
     """pytest's word: "passed", "failed", "skipped" or "xfailed"."""
     why: str = ""
     experiment: str = ""
-    plan: str = ""
-    """The hash of everything that must be equal for the entry to be reused."""
     params: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[float, ...] = ()
     """pytest-benchmark's own rounds, in seconds."""
@@ -72,10 +71,14 @@ class Run:
         path = Path(path)
         if not path.is_dir():
             raise JournalError(f"{path}: no such folder; {REMEDY}")
-        journal = path / JOURNAL
-        if not journal.is_file():
-            raise JournalError(f"{journal}: no such file; {REMEDY}")
-        entries, is_torn = _read_journal(journal)
+        if not (path / JOURNAL).is_file():
+            raise JournalError(f"{path / JOURNAL}: no such file; {REMEDY}")
+        lines, is_torn = journal.read(path)
+        if not lines:
+            raise JournalError(
+                f"{path / JOURNAL}: no finished test in it; nothing can be rendered before one has finished"
+            )
+        entries = {line["nodeid"]: _entry(line, path / JOURNAL) for line in lines}
         return cls(
             path=path,
             entries=tuple(entries.values()),
@@ -95,44 +98,17 @@ class Run:
         return tuple(dict.fromkeys(record.experiment for record in self.records))
 
 
-def _read_journal(path: Path) -> tuple[dict[str, Entry], bool]:
-    """The last entry of each nodeid, in the order of first appearance, and whether the last line was torn."""
-    try:
-        text = path.read_bytes().decode(errors="replace")
-    except OSError as exc:
-        raise JournalError(f"{path}: cannot be read ({exc.strerror}); check its permissions") from exc
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    entries: dict[str, Entry] = {}
-    is_torn = False
-    for number, line in lines:
-        try:
-            data = json.loads(line)
-        except ValueError as exc:
-            if number == lines[-1][0] and not text.endswith("\n"):
-                is_torn = True
-                break
-            raise JournalError(f"{path}, line {number}: not JSON ({exc}); is it a journal? {REMEDY}") from exc
-        entry = _entry(data, f"{path}, line {number}")
-        entries[entry.nodeid] = entry
-    if not entries:
-        raise JournalError(f"{path}: no finished test in it; nothing can be rendered before one has finished")
-    return entries, is_torn
-
-
-def _entry(data: Any, where: str) -> Entry:
-    if not isinstance(data, dict) or not isinstance(data.get("nodeid"), str) or "outcome" not in data:
-        raise JournalError(f"{where}: not a journal entry (it has no nodeid and outcome); {REMEDY}")
+def _entry(data: Mapping[str, Any], path: Path) -> Entry:
     stored = (data.get("extra_info") or {}).get("assay")
     try:
         record = None if stored is None else Record.from_json(stored)
     except RecordError as exc:
-        raise RecordError(f"{where}, {data['nodeid']}: {exc}; read a run with its own version") from exc
+        raise RecordError(f"{path}, {data['nodeid']}: {exc}; read a run with its own version") from exc
     return Entry(
         nodeid=data["nodeid"],
         outcome=data["outcome"],
         why=data.get("why") or "",
         experiment=data.get("experiment") or (record.experiment if record else ""),
-        plan=str(data.get("plan") or ""),
         params=data.get("params") or {},
         data=tuple(data.get("data") or ()),
         benchmark=data.get("benchmark"),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reports import journal
 from reports.errors import JournalError
 
+TEST = {"nodeid": "bench/test_x.py::test_x", "outcome": "passed"}
 PLAN = {"schema": 1, "plan": {"code": "abc"}}
 
 
@@ -25,8 +26,8 @@ def run(tmp_path: Path) -> Path:
 def test_entries_come_back_in_order(run: Path) -> None:
     """What was appended is read back, first to last."""
     for n in range(3):
-        journal.append(run, {"n": n})
-    assert [e["n"] for e in journal.read(run)] == [0, 1, 2]
+        journal.append(run, {**TEST, "n": n})
+    assert [e["n"] for e in journal.read(run).entries] == [0, 1, 2]
 
 
 @given(st.integers(1, 40))
@@ -35,13 +36,13 @@ def test_a_torn_line_is_cut_off_and_the_rest_is_kept(
 ) -> None:
     """Whatever is missing from the last line, the lines before it survive and the next one is whole."""
     run = journal.create(tmp_path_factory.mktemp("r"), PLAN)
-    journal.append(run, {"n": 1})
-    journal.append(run, {"n": 2, "text": "x" * 40})
+    journal.append(run, {**TEST, "n": 1})
+    journal.append(run, {**TEST, "n": 2, "text": "x" * 40})
     path = run / journal.JOURNAL
     os.truncate(path, path.stat().st_size - cut)
-    assert [e["n"] for e in journal.read(run)] == [1]
-    journal.append(run, {"n": 3})
-    assert [e["n"] for e in journal.read(run)] == [1, 3]
+    assert [e["n"] for e in journal.read(run).entries] == [1]
+    journal.append(run, {**TEST, "n": 3})
+    assert [e["n"] for e in journal.read(run).entries] == [1, 3]
 
 
 def test_two_runs_of_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_no_run_is_newest_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_a_full_disk_loses_nothing_and_names_the_remedy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failed append is undone, what was there stays, and the message says what to do."""
-    journal.append(run, {"n": 1})
+    journal.append(run, {**TEST, "n": 1})
     before = (run / journal.JOURNAL).read_bytes()
 
     def full(fd: int) -> None:
@@ -66,7 +67,7 @@ def test_a_full_disk_loses_nothing_and_names_the_remedy(run: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(JournalError, match=r"No space left on device.*--resume"):
-        journal.append(run, {"n": 2})
+        journal.append(run, {**TEST, "n": 2})
     assert (run / journal.JOURNAL).read_bytes() == before
 
 
@@ -75,7 +76,7 @@ def test_a_device_that_is_really_full_is_reported(run: Path) -> None:
     """Writing to /dev/full fails like a full disk and is no traceback of the operating system's."""
     (run / journal.JOURNAL).symlink_to("/dev/full")
     with pytest.raises(JournalError, match="journal: cannot append"):
-        journal.append(run, {"n": 1})
+        journal.append(run, {**TEST, "n": 1})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -87,9 +88,37 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_line_that_is_no_json_is_named(run: Path) -> None:
     """A damaged line in the middle is not skipped in silence."""
-    (run / journal.JOURNAL).write_text('{"n": 1}\nnonsense\n{"n": 2}\n')
+    (run / journal.JOURNAL).write_text(json.dumps(TEST) + "\nnonsense\n" + json.dumps(TEST) + "\n")
     with pytest.raises(JournalError, match="line 2"):
         journal.read(run)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()], ids=["nan", "inf", "object"])
+def test_an_entry_that_is_no_json_names_its_test_and_writes_nothing(run: Path, value: object) -> None:
+    """What was there is untouched, byte for byte."""
+    journal.append(run, {**TEST, "n": 1})
+    before = (run / journal.JOURNAL).read_bytes()
+    with pytest.raises(JournalError, match=r"test_x\.py::test_x holds a value that is no JSON"):
+        journal.append(run, {**TEST, "value": value})
+    assert (run / journal.JOURNAL).read_bytes() == before
+
+
+def test_a_torn_line_is_told(run: Path) -> None:
+    """Whatever follows the last newline is torn, even where it happens to be JSON."""
+    journal.append(run, {**TEST, "n": 1})
+    assert not journal.read(run).is_torn
+    with (run / journal.JOURNAL).open("a") as file:
+        file.write("{}")
+    assert journal.read(run).is_torn
+    assert len(journal.read(run).entries) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"plan": 3}'])
+def test_a_damaged_plan_is_named(run: Path, text: str) -> None:
+    """A run.json without a plan is one clear error."""
+    (run / journal.PLAN).write_text(text)
+    with pytest.raises(JournalError, match=r"run\.json"):
+        journal.read_plan(run)
 
 
 def test_a_folder_of_no_run_is_refused(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_record_of_another_schema_names_line_and_test(tmp_path: Path) -> None:
     line["extra_info"]["assay"]["schema"] = 99
     tmp_path.joinpath("journal.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(
-        RecordError, match=r"line 1, bench/test_cascade.py::test_cascade\[x\]: .* schema is 99"
+        RecordError, match=r"journal\.jsonl, bench/test_cascade.py::test_cascade\[x\]: .* schema is 99"
     ):
         Run.read(tmp_path)
 
