@@ -15,8 +15,12 @@ from reports.errors import JournalError
 
 __all__ = ["add_options", "plan_of"]
 
-ENGINE_PACKAGES = ("xllamacpp", "httpx", "pytest-benchmark", "torch", "transformers")
+ENGINE_PACKAGES = ("xllamacpp", "aiohttp", "pytest-benchmark", "torch", "transformers")
 MEASURING = ("harness", "fixtures", "bench")
+SCHEMA = ("reports/records.py",)
+DATA = (".toml", ".json", ".jinja")
+ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+"""Variables that set how many threads an engine runs on, and how they wait."""
 MEASURED_OPTIONS = ("profile", "backend", "workload", "rounds")
 
 
@@ -49,11 +53,12 @@ def plan_of(config: pytest.Config) -> dict[str, Any]:
 
     Raises
     ------
-    JournalError: the workload file does not exist.
+    JournalError: the workload file or a model file does not exist.
     """
     root = config.rootpath
     code = [p for top in MEASURING for p in (root / top).rglob("*.py")]
-    data = [p for top in MEASURING for p in (root / top).rglob("*") if p.suffix in (".toml", ".json")]
+    code += [p for name in SCHEMA if (p := root / name).is_file()]
+    data = [p for top in MEASURING for p in (root / top).rglob("*") if p.suffix in DATA]
     weights = list((root / "harness" / "models" / "weights").rglob("*.safetensors"))
     claims = root / "bench" / "claims"
     return {
@@ -62,6 +67,8 @@ def plan_of(config: pytest.Config) -> dict[str, Any]:
         "weights": journal.digest(weights, root),
         "settings": {name: _plain(config.getoption(name, None)) for name in MEASURED_OPTIONS},
         "workload": _workload_digest(config),
+        "models": _model_digests(config),
+        "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
         "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs, {_cpu_model()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in ENGINE_PACKAGES},
@@ -79,6 +86,21 @@ def _workload_digest(config: pytest.Config) -> str | None:
     if not path.is_file():
         raise JournalError(f"--workload: no file {path}; give a JSON file as docs/workloads.md describes")
     return journal.digest([path.resolve()], path.resolve().parent)
+
+
+def _model_digests(config: pytest.Config) -> dict[str, str]:
+    """role → digest of the file that `--backend ROLE=gguf:FILE` names."""
+    out = {}
+    for given in config.getoption("backend", None) or []:
+        role, _, spec = given.partition("=")
+        scheme, _, file = spec.partition("?")[0].partition(":")
+        if scheme != "gguf":
+            continue
+        path = Path(file).resolve()
+        if not path.is_file():
+            raise JournalError(f"--backend {given}: no file {file}; give a GGUF file")
+        out[role] = journal.digest([path], path.parent)
+    return out
 
 
 def _version(package: str) -> str | None:
