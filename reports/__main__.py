@@ -1,6 +1,6 @@
 """What a run's folder says, made again from the folder alone.
 
-python -m reports render results/<run>      tables, figures and the seeds' own files
+python -m reports render results/<run>      tables, figures and the source's own files
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
 python -m reports readme results/<run>      writes its claims table into README.md; --check only compares
 """

@@ -1,4 +1,4 @@
-"""The files that the seeds publish, under their names, for scripts that plot or compare them.
+"""The files that the source publishes, under their names, for scripts that plot or compare them.
 
 For the cascade, in `output/cascade/` of the run's folder:
 

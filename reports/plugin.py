@@ -24,6 +24,7 @@ from reports.items import JUDGE, ClaimFile, ClaimItem, claims_file_of
 from reports.progress import Progress
 from reports.records import Record
 from reports.runs import Run
+from reports.words import BROKEN
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""
@@ -36,8 +37,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Assay(config), "assay")
+    if hasattr(config, "workerinput"):
+        return
+    _refuse_workers(config)
+    try:
+        assay = Assay(config)
+    except ReportError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+    config.pluginmanager.register(assay, "assay")
+
+
+def _refuse_workers(config: pytest.Config) -> None:
+    """Tests in workers leave no record here, and measure while others do."""
+    if config.getoption("dist", "no") == "no":
+        return
+    bench = config.rootpath / "bench"
+    for arg in config.args:
+        path = (config.invocation_params.dir / arg.partition("::")[0]).resolve()
+        if bench.is_dir() and (path == bench or bench in path.parents or path in bench.parents):
+            raise pytest.UsageError(
+                f"{arg}: benchmarks of bench/ disturb each other in workers; run without -n"
+            )
 
 
 def is_variant(item: pytest.Item) -> bool:
@@ -56,19 +76,26 @@ class Assay:
         self.config = config
         self.claims_mode: str = config.option.claims
         self.results: Path = config.option.results_dir
+        self.profile: str = config.getoption("profile", "pocket")
+        lock = config.rootpath / "claims.lock"
+        self.expected = selection.expected_of(lock, self.profile) if self.claims_mode == "gate" else {}
+        if self.claims_mode == "update":
+            selection.read_lock(lock)  # so that a damaged one is named before hours are measured
         self.plan = options.plan_of(config) if config.option.resume else None
         self.run: Path | None = self._run_to_resume() if config.option.resume else None
-        self.done = {e["nodeid"]: e for e in journal.read(self.run)} if self.run else {}
+        self.done = {e["nodeid"]: e for e in journal.read(self.run).entries} if self.run else {}
         self.user_json: str | None = config.option.benchmark_json
         self.entries: dict[str, dict[str, Any]] = {}
         self.judged: dict[str, Any] = {}
         self.rows: list[tuple[str, Claim]] = []
-        self.lock = selection.read_lock(config.rootpath / "claims.lock")
+        self.known: set[str] | None = None
+        """Every claim that there is; `None` when only a part of the suite was asked for."""
+        self.rulings: dict[str, selection.Ruling] | None = None
         self.progress: Progress | None = None
         self.is_broken = False
         """Whether the run's folder can no longer be written."""
-        self.unrendered = ""
-        """Why there are no figures."""
+        self.warnings: list[str] = []
+        """What went wrong after the last test."""
         config.stash[JUDGE] = self.judge
         config.stash[RUN_DIR] = self.run_dir
 
@@ -106,19 +133,47 @@ class Assay:
         node.claims_path = path
         return node
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Select by claim and by name; put claims last; arm what is to be replayed."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """Select by claim and by name, after -m, -k, --lf and the like; arm what is to be replayed."""
+        collected = list(items)
+        yield
+        is_whole = not selection.is_part(config)
+        if is_whole and len(items) == len(collected) and not config.option.claim:
+            self.known = self._all_claims(collected)
+        self._refuse_gone()
         selection.deselect(config, items, selection.needs_naming(config, items))
         if config.option.claim:
             selection.deselect(config, items, selection.not_needed_by(config.option.claim, items))
         chosen = [item for item in items if isinstance(item, ClaimItem)]
-        kept = selection.reported(chosen, [item for item in items if is_variant(item)])
+        kept = selection.reported(
+            chosen,
+            [item for item in items if is_variant(item)],
+            [item for item in collected if is_variant(item)],
+            is_whole=is_whole,
+        )
         selection.deselect(config, items, [item for item in chosen if item not in kept])
         self.rows = [(item.experiment, item.claim) for item in kept]
         for item in items:
             if item.nodeid in self.done and is_variant(item):
                 resume.arm(item, self.done[item.nodeid])
+
+    def _all_claims(self, collected: list[pytest.Item]) -> set[str] | None:
+        """The ids of the claims of every experiment, or `None` where a file was left out."""
+        found = [item for item in collected if isinstance(item, ClaimItem)]
+        tests = (self.config.rootpath / "bench").glob("test_*.py")
+        files = {path.stem for test in tests if (path := claims_file_of(test)).is_file()}
+        return {item.claim.id for item in found} if {item.experiment for item in found} >= files else None
+
+    def _refuse_gone(self) -> None:
+        gone = sorted(self.expected.keys() - self.known) if self.known else []
+        if gone:
+            raise pytest.UsageError(
+                f"--claims=gate: claims.lock expects of profile {self.profile} what no claim is called any "
+                f"more: {', '.join(gone)}; restore them, or make the lock again with --claims=update"
+            )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -128,7 +183,10 @@ class Assay:
         variants = [item for item in session.items if is_variant(item)]
         if not variants or self.config.option.collectonly:
             return
-        path = self.user_json or str(self.run_dir() / "benchmark.json")
+        try:
+            path = self.user_json or str(self.run_dir() / "benchmark.json")
+        except ReportError as exc:
+            raise pytest.UsageError(str(exc)) from exc
         self.config._benchmarksession.json = path  # type: ignore[attr-defined]
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         self.progress = Progress(reporter, [i.nodeid for i in variants if not resume.is_armed(i)])
@@ -149,6 +207,7 @@ class Assay:
         report = yield
         if is_variant(item) and (report.when == "call" or report.outcome != "passed"):
             report.assay = _entry(item, call, report)  # type: ignore[attr-defined]
+            report.is_replayed = resume.is_armed(item)  # type: ignore[attr-defined]
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -160,7 +219,7 @@ class Assay:
         if earlier and report.when == "teardown":
             entry = {**earlier, "outcome": entry["outcome"], "why": entry["why"]}
         self.entries[entry["nodeid"]] = entry
-        if self.done.get(entry["nodeid"], {}).get("outcome") != "passed":
+        if not getattr(report, "is_replayed", False):
             try:
                 journal.append(self.run_dir(), entry)
             except JournalError as exc:
@@ -177,11 +236,7 @@ class Assay:
 
             letter, colour = LETTERS[str(verdict)]
             return str(verdict), letter, (str(verdict).upper(), {colour: True})
-        if (
-            report.when == "call"
-            and report.passed
-            and self.done.get(report.nodeid, {}).get("outcome") == "passed"
-        ):
+        if report.when == "call" and report.passed and getattr(report, "is_replayed", False):
             return "resumed", "r", "RESUMED"
         if self.progress and hasattr(report, "assay") and self.config.get_verbosity() <= 0:
             return report.outcome, "", ""  # its line of progress says so
@@ -190,35 +245,61 @@ class Assay:
     # the end
 
     def judge(self, experiment: str, claim: Claim) -> tuple[Any, str | None]:
-        """The verdict on a claim, and what the gate has against it (nothing, outside of gate mode)."""
+        """The verdict on a claim, and why the gate fails it (`None` outside of gate mode)."""
+        verdict = self._verdict(experiment, claim)
+        if self.claims_mode != "gate":
+            return verdict, None
+        if self.rulings is None:
+            self.rulings = selection.gate(self.expected, [self._verdict(*row) for row in self.rows])
+        ruling = self.rulings.get(claim.id)
+        return verdict, ruling.why if ruling and ruling.outcome == "fail" else None
+
+    def _verdict(self, experiment: str, claim: Claim) -> Any:
         from reports import verdicts
 
         if claim.id not in self.judged:
             stored = [_stored(e) for e in self.entries.values() if e["experiment"] == experiment]
-            offers = [f"profile:{self.config.option.profile}"]
-            self.judged[claim.id] = verdicts.judge(claim, stored, offers)
-        verdict = self.judged[claim.id]
-        gate = None
-        if self.claims_mode == "gate":
-            gate = selection.worse(self.lock, self.config.getoption("profile", "pocket"), verdict)
-        return verdict, gate
+            self.judged[claim.id] = verdicts.judge(claim, stored, [f"profile:{self.profile}"])
+        return self.judged[claim.id]
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge, and write everything that follows from the journal."""
         if self.run is None or self.is_broken or not self.entries:
             return
+        try:
+            self._finish(session)
+        except (OSError, ReportError) as exc:
+            self.warnings.append(
+                f"{self.run}: cannot be finished ({exc}); what was journaled is kept. "
+                f"Free some space, then: python -m reports verdicts {self.run}"
+            )
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    def _finish(self, session: pytest.Session) -> None:
+        assert self.run is not None
         out = [self.judge(experiment, claim)[0] for experiment, claim in self.rows]
-        journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
         self._snapshot()
+        journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
         if self.claims_mode == "update":
-            selection.write_lock(self.config.rootpath / "claims.lock", self.config.getoption("profile"), out)
+            self._update(session, out)
         from reports.__main__ import render
 
         try:
             render(self.run)
         except (ReportError, OSError) as exc:
-            self.unrendered = str(exc)
+            self.warnings.append(f"no figures: {exc}")
+
+    def _update(self, session: pytest.Session, out: list[Any]) -> None:
+        """Rewrite the lock, if the session came to its end."""
+        ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if not ended or session.shouldstop or session.shouldfail:
+            self.warnings.append("claims.lock is left as it was, since the session did not come to its end")
+            return
+        broken = [f"{v.id} ({v.word})" for v in out if v.word in BROKEN]
+        if broken:
+            self.warnings.append(f"not put into claims.lock: {', '.join(broken)}")
+        selection.write_lock(self.config.rootpath / "claims.lock", self.profile, out, self.known)
 
     def _snapshot(self) -> None:
         assert self.run is not None
@@ -241,8 +322,11 @@ class Assay:
             run = Run.read(self.run)
             terminalreporter.write_line(tables.variants_table(run))
             terminalreporter.write_line(tables.claims_table(run.verdicts, markup=_markup(terminalreporter)))
-        if self.unrendered:
-            terminalreporter.write_line(f"no figures: {self.unrendered}", red=True)
+        for name, ruling in (self.rulings or {}).items():
+            if ruling.outcome in ("rerun", "warn"):
+                terminalreporter.write_line(f"warning: {name}: {ruling.why}", yellow=True)
+        for warning in self.warnings:
+            terminalreporter.write_line(warning, red=True)
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")
 
 

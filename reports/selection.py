@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from reports import claims, journal
 from reports.errors import ClaimError
 from reports.items import ClaimItem
+from reports.words import BROKEN, HELD, WORDS, gate_outcome
 
-__all__ = ["deselect", "needs_naming", "not_needed_by", "read_lock", "reported", "worse", "write_lock"]
+if TYPE_CHECKING:
+    from reports.verdicts import Verdict
+
+__all__ = [
+    "Ruling",
+    "deselect",
+    "expected_of",
+    "gate",
+    "is_part",
+    "needs_naming",
+    "not_needed_by",
+    "read_lock",
+    "reported",
+    "write_lock",
+]
 
 RUN_WHEN_NAMED = ("overhead", "gpu", "nightly")
+
+FAMILY_LEVEL = 0.05
+
+
+class Ruling(NamedTuple):
+    """What the gate makes of one claim: "ok", "rerun", "warn" or "fail", and why."""
+
+    outcome: str
+    why: str
 
 
 def deselect(config: pytest.Config, items: list[pytest.Item], unwanted: Iterable[pytest.Item]) -> None:
@@ -33,14 +57,18 @@ def needs_naming(config: pytest.Config, items: Sequence[pytest.Item]) -> list[py
     Not in addopts, since a `-m` on the command line replaces one there.
     """
     named = config.option.markexpr
-    by_id = [arg for arg in config.args if "::" in arg]
     quiet = [marker for marker in RUN_WHEN_NAMED if marker not in named]
     return [
         item
         for item in items
         if any(item.get_closest_marker(marker) for marker in quiet)
-        and not any(item.nodeid.startswith(arg.split("/")[-1]) or item.nodeid in arg for arg in by_id)
+        and not any(_names(config, arg, item) for arg in config.args if "::" in arg)
     ]
+
+
+def is_part(config: pytest.Config) -> bool:
+    """Whether the command line names tests, or last failures, so that not every test was even collected."""
+    return any("::" in arg for arg in config.args) or bool(config.getoption("lf", False))
 
 
 def not_needed_by(wanted: Sequence[str], items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -61,19 +89,22 @@ def not_needed_by(wanted: Sequence[str], items: Sequence[pytest.Item]) -> list[p
     return [item for item in items if item not in keep and _variant_of(item) not in needed]
 
 
-def reported(chosen: Sequence[ClaimItem], variants: Sequence[pytest.Item]) -> list[ClaimItem]:
-    """The claims that are reported: those of which at least the treatment was selected.
+def reported(
+    chosen: Sequence[ClaimItem],
+    variants: Sequence[pytest.Item],
+    collected: Sequence[pytest.Item],
+    *,
+    is_whole: bool,
+) -> list[ClaimItem]:
+    """The claims that are reported: those whose treatment is going to run, and those whose never could.
 
-    A claim whose treatment no test of the whole suite runs stays in, to come out as missing.
+    Arguments: `variants`, what is left of the `collected` ones; `is_whole`, whether all were collected. A
+    claim whose treatment no test of the whole suite runs stays in, to come out as missing.
     """
-    if not variants:
-        return list(chosen) if not any(_is_narrowed(item.config) for item in chosen) else []
     selected = {_variant_of(item) for item in variants}
-    return [
-        item
-        for item in chosen
-        if (item.experiment, item.claim.treatment) in selected or not _is_narrowed(item.config)
-    ]
+    known = {_variant_of(item) for item in collected}
+    wanted = ((item, (item.experiment, item.claim.treatment)) for item in chosen)
+    return [item for item, name in wanted if name in selected or (is_whole and name not in known)]
 
 
 def read_lock(path: Path) -> dict[str, dict[str, str]]:
@@ -81,32 +112,79 @@ def read_lock(path: Path) -> dict[str, dict[str, str]]:
 
     Raises
     ------
-    ClaimError: the file is no such map.
+    ClaimError: the file cannot be read, or is no such map.
     """
-    if not path.exists():
-        return {}
     try:
         lock: dict[str, dict[str, str]] = json.loads(path.read_text())
-    except ValueError as exc:
-        raise ClaimError(f"{path}: no JSON ({exc}); make it anew with --claims=update") from exc
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise ClaimError(f"{path}: no JSON ({exc}); remove it and run with --claims=update") from exc
+    if not isinstance(lock, dict) or not all(
+        isinstance(rows, dict) and all(word in WORDS for word in rows.values()) for rows in lock.values()
+    ):
+        raise ClaimError(
+            f"{path}: not a map of profile to claim to verdict; remove it and run with --claims=update"
+        )
     return lock
 
 
-def write_lock(path: Path, profile: str, verdicts: Sequence[Any]) -> None:
-    """Record the verdicts as those expected of this profile."""
+def write_lock(
+    path: Path, profile: str, verdicts: Sequence[Verdict], known: Collection[str] | None = None
+) -> None:
+    """Record the verdicts as those expected of this profile; broken evidence is nothing to expect.
+
+    Arguments: `known`, every id that there is; others are dropped. `None` where only a part was run.
+
+    Raises
+    ------
+    ClaimError: the lock that is there is malformed. OSError: it cannot be written.
+    """
     lock = read_lock(path)
-    lock.setdefault(profile, {}).update({v.id: v.word for v in verdicts})
+    rows = {id: word for id, word in lock.get(profile, {}).items() if known is None or id in known}
+    rows |= {v.id: v.word for v in verdicts if v.word not in BROKEN}
+    lock[profile] = rows
     journal.write_json(path, {name: dict(sorted(rows.items())) for name, rows in sorted(lock.items())})
 
 
-def worse(lock: dict[str, dict[str, str]], profile: str, verdict: Any) -> str | None:
-    """What the gate has against a verdict, or `None`."""
-    from reports.verdicts import gate_outcome
+def expected_of(path: Path, profile: str) -> dict[str, str]:
+    """What the lock expects of a profile.
 
-    expected = lock.get(profile, {}).get(verdict.id)
-    if expected is None or gate_outcome(expected, verdict.word) != "fail":
-        return None
-    return f"{expected} in claims.lock, {verdict.word} now ({verdict.reason})"
+    Raises
+    ------
+    ClaimError: there is no lock, it is malformed, or it expects nothing of this profile.
+    """
+    expected = read_lock(path).get(profile)
+    if not expected:
+        raise ClaimError(
+            f"--claims=gate: {path} expects nothing of profile {profile}; make it with --claims=update"
+        )
+    return expected
+
+
+def gate(expected: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, Ruling]:
+    """What the gate makes of every locked claim that was judged.
+
+    The family is the locked claims that held: a refutation of one of them counts at 5 % of Holm's p values,
+    and is a warning above it. A form without a p value is exact, and counts as it is.
+    """
+    from reports.verdicts import family_p
+
+    locked = [v for v in verdicts if v.id in expected]
+    p_values = family_p([v for v in locked if expected[v.id] in HELD])
+    rulings = {}
+    for v in locked:
+        outcome = gate_outcome(expected[v.id], v.word)
+        why = f"{expected[v.id]} in claims.lock, {v.word} now ({v.reason})"
+        if outcome == "fail" and v.word == "refuted" and p_values.get(v.id, 0.0) >= FAMILY_LEVEL:
+            outcome, why = (
+                "warn",
+                f"{why}; p = {p_values[v.id]:.2g} by Holm over {len(p_values)} locked claims",
+            )
+        elif outcome == "rerun":
+            why = f"{why}; run it again: --claim {v.id}"
+        rulings[v.id] = Ruling(outcome, why)
+    return rulings
 
 
 def _variant_of(item: pytest.Item) -> tuple[str, Any]:
@@ -114,6 +192,9 @@ def _variant_of(item: pytest.Item) -> tuple[str, Any]:
     return item.path.stem.removeprefix("test_"), params.get("variant")
 
 
-def _is_narrowed(config: pytest.Config) -> bool:
-    """Whether -k or a node id chose among the variants."""
-    return bool(config.option.keyword) or any("::" in arg for arg in config.args) or bool(config.option.claim)
+def _names(config: pytest.Config, arg: str, item: pytest.Item) -> bool:
+    """Whether a node id on the command line names the item, its function or its class."""
+    path, _, wanted = arg.partition("::")
+    name = item.nodeid.partition("::")[2]
+    is_here = (config.invocation_params.dir / path).resolve() == item.path
+    return is_here and (wanted in (name, name.split("[")[0]) or name.startswith(f"{wanted}::"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["BADNESS", "LETTERS", "WORDS", "Word", "gate_outcome"]
+__all__ = ["BADNESS", "BROKEN", "HELD", "LETTERS", "WORDS", "Word", "gate_outcome"]
 
 
 class Word(NamedTuple):

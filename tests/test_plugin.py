@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
 import pandas  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
+
+from reports import options
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -313,3 +316,231 @@ def test_a_full_disk_stops_the_run_with_one_line(suite: pytest.Pytester) -> None
     assert not any("Traceback" in x or "INTERNALERROR" in x for x in output)
     journal = run_dir(suite) / "journal.jsonl"
     assert [json.loads(x)["params"]["variant"] for x in journal.read_text().splitlines()] == ["half"]
+
+
+def usage_error(result: pytest.RunResult, pattern: str) -> None:
+    """The run ended in one line on stderr, with no traceback."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert len([line for line in result.errlines if line]) == 1, result.errlines
+    result.stderr.fnmatch_lines([f"ERROR: {pattern}"])
+    assert not any("INTERNALERROR" in line for line in result.outlines)
+
+
+def damage_plan(suite: pytest.Pytester) -> None:
+    (run_dir(suite) / "run.json").write_text("{")
+
+
+def damage_journal(suite: pytest.Pytester) -> None:
+    path = run_dir(suite) / "journal.jsonl"
+    path.write_text("nonsense\n" + path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("damage", "pattern"),
+    [(damage_plan, "*run.json*"), (damage_journal, "*journal.jsonl, line 1: not JSON*")],
+    ids=["plan", "journal"],
+)
+def test_a_damaged_run_is_one_line_when_it_is_resumed(
+    suite: pytest.Pytester, damage: Callable[[pytest.Pytester], None], pattern: str
+) -> None:
+    """A corrupt plan or journal names its file; nothing is measured."""
+    suite.runpytest("bench", "-k", "half")
+    before = ran(suite)
+    damage(suite)
+    usage_error(suite.runpytest("bench", "-k", "half", "--resume"), pattern)
+    assert ran(suite) == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"pocket": {"half-is-faster": "splendid"}}'])
+def test_a_damaged_lock_is_one_line(suite: pytest.Pytester, text: str) -> None:
+    """What is no map of verdicts stops the gate and the update before anything is measured."""
+    (suite.path / "claims.lock").write_text(text)
+    for mode in ("gate", "update"):
+        usage_error(suite.runpytest("bench", f"--claims={mode}"), "*claims.lock*--claims=update*")
+    assert ran(suite) == []
+
+
+def test_an_unwritable_results_folder_is_one_line(suite: pytest.Pytester) -> None:
+    """It is named before anything is measured."""
+    (suite.path / "results").write_text("a file")
+    usage_error(suite.runpytest("bench", "-k", "half"), "results: cannot write*--results-dir DIR*")
+    assert ran(suite) == []
+
+
+def test_a_disk_that_fills_at_the_end_is_one_line(suite: pytest.Pytester) -> None:
+    """claims.json cannot be written: the run says so, and its journal is kept."""
+    (suite.path / "full.py").write_text(
+        "import errno, os\n"
+        "real = os.replace\n"
+        "def full(a, b):\n"
+        "    if str(b).endswith('claims.json'):\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    real(a, b)\n"
+        "os.replace = full\n"
+    )
+    result = suite.runpytest_subprocess("bench", "-k", "half", "-p", "full")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stdout.fnmatch_lines(["*cannot be finished*No space left on device*python -m reports verdicts*"])
+    assert not any("Traceback" in x or "INTERNALERROR" in x for x in result.outlines + result.errlines)
+    assert (run_dir(suite) / "journal.jsonl").read_text().count("\n") == 1
+
+
+def lock_of(suite: pytest.Pytester) -> dict[str, str]:
+    lock: dict[str, str] = json.loads((suite.path / "claims.lock").read_text())["pocket"]
+    return lock
+
+
+def write_lock(suite: pytest.Pytester, profile: str = "pocket", **rows: str) -> None:
+    lock = {profile: {name.replace("_", "-"): word for name, word in rows.items()}}
+    (suite.path / "claims.lock").write_text(json.dumps(lock))
+
+
+def test_a_gate_without_a_lock_says_how_to_make_it(suite: pytest.Pytester) -> None:
+    """No lock, or none for this profile, is no pass."""
+    usage_error(
+        suite.runpytest("bench", "--claims=gate"), "*expects nothing of profile pocket*--claims=update"
+    )
+    write_lock(suite, "node", half_is_faster="confirmed")
+    usage_error(
+        suite.runpytest("bench", "--claims=gate"), "*expects nothing of profile pocket*--claims=update"
+    )
+
+
+def test_the_gate_fails_on_a_locked_claim_that_is_gone(suite: pytest.Pytester) -> None:
+    """A removed claim is named, unless only a part of the suite was asked for."""
+    write_lock(suite, half_is_faster="confirmed", was_here="confirmed")
+    usage_error(suite.runpytest("bench", "--claims=gate"), "*no claim is called any more: was-here;*")
+    assert suite.runpytest("bench", "--claims=gate", "-k", "half").ret == pytest.ExitCode.OK
+
+
+def test_the_gate_warns_of_what_it_does_not_fail(suite: pytest.Pytester) -> None:
+    """A held claim that cannot be judged here is a warning among the claims."""
+    write_lock(suite, needs_a_node="confirmed")
+    result = suite.runpytest("bench", "--claims=gate", "-k", "half")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["warning: needs-a-node: confirmed in claims.lock, out of scope now*"])
+
+
+def test_a_lock_holds_no_broken_evidence_and_no_removed_claim(suite: pytest.Pytester) -> None:
+    """Missing, error and invalid are nothing to expect; the old word of such a claim stays."""
+    write_lock(suite, was_here="confirmed", broken_is_faster="confirmed")
+    result = suite.runpytest("bench", "--claims=update")
+    lock = lock_of(suite)
+    assert lock["broken-is-faster"] == "confirmed"
+    assert lock["half-is-5x"] == "refuted"
+    assert not {"was-here", "label-is-true", "nobody-runs-it"} & lock.keys()
+    result.stdout.fnmatch_lines(["not put into claims.lock: broken-is-faster (error)*"])
+
+
+def test_a_part_of_the_suite_leaves_the_rest_of_the_lock(suite: pytest.Pytester) -> None:
+    """An update of one claim drops no other."""
+    write_lock(suite, was_here="confirmed", same_is_faster="inconclusive")
+    suite.runpytest("bench", "--claims=update", "-k", "half")
+    assert lock_of(suite)["was-here"] == "confirmed"
+    assert lock_of(suite)["half-is-faster"] == "confirmed"
+
+
+def test_a_session_that_was_cut_short_rewrites_no_lock(suite: pytest.Pytester) -> None:
+    """-x stopped it: nobody knows what the rest would have said."""
+    write_lock(suite, same_is_faster="inconclusive")
+    before = lock_of(suite)
+    result = suite.runpytest("bench", "--claims=update", "-x")
+    result.stdout.fnmatch_lines(["claims.lock is left as it was*"])
+    assert lock_of(suite) == before
+
+
+def test_a_variant_that_passed_without_rounds_is_measured_and_journaled(suite: pytest.Pytester) -> None:
+    """The first run had --benchmark-disable: its entry has nothing to replay, so the next one measures."""
+    suite.runpytest("bench", "-k", "half", "--benchmark-disable")
+    result = suite.runpytest("bench", "-k", "half", "--resume")
+    assert "resumed" not in result.parseoutcomes()
+    entries = [json.loads(x) for x in (run_dir(suite) / "journal.jsonl").read_text().splitlines()]
+    assert [bool(e["data"]) for e in entries] == [False, True]
+    assert suite.runpytest("bench", "-k", "half", "--resume").parseoutcomes()["resumed"] == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--deselect", "bench/test_demo.py::test_demo[same]"),
+        ("-k", "not same"),
+        ("-m", "not other"),
+    ],
+    ids=["deselect", "k", "m"],
+)
+def test_a_claim_whose_treatment_was_deselected_is_not_reported(
+    suite: pytest.Pytester, args: tuple[str, str]
+) -> None:
+    """However it was deselected; and a claim that no test could decide stays missing."""
+    path = suite.path / "bench" / "test_demo.py"
+    path.write_text(
+        BENCH.replace(
+            '@pytest.mark.parametrize("variant", FACTOR)',
+            '@pytest.mark.parametrize("variant", [pytest.param(v, marks=[pytest.mark.cascade]'
+            ' * (v == "same")) for v in FACTOR])',
+        )
+    )
+    suite.runpytest("bench", *(a.replace("other", "cascade") for a in args))
+    found = verdicts(suite)
+    assert "same-is-faster" not in found
+    assert found["half-is-faster"] == "confirmed"
+    assert found["nobody-runs-it"] == "missing"
+
+
+def test_the_last_failures_bring_no_claims_on_what_passed(suite: pytest.Pytester) -> None:
+    """--lf measures what failed and reports the claims on it."""
+    suite.runpytest("bench")
+    before = ran(suite)
+    suite.runpytest("bench", "--lf")
+    assert ran(suite)[len(before) :] == ["broken", "unlabelled"]
+    assert set(verdicts(suite)) == {"broken-is-faster", "label-is-true"}
+
+
+@pytest.mark.parametrize("name", ["test_demo_nightly", "test_demo_nightly[slow]"])
+def test_a_long_test_runs_when_its_function_is_named(suite: pytest.Pytester, name: str) -> None:
+    """With or without the parameter."""
+    suite.runpytest(f"bench/test_demo.py::{name}", "--claims=off").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("args", [("bench",), (".",), ("bench/test_demo.py::test_demo",)])
+def test_benchmarks_refuse_to_run_in_workers(suite: pytest.Pytester, args: tuple[str, ...]) -> None:
+    """Records would vanish with the workers; the remedy stands in the message."""
+    usage_error(suite.runpytest(*args, "-n", "1", "-p", "xdist"), "*run without -n")
+    assert ran(suite) == []
+
+
+def test_other_tests_run_in_workers(suite: pytest.Pytester) -> None:
+    """tests/ under -n is left alone."""
+    tests = suite.mkdir("tests")
+    (tests / "test_x.py").write_text("def test_x(): pass")
+    suite.runpytest("tests", "-n", "1", "-p", "xdist").assert_outcomes(passed=1)
+
+
+def test_a_plan_changes_with_what_is_measured(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template, a model file's contents, the threads' environment and the record's schema all count."""
+    model = suite.path / "m.gguf"
+    model.write_text("weights")
+    (suite.path / "harness").mkdir()
+    (suite.path / "reports").mkdir()
+    config = suite.parseconfig("--backend", f"large=gguf:{model}?n_ctx=512")
+
+    def changed(act: Callable[[], object]) -> list[str]:
+        then = options.plan_of(config)
+        act()
+        now = options.plan_of(config)
+        return [key for key in then if then[key] != now[key]]
+
+    assert changed(lambda: None) == []
+    assert changed(lambda: (suite.path / "harness" / "chat.jinja").write_text("{{ x }}")) == ["data"]
+    assert changed(lambda: model.write_text("other weights")) == ["models"]
+    assert changed(lambda: monkeypatch.setenv("OMP_NUM_THREADS", "7")) == ["environment"]
+    assert changed(lambda: monkeypatch.setenv("OMP_WAIT_POLICY", "passive")) == ["environment"]
+    assert changed(lambda: (suite.path / "reports" / "records.py").write_text("SCHEMA = 2")) == ["code"]
+    assert "aiohttp" in options.plan_of(config)["packages"]
+
+
+def test_a_model_file_that_is_not_there_is_one_line(suite: pytest.Pytester) -> None:
+    """It is named before anything is measured."""
+    usage_error(suite.runpytest("bench", "--backend", "large=gguf:nowhere.gguf"), "*no file nowhere.gguf*")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports import selection
 from reports.claims import Claim
 from reports.records import Check, Failure, Metric, Record, Round, TaskPair
-from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, family_p, gate_outcome, judge, judge_all
+from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, Verdict, family_p, gate_outcome, judge
 
 METRICS = {
     "total_s": Metric(unit="s", better="lower", what="wall-clock time"),
@@ -343,6 +344,22 @@ def test_a_cost_per_solved_task_weighs_the_tasks_that_are_lost() -> None:
     assert judge(row, [stored(record(solved=0.0))]).verdict == "inconclusive"
 
 
+def test_a_cost_per_solved_task_over_tasks_takes_both_from_the_same_tasks() -> None:
+    """The graded tasks cost half, and a quarter fewer are solved: 1 - 0.5 / 0.75."""
+    row = claim(metric="cost_usd", per="solved", over="tasks", published=0.0, also_beats=("all-small",))
+    mine, other = record(solved=0.45), record("all-small", solved=0.06)
+    for rec in (mine, other):
+        for i, task in enumerate(rec.tasks):
+            assert task.control is not None
+            task.control["cost_usd"] = 1.0 + i % 5
+            task.treatment["cost_usd"] = 0.5 * (1.0 + (i + 1) % 5)
+    verdict = judge(row, [stored(mine), stored(other)])
+    assert verdict.estimate == pytest.approx(1 - 0.5 / 0.75, abs=0.01)
+    assert (verdict.word, verdict.n) == ("confirmed", 300)
+    mine.tasks[0].treatment["cost_usd"] = None
+    assert judge(row, [stored(mine), stored(other)]).n == 299
+
+
 def test_a_value_is_the_treatments_own_or_its_share_of_another() -> None:
     row = claim(
         metric="route_s", of="total_s", quantity="value", form="at_most", published=0.01, control=None
@@ -465,7 +482,7 @@ def test_a_p_value_is_below_5_percent_exactly_when_the_claim_is_decided() -> Non
 
 def test_a_family_of_claims_raises_each_p_value() -> None:
     rows = [claim(id=str(i), published=p) for i, p in enumerate((0.2, 0.3, 0.5))]
-    verdicts = judge_all([*rows, order()], [stored(record())])
+    verdicts = [judge(row, [stored(record())]) for row in [*rows, order()]]
     adjusted = family_p(verdicts)
     assert adjusted.keys() == {"0", "1", "2"}
     assert all(adjusted[v.id] >= v.p for v in verdicts if v.p is not None)
@@ -473,7 +490,7 @@ def test_a_family_of_claims_raises_each_p_value() -> None:
 
 def test_every_claim_gets_one_verdict_in_order() -> None:
     rows = [claim(id="x"), claim(id="y", published=0.5)]
-    assert [(v.id, v.verdict) for v in judge_all(rows, [stored(record())])] == [
+    assert [(v.id, v.verdict) for v in (judge(row, [stored(record())]) for row in rows)] == [
         ("x", "confirmed"),
         ("y", "refuted"),
     ]
@@ -510,3 +527,30 @@ def test_words_have_a_letter_of_their_own_and_a_rank() -> None:
 )
 def test_the_gate_fails_when_a_claim_that_held_no_longer_does(expected: str, now: str, outcome: str) -> None:
     assert gate_outcome(expected, now) == outcome
+
+
+# the gated family
+
+
+def refuted(id: str, p: float | None, verdict: str = "refuted") -> Verdict:
+    return Verdict(id=id, version=1, experiment="cascade", verdict=verdict, p=p)
+
+
+@pytest.mark.parametrize(
+    ("p", "outcome"), [(0.01, "fail"), (0.03, "warn"), (None, "fail")], ids=["clear", "by chance", "exact"]
+)
+def test_a_refutation_fails_the_gate_only_below_five_percent_of_holm(p: float | None, outcome: str) -> None:
+    """Beside one open claim a p of 0.03 is 0.06; a form without p values fails as it is."""
+    found = selection.gate(
+        {"a": "confirmed", "b": "confirmed"}, [refuted("a", p), refuted("b", 0.5, "inconclusive")]
+    )
+    assert found["a"].outcome == outcome
+    assert found["b"].outcome == "rerun"
+    assert ("Holm" in found["a"].why) == (outcome == "warn")
+
+
+def test_claims_that_are_not_locked_do_not_widen_the_family() -> None:
+    """Only locked claims that held count: 0.03 stays 0.03."""
+    others = [refuted("b", 0.5), refuted("c", 0.5)]
+    found = selection.gate({"a": "confirmed", "b": "refuted"}, [refuted("a", 0.03), *others])
+    assert {name: ruling.outcome for name, ruling in found.items()} == {"a": "fail", "b": "ok"}
