@@ -9,7 +9,6 @@ Nothing here measures. A variant's test leaves its record in pytest-benchmark's 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -17,19 +16,16 @@ from typing import Any
 
 import pytest
 
-from reports import journal, options, resume, selection
+from reports import entries, journal, options, resume, selection
 from reports.claims import Claim
 from reports.errors import JournalError, ReportError
 from reports.items import JUDGE, ClaimFile, ClaimItem, claims_file_of
 from reports.progress import Progress
-from reports.records import Record
 from reports.runs import Run
 from reports.words import BROKEN
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""
-
-EXTRA = "assay"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -206,7 +202,7 @@ class Assay:
         """Put the record and the benchmark on the report."""
         report = yield
         if is_variant(item) and (report.when == "call" or report.outcome != "passed"):
-            report.assay = _entry(item, call, report)  # type: ignore[attr-defined]
+            report.assay = entries.entry_of(item, call, report)  # type: ignore[attr-defined]
             report.is_replayed = resume.is_armed(item)  # type: ignore[attr-defined]
         return report
 
@@ -258,7 +254,7 @@ class Assay:
         from reports import verdicts
 
         if claim.id not in self.judged:
-            stored = [_stored(e) for e in self.entries.values() if e["experiment"] == experiment]
+            stored = [entries.stored_of(e) for e in self.entries.values() if e["experiment"] == experiment]
             self.judged[claim.id] = verdicts.judge(claim, stored, [f"profile:{self.profile}"])
         return self.judged[claim.id]
 
@@ -330,46 +326,6 @@ class Assay:
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")
 
 
-def _entry(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> dict[str, Any]:
-    bench: Any = getattr(item, "funcargs", {}).get("benchmark")
-    stats: Any = getattr(bench, "stats", None)
-    whole = None
-    if stats is not None and stats.stats.data and not bench.has_error:
-        whole = json.loads(json.dumps(stats.as_dict(include_data=True), default=repr))
-        del whole["extra_info"]  # stands beside it
-    return {
-        "nodeid": item.nodeid,
-        "experiment": item.path.stem.removeprefix("test_"),
-        "params": dict(item.callspec.params) if hasattr(item, "callspec") else {},
-        "outcome": report.outcome,
-        "why": _why(call, report),
-        "data": list(stats.stats.data) if whole else [],
-        "benchmark": whole,
-        "extra_info": dict(bench.extra_info) if bench is not None else {},
-    }
-
-
-def _why(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
-    if call.excinfo is None:
-        return ""
-    if report.outcome == "skipped":
-        return str(getattr(call.excinfo.value, "msg", call.excinfo.value))
-    return call.excinfo.exconly()
-
-
-def _stored(entry: dict[str, Any]) -> Any:
-    from reports.verdicts import Stored
-
-    data = entry["extra_info"].get(EXTRA)
-    return Stored(
-        nodeid=entry["nodeid"],
-        state=entry["outcome"],
-        why=entry["why"],
-        params=entry["params"],
-        record=Record.from_json(data) if data else None,
-    )
-
-
 def _markup(reporter: Any) -> Any:
     """Colours a cell by its verdict's word, where the terminal allows colour."""
     from reports.verdicts import LETTERS
@@ -377,4 +333,4 @@ def _markup(reporter: Any) -> Any:
     return lambda text, word: reporter._tw.markup(text, **{LETTERS[word][1]: True})
 
 
-__all__ = ["RUN_DIR", "Assay", "JournalError", "is_variant"]
+__all__ = ["RUN_DIR", "Assay", "is_variant"]

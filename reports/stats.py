@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import ceil, exp, inf, isfinite, log, sqrt
+from math import exp, inf, isfinite, log, sqrt
 from statistics import fmean, variance
 from typing import NamedTuple
 
 from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from scipy.stats import norm
 from scipy.stats import t as student
 
 __all__ = [
@@ -37,8 +37,6 @@ __all__ = [
     "log_ratio",
     "log_share_ratio",
     "mean_of",
-    "quantile",
-    "quantile_needs",
     "share",
     "share_difference",
     "total_log_ratio",
@@ -232,29 +230,6 @@ def share(values: Sequence[float], level: float = LEVEL) -> Interval | Unsupport
     centre, half = p + z2 / (2 * n), sqrt(z2 * (p * (1 - p) + z2 / (4 * n)) / n)
     low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
     return Interval(p, max(0.0, min(low, p)), min(1.0, max(high, p)), n, "Wilson score interval")
-
-
-def quantile_needs(q: float, level: float = LEVEL) -> int:
-    """The observations below which quantile `q` has no two-sided interval: 368 for p99, 3688 for p99.9.
-
-    The interval's outer end is an extreme order statistic, which misses with probability q**n.
-    """
-    return ceil(log((1 - level) / 2) / log(max(q, 1 - q)))
-
-
-def quantile(values: Sequence[float], q: float, level: float = LEVEL) -> Interval | Unsupported:
-    """Quantile `q` of independent values, with the distribution-free interval of two order statistics."""
-    n = len(values)
-    needed = quantile_needs(q, level)
-    if n < needed:
-        return Unsupported(f"p{100 * q:g} needs {needed} requests, and {n} were measured", needed)
-    ordered = sorted(values)
-    tail = (1 - level) / 2
-    low = int(binom.ppf(tail, n, q))
-    low -= float(binom.cdf(low - 1, n, q)) > tail
-    high = int(binom.ppf(1 - tail, n, q))
-    estimate = ordered[min(n - 1, max(0, ceil(q * n) - 1))]
-    return Interval(estimate, ordered[max(0, low - 1)], ordered[min(n - 1, high)], n, "order statistics")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -29,13 +29,7 @@ from reports.verdict_cells import (
     word_of,
 )
 
-__all__ = [
-    "Markup",
-    "claims_markdown",
-    "claims_table",
-    "variants_markdown",
-    "variants_table",
-]
+__all__ = ["Markup", "claims_markdown", "claims_table", "variants_markdown", "variants_table"]
 
 WIDTH = 100
 GAP = 2

@@ -21,7 +21,7 @@ arm can refute a claim or leave it inconclusive, and where it would confirm it t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from reports import evidence
@@ -156,27 +156,8 @@ def family_p(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def _blank(claim: Claim, limit: Bound | None) -> Verdict:
-    same = (
-        "id",
-        "version",
-        "experiment",
-        "published",
-        "form",
-        "metric",
-        "quantity",
-        "over",
-        "unit",
-        "treatment",
-        "control",
-        "of",
-        "against",
-        "source",
-        "says",
-        "scope",
-        "threshold_from",
-        "covers",
-        "margin",
-    )
+    names = {f.name for f in fields(Verdict)} - {"settings"}  # a record's own, not what the claim asks for
+    same = [f.name for f in fields(Claim) if f.name in names]
     return Verdict(
         **{key: getattr(claim, key) for key in same},
         verdict="missing",

@@ -22,8 +22,6 @@ from reports.stats import (
     log_ratio,
     log_share_ratio,
     mean_of,
-    quantile,
-    quantile_needs,
     share,
     share_difference,
     total_log_ratio,
@@ -254,24 +252,7 @@ def test_a_cost_per_solved_task_is_unsupported_while_an_arm_solves_nothing() -> 
     assert isinstance(total_per_log_ratio([(1.0, 1.0)] * len(solved), solved), Unsupported)
 
 
-# tails and families
-
-
-def test_the_tail_needs_the_number_of_requests_that_an_order_statistic_does() -> None:
-    assert (quantile_needs(0.99), quantile_needs(0.999), quantile_needs(0.5)) == (368, 3688, 6)
-
-
-def test_a_tail_of_too_few_requests_is_unsupported() -> None:
-    found = quantile(list(range(367)), 0.99)
-    assert isinstance(found, Unsupported)
-    assert found.needed == 368
-    assert interval(quantile([float(v) for v in range(368)], 0.99)).n == 368
-
-
-def test_a_quantile_interval_covers() -> None:
-    rng = np.random.default_rng(3)
-    draws = [interval(quantile(list(rng.exponential(size=368)), 0.99)) for _ in range(400)]
-    assert np.mean([i.low <= -log(0.01) <= i.high for i in draws]) > 0.93
+# families
 
 
 @given(st.lists(st.floats(0, 1), max_size=20))
