@@ -90,6 +90,8 @@ class Assay:
         self.progress: Progress | None = None
         self.is_broken = False
         """Whether the run's folder can no longer be written."""
+        self.is_finished = False
+        """Whether its verdicts are written."""
         self.warnings: list[str] = []
         """What went wrong after the last test."""
         config.stash[JUDGE] = self.judge
@@ -265,12 +267,24 @@ class Assay:
             return
         try:
             self._finish(session)
+            self.is_finished = True
         except (OSError, ReportError) as exc:
-            self.warnings.append(
-                f"{self.run}: cannot be finished ({exc}); what was journaled is kept. "
-                f"Free some space, then: python -m reports verdicts {self.run}"
-            )
+            self.warnings.append(self._unfinished(exc))
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
+    def pytest_sessionfinish_whole(self) -> Generator[None, None, None]:
+        """Say in one line that benchmark.json, which pytest-benchmark writes, could not be written."""
+        try:
+            yield
+        except OSError as exc:
+            raise pytest.exit.Exception(self._unfinished(exc), pytest.ExitCode.INTERNAL_ERROR) from exc
+
+    def _unfinished(self, exc: Exception) -> str:
+        return (
+            f"{self.run}: cannot be finished ({exc}); what was journaled is kept. "
+            f"Mend that, then continue with --resume, or: python -m reports verdicts {self.run}"
+        )
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.run is not None
@@ -313,7 +327,7 @@ class Assay:
             return
         from reports import tables
 
-        if self.judged:
+        if self.judged and self.is_finished:
             terminalreporter.section("claims")
             run = Run.read(self.run)
             terminalreporter.write_line(tables.variants_table(run))

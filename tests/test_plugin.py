@@ -385,6 +385,17 @@ def test_a_disk_that_fills_at_the_end_is_one_line(suite: pytest.Pytester) -> Non
     assert (run_dir(suite) / "journal.jsonl").read_text().count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_for_the_benchmarks_is_one_line(suite: pytest.Pytester) -> None:
+    """benchmark.json is pytest-benchmark's to write; its failure keeps the journal and is no traceback."""
+    result = suite.runpytest_subprocess("bench", "-k", "half", "--benchmark-json=/dev/full")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    output = result.outlines + result.errlines
+    assert any("cannot be finished" in x and "--resume" in x for x in output), output
+    assert not any("Traceback" in x or "INTERNALERROR" in x for x in output), output
+    assert (run_dir(suite) / "journal.jsonl").read_text().count("\n") == 1
+
+
 def lock_of(suite: pytest.Pytester) -> dict[str, str]:
     lock: dict[str, str] = json.loads((suite.path / "claims.lock").read_text())["pocket"]
     return lock
