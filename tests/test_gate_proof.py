@@ -188,7 +188,7 @@ def spread_of(draw: Draw) -> float:
 @pytest.mark.parametrize("n", [5, 10, 20])
 def test_equal_arms_are_not_confirmed_as_different_in_18_of_20_repeats(draw: Draw, n: int) -> None:
     rng = np.random.default_rng(n)
-    quiet = [sum(not is_a_difference(draw(rng, n)) for _ in range(REPEATS)) for _ in range(5)]
+    quiet = [sum(not is_a_difference(draw(rng, n)) for _ in range(REPEATS)) for _ in range(25)]
     assert fmean(quiet) >= ENOUGH
 
 
