@@ -50,11 +50,11 @@ def insert(text: str, table: str) -> str:
 def _rows(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     from reports.verdict_cells import measured, published, says
 
-    lines = ["| claim | published | measured [95 %] | verdict |", "|---|---|---|---|"]
+    lines = ["| claim | published, or asked | measured [95 %] | verdict |", "|---|---|---|---|"]
     for v in verdicts:
         if v["verdict"] != "out of scope":
             number = measured(v) if v["verdict"] != "impossible" else "–"
-            origin = "ours" if v["scope"] else v["source"].partition(",")[0]
+            origin = "ours" if v["scope"] else v["source"]
             text = f"{says(v)} ({origin})".replace("|", "\\|")
             lines.append(f"| {text} | {published(v)} | {number} | {v['sentence']} |")
     return lines

@@ -136,6 +136,7 @@ def draw(data: Data) -> Figure:
 
 def _row(verdict: Verdict) -> Row | None:
     """The claim in its panel's scale; `None` where there is no number, or nothing to hold it against."""
+    asked = f"{'asked' if verdict.get('scope') else 'published'} {published(verdict)}"
     estimate, ends = verdict.get("estimate"), [e for e in published_ends(verdict) if e is not None]
     if estimate is None or not math.isfinite(estimate) or not ends:
         return None
@@ -153,7 +154,7 @@ def _row(verdict: Verdict) -> Row | None:
         published=tuple(end * factor for end in ends),
         band=_band(verdict, ends[0], factor),
         word=word_of(verdict),
-        text=f"{letter_and_word(verdict)}\n{measured(verdict)}; published {published(verdict)}",
+        text=f"{letter_and_word(verdict)}\n{measured(verdict)}; {asked}",
     )
 
 
