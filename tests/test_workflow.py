@@ -128,7 +128,8 @@ class TestExecutor:
         runs = run(run_tasks(work, work.tasks, router, {"large": endpoint(slow)}, max_concurrency=2))
         assert slow.max_running == 1
         waits = sorted(attribute(r, {"only": ()}).parts["queue_s"] for r in runs)
-        assert waits[0] < 0.01 < waits[1]
+        assert waits[0] < waits[1]
+        assert waits[1] >= 0.015
 
     def test_concurrency_stays_within_its_bound(self) -> None:
         """Ten tasks at a bound of three never have four in flight."""
@@ -142,12 +143,12 @@ class TestExecutor:
 class TestAttribution:
     def test_the_parts_of_a_task_sum_to_its_wall_clock_time_within_two_percent(self) -> None:
         """Every part is measured by itself; the rest is the harness's own and small."""
-        large = FakeBackend(["a b c d"], prefill_s=0.02, token_s=0.01)
+        large = FakeBackend(["a b c d"], prefill_s=0.1, token_s=0.05)
         result = run_one(workload(), fixed(), {"large": endpoint(large)})
         account = attribute(result, NEEDS)
         assert set(account.parts) == set(PARTS)
         assert abs(account.unaccounted_s) < 0.02 * account.wall_s
-        assert account.parts["decode_s"] == pytest.approx(0.09)
+        assert account.parts["decode_s"] == pytest.approx(0.45)
 
     def test_the_critical_path_follows_the_slower_branch(self) -> None:
         """Of two branches the one that ends last is on the path."""
