@@ -35,7 +35,7 @@ def workload() -> Workload:
 
 
 def runs(backend: FakeBackend | None = None, role: str = "large") -> list[TaskRun]:
-    backend = backend or FakeBackend(["the defect"], model="m", prefill_s=0.01, token_s=0.005)
+    backend = backend or FakeBackend(["the defect"], model="m", prefill_s=0.1, token_s=0.05)
     ends = {role: Endpoint(role, [backend], slots=1, price=EngineTimePrice(usd_per_vcpu_hour=1), label="m")}
     router = FixedRouter(name="r", roles=dict.fromkeys(STAGES, role))
     return asyncio.run(run_tasks(workload(), workload().tasks, router, ends))
