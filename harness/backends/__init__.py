@@ -16,7 +16,20 @@ their modules, so that what one needs is not needed by all.
 
 from __future__ import annotations
 
-from harness.backends.base import Backend, Chunk, Completion, EngineTimes, Message, OnChunk, Request
+from harness.backends.base import (
+    Backend,
+    Batch,
+    BatchSampler,
+    CacheFlusher,
+    Chunk,
+    Completion,
+    EngineTimes,
+    Message,
+    Metered,
+    OnChunk,
+    Request,
+    Sleeper,
+)
 from harness.backends.spec import (
     BackendSpec,
     Connection,
@@ -29,13 +42,18 @@ from harness.backends.spec import (
 __all__ = [
     "Backend",
     "BackendSpec",
+    "Batch",
+    "BatchSampler",
+    "CacheFlusher",
     "Chunk",
     "Completion",
     "Connection",
     "EngineTimes",
     "Message",
+    "Metered",
     "OnChunk",
     "Request",
+    "Sleeper",
     "backend_for",
     "connect",
     "launcher_for",

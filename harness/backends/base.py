@@ -17,7 +17,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Backend", "Chunk", "Completion", "EngineTimes", "Message", "OnChunk", "Request"]
+__all__ = [
+    "Backend",
+    "Batch",
+    "BatchSampler",
+    "CacheFlusher",
+    "Chunk",
+    "Completion",
+    "EngineTimes",
+    "Message",
+    "Metered",
+    "OnChunk",
+    "Request",
+    "Sleeper",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,9 @@ class Completion:
     model: str | None = None
     """The model's name as the server reported it."""
     token_logprobs: tuple[float, ...] | None = None
+    schema_error: str | None = None
+    """Why the text is no instance of the schema asked for, checked here since servers ignore schemas in
+    silence; `None` when it is one, or none was asked for."""
     engine: EngineTimes = field(default_factory=EngineTimes)
 
     @property
@@ -143,3 +159,51 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Release connections. The server itself belongs to its launcher."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Several answers to one request, computed together by the engine."""
+
+    texts: tuple[str, ...]
+    finish_reasons: tuple[str | None, ...]
+    prompt_tokens: int | None
+    output_tokens: int | None
+    """Of all answers together, as the server counted them."""
+    sent_s: float
+    done_s: float
+
+
+@runtime_checkable
+class BatchSampler(Protocol):
+    """A backend that answers one request several times in one batch."""
+
+    async def sample(self, request: Request, num: int) -> Batch:
+        """Draw `num` answers; errors are those of `Backend.generate`."""
+
+
+@runtime_checkable
+class CacheFlusher(Protocol):
+    """A backend whose server empties its prefix cache when told to."""
+
+    async def flush_cache(self) -> None:
+        """Empty it; raises `BackendRejected` when the server was started without this."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A backend whose server publishes counters."""
+
+    async def metrics(self) -> Mapping[str, float]:
+        """Prometheus samples, `name{labels}` → value."""
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """A backend whose server gives its device memory back and takes it again."""
+
+    async def sleep(self) -> None:
+        """Free the device memory; requests are not answered until `wake`."""
+
+    async def wake(self) -> None:
+        """Take the memory back."""

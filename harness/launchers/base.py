@@ -12,7 +12,7 @@ __all__ = ["Launcher", "Server"]
 class Server:
     """A server that answers. Usable as a context manager, which stops it."""
 
-    __slots__ = ("_stop", "engine", "model", "start_s", "url")
+    __slots__ = ("_stop", "engine", "held", "model", "start_s", "url")
 
     def __init__(
         self,
@@ -22,6 +22,7 @@ class Server:
         start_s: float,
         stop: Callable[[], None] | None = None,
         engine: str | None = None,
+        held: object = None,
     ) -> None:
         """Take over a running server.
 
@@ -32,11 +33,13 @@ class Server:
         start_s: seconds from asking for it until it answered.
         stop: ends it; `None` for a server that is not ours to end.
         engine: what serves, by its own word ("sglang"); `None` when it does not say.
+        held: an engine that lives in this process and has no URL, for its own kind of backend.
         """
         self.url = url
         self.model = model
         self.start_s = start_s
         self.engine = engine
+        self.held = held
         self._stop = stop
 
     def stop(self) -> None:
