@@ -28,10 +28,10 @@ from harness.models import gguf_path
     [
         (
             "large=http://gpu1:30000",
-            {"kind": "openai", "url": "http://gpu1:30000"},
+            {"kind": "auto", "way": "url", "url": "http://gpu1:30000"},
             "openai http://gpu1:30000",
         ),
-        ("large=http://gpu1:1/", {"kind": "openai", "url": "http://gpu1:1", "model": None}, None),
+        ("large=http://gpu1:1/", {"kind": "auto", "url": "http://gpu1:1", "model": None}, None),
         ("large=http://gpu1:1/v1", {"url": "http://gpu1:1", "model": None}, None),
         ("large=http://gpu1:1/v1/", {"url": "http://gpu1:1", "model": None}, None),
         (
@@ -48,6 +48,59 @@ from harness.models import gguf_path
             None,
         ),
         ("large=llamacpp+http://gpu1:1", {"kind": "llamacpp", "url": "http://gpu1:1"}, None),
+        ("large=openai+http://gpu1:1", {"kind": "openai", "url": "http://gpu1:1"}, None),
+        (
+            "large=sglang://gpu1:30000/Qwen/Qwen2.5-7B",
+            {"kind": "sglang", "way": "url", "url": "http://gpu1:30000", "model": "Qwen/Qwen2.5-7B"},
+            "sglang Qwen/Qwen2.5-7B http://gpu1:30000",
+        ),
+        ("large=sglang://gpu1", {"url": "http://gpu1:30000", "model": None}, None),
+        ("large=vllm://[::1]/m?slots=8", {"url": "http://[::1]:8000", "model": "m"}, None),
+        ("large=vllm://gpu1?model=org/m", {"url": "http://gpu1:8000", "model": "org/m"}, None),
+        ("large=sglang+https://host/api", {"kind": "sglang", "url": "https://host", "model": "api"}, None),
+        (
+            "small=ollama://127.0.0.1:11434/qwen2.5:0.5b-instruct?num_ctx=4096&keep_alive=5m",
+            {
+                "kind": "ollama",
+                "url": "http://127.0.0.1:11434",
+                "model": "qwen2.5:0.5b-instruct",
+                "options": {"num_ctx": 4096, "keep_alive": "5m"},
+            },
+            None,
+        ),
+        (
+            "large=process:vllm?model=org/m&python=/envs/vllm/bin/python&args=--dtype%20float32",
+            {
+                "kind": "vllm",
+                "way": "process",
+                "starts": "vllm",
+                "model": "org/m",
+                "url": None,
+                "options": {"python": "/envs/vllm/bin/python", "args": "--dtype float32"},
+            },
+            "vllm org/m process",
+        ),
+        ("large=process:transformers?model=nano", {"kind": "openai", "starts": "transformers"}, None),
+        (
+            "large=container:sglang?model=org/m&gpus=all&pull=1",
+            {"kind": "sglang", "way": "container", "options": {"gpus": "all", "pull": True}},
+            None,
+        ),
+        (
+            "small=container:reg:5000/my/image:tag?port=8080&speaks=llamacpp",
+            {"kind": "llamacpp", "starts": "reg:5000/my/image:tag", "options": {"port": 8080}},
+            None,
+        ),
+        (
+            "small=transformers:/m/nano?dtype=bfloat16",
+            {"kind": "transformers", "way": "transformers", "model": "/m/nano", "slots": 1},
+            None,
+        ),
+        (
+            "large=simulated:mistral-7b?device=h100&slots=4",
+            {"kind": "simulated", "is_simulated": True, "slots": 4},
+            None,
+        ),
         (
             "small=pocket:nano",
             {"kind": "llamacpp", "model": "nano", "quant": "f16", "url": None, "gguf": None},
@@ -67,7 +120,8 @@ def test_a_spec_is_read_as_documented(text: str, fields: dict[str, Any], label: 
     """Each form of `ROLE=SPEC` gives the spec that the module's docstring says."""
     spec = parse_backend(text)
     assert {name: getattr(spec, name) for name in fields} == fields
-    assert spec.is_embedded is (spec.url is None)
+    assert spec.is_embedded is (spec.way == "embedded")
+    assert (spec.url is not None) is (spec.way == "url")
     assert label is None or spec.label == label
     assert isinstance(hash(spec), int)
 
@@ -79,6 +133,15 @@ def test_a_spec_is_read_as_documented(text: str, fields: dict[str, Any], label: 
         ("=http://x", "ROLE=SPEC"),
         ("large=", "ROLE=SPEC"),
         ("large=vllm:qwen", "unknown scheme 'vllm'"),
+        ("large=ftp+http://x", "unknown scheme 'ftp+http'"),
+        ("large=sglang:///m", "is no URL"),
+        ("large=sglang://host?num_ctx=1", "unknown option 'num_ctx'"),
+        ("large=process:triton?model=m", "no engine 'triton' can be started; use sglang, vllm"),
+        ("large=process:vllm", "vllm serves one model; name it with ?model=NAME"),
+        ("large=container:my/image", "give it with ?port=8000"),
+        ("large=container:my/image?port=1&speaks=grpc", "speaks is 'grpc'"),
+        ("large=container:vllm?model=m&pull=maybe", "give a value of type 0 or 1"),
+        ("large=transformers:", "nothing after transformers:"),
         ("large=gpu1", "unknown scheme 'gpu1'"),
         ("large=http://", "is no URL"),
         ("large=http://host:99999", "is no URL"),
@@ -128,6 +191,42 @@ def test_a_spec_chooses_its_client() -> None:
     assert type(plain) is OpenAIBackend
     assert isinstance(slowed, LlamaCppBackend)
     assert (slowed.slowdown, slowed.timeout_s, slowed.name, slowed.model) == (0.5, 7.0, "small", "m")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        (None, "http://127.0.0.1:11434"),
+        ("gpu1", "http://gpu1:11434"),
+        ("0.0.0.0:9000", "http://127.0.0.1:9000"),
+        ("http://gpu1:9000/", "http://gpu1:9000"),
+    ],
+)
+def test_ollama_without_a_host_is_where_its_own_variable_says(
+    host: str | None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ollama:///MODEL` follows OLLAMA_HOST as Ollama's own programs do, and else its default."""
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    if host is not None:
+        monkeypatch.setenv("OLLAMA_HOST", host)
+    spec = parse_backend("edge-small=ollama:///qwen2.5:0.5b-instruct")
+    assert (spec.url, spec.model) == (url, "qwen2.5:0.5b-instruct")
+
+
+def test_a_server_is_spoken_to_as_what_it_says_it_is() -> None:
+    """`http://` asks; the plain API is there for who insists."""
+    server = Server(url="http://x", model="m", start_s=0.0, engine="llama.cpp")
+    assert type(backend_for(parse_backend("large=http://x"), server)) is LlamaCppBackend
+    assert type(backend_for(parse_backend("large=openai+http://x"), server)) is OpenAIBackend
+
+
+def test_a_server_that_is_another_engine_than_its_scheme_says_is_an_error() -> None:
+    """A claim about SGLang is never decided by another engine under its name."""
+    server = Server(url="http://x:1", model="m", start_s=0.0, engine="llama.cpp")
+    with pytest.raises(
+        UsageError, match=r"http://x:1 says that it is llama\.cpp, not sglang; use llamacpp://"
+    ):
+        backend_for(parse_backend("large=sglang://x:1"), server)
 
 
 def test_a_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,14 +30,8 @@ from harness.backends.base import (
     Request,
     Sleeper,
 )
-from harness.backends.spec import (
-    BackendSpec,
-    Connection,
-    backend_for,
-    connect,
-    launcher_for,
-    parse_backend,
-)
+from harness.backends.connect import Connection, backend_for, connect, launcher_for
+from harness.backends.spec import BackendSpec, parse_backend
 
 __all__ = [
     "Backend",

@@ -1,49 +1,84 @@
-"""What `--backend ROLE=SPEC` means, and how a role's server and client come of it.
+"""What `--backend ROLE=SPEC` means: text in, plain data out, nothing started.
 
-large=http://gpu1:30000                    an OpenAI-compatible server, its only model
-large=http://gpu1:30000/Qwen/Qwen2.5-7B    ... this model of it
-large=http://gpu1:30000?model=qwen&key_env=KEY
-large=llamacpp+http://gpu1:8080            a llama.cpp server, with what it offers beyond that API
-small=pocket:nano                          a pocket model, embedded, in f16
-small=pocket:nano@q8_0?n_parallel=4        ... quantized, with four slots
-small=gguf:/models/some.gguf               any GGUF file, embedded
+A server that runs already; the model may be left out where it serves only one:
+
+    large=http://gpu1:30000                        asked who it is, and spoken to accordingly
+    large=http://gpu1:30000/Qwen/Qwen2.5-7B        ... this model of it
+    large=sglang://gpu1:30000/Qwen/Qwen2.5-7B      SGLang (vllm://, llamacpp:// likewise), and an error if not
+    small=ollama://127.0.0.1:11434/qwen2.5:0.5b    Ollama's own API; ollama:///MODEL is the one at OLLAMA_HOST
+    large=openai+http://gpu1:30000                 the OpenAI API and nothing beyond it
+    large=sglang+https://host/api?key_env=KEY      over TLS, under a path, with a key
+
+A server that the run starts, and stops when it ends:
+
+    large=process:vllm?model=Qwen/Qwen2.5-7B&python=/envs/vllm/bin/python
+    large=container:sglang?model=Qwen/Qwen2.5-7B&gpus=all
+    small=container:my/image:tag?port=8080&speaks=llamacpp
+
+An engine inside this process:
+
+    small=pocket:nano@q8_0?n_parallel=4            a pocket model on llama.cpp, quantized, with four slots
+    small=gguf:/models/some.gguf                   any GGUF file, likewise
+    small=transformers:nano?dtype=bfloat16         PyTorch: a pocket model, a folder or a hub id
+    large=simulated:mistral-7b?device=h100         published constants; its evidence is labelled `simulated`
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from harness.backends.base import Backend
 from harness.errors import UsageError
-from harness.launchers import EmbeddedLauncher, Launcher, Server, UrlLauncher
 
-__all__ = ["BackendSpec", "Connection", "backend_for", "connect", "launcher_for", "parse_backend"]
+__all__ = ["AUTO", "SPEAKS", "BackendSpec", "parse_backend"]
 
-_FORMS = "http://HOST:PORT[/MODEL], llamacpp+http://HOST:PORT, pocket:NAME[@QUANT] or gguf:FILE"
+AUTO = "auto"
+"""The protocol of a server that is asked who it is."""
+SPEAKS: Mapping[str, str] = {
+    "sglang": "sglang", "vllm": "vllm", "ollama": "ollama", "llamacpp": "llamacpp", "transformers": "openai",
+}  # fmt: skip
+"""Engine that can be started → protocol that its client speaks."""
+
+_FORMS = (
+    "http://HOST:PORT[/MODEL], sglang://, vllm://, llamacpp:// or ollama://HOST:PORT[/MODEL], "
+    "process:ENGINE?model=…, container:ENGINE?model=…, pocket:NAME[@QUANT], gguf:FILE, transformers:MODEL "
+    "or simulated:NAME"
+)
 _DEFAULT_QUANT = "f16"
 _URL_SLOTS = 64
+_PORTS = {"sglang": 30000, "vllm": 8000, "ollama": 11434, "llamacpp": 8080}
+_ENGINE_NAMES = {"llamacpp": "llama.cpp", AUTO: "openai"}
 
-_Options = dict[str, Callable[[str], Any]]
-_URL_OPTIONS: _Options = {
-    "deadline_s": float,
-    "timeout_s": float,
-    "key_env": str,
-    "slowdown": float,
-    "slots": int,
-}
-_EMBEDDED_OPTIONS: _Options = {
-    "n_ctx": int,
-    "n_parallel": int,
-    "threads": int,
-    "timeout_s": float,
-    "slowdown": float,
-}
+_Options = Mapping[str, Callable[[str], Any]]
+
+
+def _yes(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(text)
+    return text == "1"
+
+
+_yes.__name__ = "0 or 1"
+_CLIENT: _Options = {"timeout_s": float, "slowdown": float}
+_OF_OLLAMA: _Options = {"keep_alive": str, "num_ctx": int}
+_OPTIONS: Mapping[str, _Options] = {
+    "url": {**_CLIENT, "deadline_s": float, "key_env": str, "slots": int, "model": str},
+    "embedded": {**_CLIENT, "n_ctx": int, "n_parallel": int, "threads": int},
+    "process": {
+        **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "python": str, "port": int,
+    },
+    "container": {
+        **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "port": int, "gpus": str,
+        "shm_size": str, "weights": str, "image": str, "pull": _yes, "runtime": str, "speaks": str,
+    },
+    "transformers": {**_CLIENT, "device": str, "dtype": str, "threads": int},
+    "simulated": {**_CLIENT, "device": str, "slots": int},
+}  # fmt: skip
+"""Way → option → type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,40 +88,48 @@ class BackendSpec:
     role: str
     """What the run calls it ("small", "large")."""
     kind: str
-    """The protocol spoken: `openai` or `llamacpp`."""
+    """The protocol spoken: `openai`, `llamacpp`, `sglang`, `vllm`, `ollama`, `transformers`, `simulated`, or
+    `auto` for a server that is asked who it is."""
+    way: str = "url"
+    """How its server comes to be: `url`, `embedded`, `process`, `container`, `transformers`, `simulated`."""
     model: str | None = None
     """The model's name; `None` asks the server."""
     url: str | None = None
-    """The root of a running server; `None` for an embedded one."""
+    """The root of a running server; `None` for any other."""
     gguf: str | None = None
     """The file to embed; `None` with a model means a pocket model."""
     quant: str | None = None
+    starts: str | None = None
+    """The engine, or the image, that a process or a container runs."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the engine runs in this process, and so can be relaunched for each round."""
-        return self.url is None
+        """Whether the engine starts in a fraction of a second, and so is relaunched for each round."""
+        return self.way == "embedded"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether nothing is computed: what it shows is no measurement."""
+        return self.way == "simulated"
 
     @property
     def slots(self) -> int:
-        """Requests outstanding at once: what was asked for, else one where embedded, many at a URL."""
-        if self.is_embedded:
+        """Requests outstanding at once: what was asked for, else one inside this process, many elsewhere."""
+        if self.way in ("embedded", "transformers"):
             return int(self.options.get("n_parallel", 1))
         return int(self.options.get("slots", _URL_SLOTS))
 
     @property
+    def engine(self) -> str:
+        """The engine as its specification names it; a server at a URL may call itself otherwise."""
+        return _ENGINE_NAMES.get(self.kind, self.kind)
+
+    @property
     def label(self) -> str:
         """What tables call it: engine, model, quantization or address."""
-        engine = {"llamacpp": "llama.cpp"}.get(self.kind, self.kind)
-        return " ".join(part for part in (engine, self.model, self.quant, self.url) if part)
-
-
-class Connection(NamedTuple):
-    """A server and a client of it."""
-
-    server: Server
-    backend: Backend
+        how = self.way if self.way in ("process", "container") else self.quant
+        return " ".join(part for part in (self.engine, self.model, how, self.url) if part)
 
 
 def parse_backend(text: str) -> BackendSpec:
@@ -99,63 +142,18 @@ def parse_backend(text: str) -> BackendSpec:
     role, equals, spec = text.partition("=")
     if not equals or not role.replace("-", "_").isidentifier() or not spec:
         raise UsageError(f"--backend {text}: not of the form ROLE=SPEC, with SPEC {_FORMS}")
-    scheme = spec.partition(":")[0]
-    if scheme in ("http", "https"):
-        return _parse_url(text, role, spec, "openai")
-    if scheme in ("llamacpp+http", "llamacpp+https"):
-        return _parse_url(text, role, spec.removeprefix("llamacpp+"), "llamacpp")
-    if scheme == "pocket" or scheme == "gguf":
-        return _parse_embedded(text, role, spec, scheme)
+    scheme, _, rest = spec.partition(":")
+    kind, _, transport = scheme.rpartition("+")
+    if transport in ("http", "https") and kind in ("", "openai", *_PORTS):
+        return _parse_url(text, role, f"{transport}:{rest}", kind or AUTO)
+    if scheme in _PORTS and rest.startswith("//"):
+        return _parse_url(text, role, _with_default_host(scheme, rest), scheme)
+    if scheme in _WAYS:
+        what, _, query = rest.partition("?")
+        if not what:
+            raise UsageError(f"--backend {text}: nothing after {scheme}:; use {_FORMS}")
+        return _WAYS[scheme](text, role, what, query)
     raise UsageError(f"--backend {text}: unknown scheme {scheme!r}; use {_FORMS}")
-
-
-def launcher_for(spec: BackendSpec) -> Launcher:
-    """The way to the spec's server.
-
-    Raises
-    ------
-    ModelError: the pocket model is unknown, or its weights are missing or corrupt.
-    UsageError: an option's value makes no sense.
-    """
-    if spec.url is not None:
-        known: dict[str, Any] = {"name": spec.role, "url": spec.url, "model": spec.model}
-        return UrlLauncher(**known, api_key=_key(spec), **_given(spec, "deadline_s"))
-    if spec.gguf is None:
-        from harness.models import gguf_path
-
-        path = gguf_path(str(spec.model), quant=spec.quant or _DEFAULT_QUANT)
-    else:
-        path = Path(spec.gguf)
-    given = _given(spec, "n_ctx", "n_parallel", "threads")
-    try:
-        return EmbeddedLauncher(name=spec.role, gguf=path, model=str(spec.model), **given)
-    except ValueError as exc:
-        raise UsageError(f"--backend {exc}") from exc
-
-
-def backend_for(spec: BackendSpec, server: Server) -> Backend:
-    """A client of the spec's server."""
-    given = _given(spec, "timeout_s", "slowdown")
-    known: dict[str, Any] = {"name": spec.role, "model": server.model, "api_key": _key(spec), **given}
-    if spec.kind == "llamacpp":
-        from harness.backends.llamacpp import LlamaCppBackend
-
-        return LlamaCppBackend(server.url, **known)
-    from harness.backends.openai import OpenAIBackend
-
-    return OpenAIBackend(server.url, **known)
-
-
-@asynccontextmanager
-async def connect(spec: BackendSpec) -> AsyncIterator[Connection]:
-    """Launch the spec's server, wait until it answers its client, and undo both at the end."""
-    with launcher_for(spec).launch() as server:
-        backend = backend_for(spec, server)
-        try:
-            await backend.ready()
-            yield Connection(server, backend)
-        finally:
-            await backend.aclose()
 
 
 def _parse_url(text: str, role: str, url: str, kind: str) -> BackendSpec:
@@ -166,26 +164,86 @@ def _parse_url(text: str, role: str, url: str, kind: str) -> BackendSpec:
         is_whole = False
     if not is_whole:
         raise UsageError(f"--backend {text}: {url} is no URL; use {_FORMS}")
-    options = _options(text, parts.query, {**_URL_OPTIONS, "model": str})
+    extra = _OF_OLLAMA if kind == "ollama" else {}
+    options = _options(text, parts.query, {**_OPTIONS["url"], **extra})
     # A copied URL often holds the API's prefix: before it stands the root, behind it the model.
     root, prefix, rest = f"{parts.path}/".partition("/v1/")
-    path = rest if prefix else root
+    path = unquote(rest if prefix else root)
     model = options.pop("model", None) or path.strip("/") or None
     root = f"{parts.scheme}://{parts.netloc}{root if prefix else ''}"
     return BackendSpec(role=role, kind=kind, model=model, url=root.rstrip("/"), options=options)
 
 
-def _parse_embedded(text: str, role: str, spec: str, scheme: str) -> BackendSpec:
-    what, _, query = spec.removeprefix(f"{scheme}:").partition("?")
-    options = _options(text, query, _EMBEDDED_OPTIONS)
-    if not what:
-        raise UsageError(f"--backend {text}: nothing after {scheme}:; use {_FORMS}")
-    if scheme == "gguf":
-        return BackendSpec(role=role, kind="llamacpp", model=Path(what).stem, gguf=what, options=options)
+def _with_default_host(kind: str, rest: str) -> str:
+    """A URL of `//HOST/MODEL`, with the engine's usual port, and Ollama's own variable for no host."""
+    host, slash, path = rest.removeprefix("//").partition("/")
+    host, question, query = host.partition("?")
+    if not host and kind == "ollama":
+        host = os.environ.get("OLLAMA_HOST", "").rpartition("//")[2].rstrip("/") or "127.0.0.1"
+        host = host.replace("0.0.0.0", "127.0.0.1")  # where it listens is not where to reach it
+    bare = host.rpartition("]")[2]
+    port = "" if ":" in bare or not host else f":{_PORTS[kind]}"
+    return f"http://{host}{port}{question}{query}{slash}{path}"
+
+
+def _parse_pocket(text: str, role: str, what: str, query: str) -> BackendSpec:
     model, _, quant = what.partition("@")
     return BackendSpec(
-        role=role, kind="llamacpp", model=model, quant=quant or _DEFAULT_QUANT, options=options
+        role=role, kind="llamacpp", way="embedded", model=model, quant=quant or _DEFAULT_QUANT,
+        options=_options(text, query, _OPTIONS["embedded"]),
+    )  # fmt: skip
+
+
+def _parse_gguf(text: str, role: str, what: str, query: str) -> BackendSpec:
+    options = _options(text, query, _OPTIONS["embedded"])
+    return BackendSpec(
+        role=role, kind="llamacpp", way="embedded", model=Path(what).stem, gguf=what, options=options
     )
+
+
+def _parse_transformers(text: str, role: str, what: str, query: str) -> BackendSpec:
+    options = _options(text, query, _OPTIONS["transformers"])
+    return BackendSpec(role=role, kind="transformers", way="transformers", model=what, options=options)
+
+
+def _parse_simulated(text: str, role: str, what: str, query: str) -> BackendSpec:
+    options = _options(text, query, _OPTIONS["simulated"])
+    return BackendSpec(role=role, kind="simulated", way="simulated", model=what, options=options)
+
+
+def _parse_process(text: str, role: str, what: str, query: str) -> BackendSpec:
+    if what not in SPEAKS:
+        raise UsageError(f"--backend {text}: no engine {what!r} can be started; use {', '.join(SPEAKS)}")
+    return _started(text, role, what, query, "process", SPEAKS[what])
+
+
+def _parse_container(text: str, role: str, what: str, query: str) -> BackendSpec:
+    spec = _started(text, role, what, query, "container", SPEAKS.get(what, "openai"))
+    if what not in SPEAKS and "port" not in spec.options:
+        raise UsageError(f"--backend {text}: the image {what} serves on a port; give it with ?port=8000")
+    return spec
+
+
+def _started(text: str, role: str, what: str, query: str, way: str, kind: str) -> BackendSpec:
+    extra = _OF_OLLAMA if kind == "ollama" else {}
+    options = _options(text, query, {**_OPTIONS[way], **extra})
+    model = options.pop("model", None)
+    if model is None and what in SPEAKS:
+        raise UsageError(f"--backend {text}: {what} serves one model; name it with ?model=NAME")
+    kind = options.pop("speaks", kind)
+    if kind not in ("openai", *_PORTS):
+        raise UsageError(f"--backend {text}: speaks is {kind!r}; use openai, {', '.join(_PORTS)}")
+    return BackendSpec(role=role, kind=kind, way=way, model=model, starts=what, options=options)
+
+
+_WAYS: Mapping[str, Callable[[str, str, str, str], BackendSpec]] = {
+    "pocket": _parse_pocket,
+    "gguf": _parse_gguf,
+    "transformers": _parse_transformers,
+    "simulated": _parse_simulated,
+    "process": _parse_process,
+    "container": _parse_container,
+}
 
 
 def _options(text: str, query: str, known: _Options) -> dict[str, Any]:
@@ -203,16 +261,3 @@ def _options(text: str, query: str, known: _Options) -> dict[str, Any]:
     if options.get("slowdown", 0.0) < 0:
         raise UsageError(f"--backend {text}: slowdown is {options['slowdown']}; give 0 or more")
     return options
-
-
-def _given(spec: BackendSpec, *names: str) -> dict[str, Any]:
-    return {name: spec.options[name] for name in names if name in spec.options}
-
-
-def _key(spec: BackendSpec) -> str | None:
-    variable = spec.options.get("key_env")
-    if variable is None:
-        return None
-    if variable not in os.environ:
-        raise UsageError(f"{spec.role}: the variable {variable} is not set; set it to the server's key")
-    return os.environ[variable]
