@@ -29,11 +29,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from fixtures.backends import Pool, Runner, plain_errors
+from fixtures.backends import plain_errors
 from fixtures.load import LoadArm, LoadPlan
 from fixtures.metrics import LOAD_METRICS, TASK_METRICS, round_metrics
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
+from fixtures.pool import Pool, Runner
 from fixtures.provenance import check_runs, routed_as_named
 from fixtures.workflows import Grades, WorkflowArm
 from harness.errors import UnavailableError

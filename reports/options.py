@@ -21,7 +21,7 @@ SCHEMA = ("reports/records.py",)
 DATA = (".toml", ".json", ".jinja")
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 """Variables that set how many threads an engine runs on, and how they wait."""
-MEASURED_OPTIONS = ("profile", "backend", "workload", "rounds")
+MEASURED_OPTIONS = ("profile", "node", "backend", "workload", "rounds")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -67,6 +67,7 @@ def plan_of(config: pytest.Config) -> dict[str, Any]:
         "weights": journal.digest(weights, root),
         "settings": {name: _plain(config.getoption(name, None)) for name in MEASURED_OPTIONS},
         "workload": _workload_digest(config),
+        "node": _node_digest(config),
         "models": _model_digests(config),
         "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
         "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs, {_cpu_model()}",
@@ -86,6 +87,11 @@ def _workload_digest(config: pytest.Config) -> str | None:
     if not path.is_file():
         raise JournalError(f"--workload: no file {path}; give a JSON file as docs/workloads.md describes")
     return journal.digest([path.resolve()], path.resolve().parent)
+
+
+def _node_digest(config: pytest.Config) -> str | None:
+    path = Path(str(config.getoption("node", None) or ""))
+    return journal.digest([path.resolve()], path.resolve().parent) if path.suffix == ".toml" else None
 
 
 def _model_digests(config: pytest.Config) -> dict[str, str]:

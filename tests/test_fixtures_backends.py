@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from fixtures.backends import DEFAULTS, Pool, price_of, specs_of
+from fixtures.nodes import ROLES, load_node, specs_of
+from fixtures.pool import Pool
 from harness.backends import Completion, Message, Request, parse_backend
 from harness.errors import BackendError, HarnessError, LaunchError, UnavailableError, UsageError
 from harness.launchers.canned import CannedServer, replaying
 from harness.launchers.probe import serving_engine
-from harness.workflow import EngineTimePrice, TokenPrice, UnknownPrice
+from harness.workflow import EngineTimePrice, TokenPrice, UnknownPrice, price_of
 
 
-def pool(*given: str, profile: str = "pocket") -> Pool:
-    return Pool(specs_of(profile, given), profile)
+def pool(*given: str, profile: str = "pocket", node: str | None = None) -> Pool:
+    return Pool(specs_of(profile, node, given), profile)
 
 
 def listens(url: str) -> bool:
@@ -35,30 +37,94 @@ def listens(url: str) -> bool:
 
 def test_the_pocket_profile_names_every_role() -> None:
     """Without options both platforms have a small and a large model, embedded."""
-    assert (
-        set(specs_of("pocket", ()))
-        == set(DEFAULTS["pocket"])
-        == {"large", "small", "edge-large", "edge-small"}
-    )
-    assert all(spec.is_embedded for spec in specs_of("pocket", ()).values())
+    rows = specs_of("pocket", None, ())
+    assert set(rows) == set(ROLES) == {"large", "small", "edge-large", "edge-small"}
+    assert all(row.spec.is_embedded for row in rows.values())
 
 
 def test_a_given_backend_replaces_the_profiles() -> None:
     """The last word is the command line's."""
-    assert specs_of("pocket", ["large=http://gpu1:30000/m"])["large"].url == "http://gpu1:30000"
+    for profile in ("pocket", "node"):
+        rows = specs_of(profile, None, ["large=http://gpu1:30000/m"])
+        assert (rows["large"].spec.url, rows["large"].start) == ("http://gpu1:30000", None)
+
+
+def test_the_node_profile_is_the_set_up_of_the_seeds() -> None:
+    """SGLang on 30000 and 30001, Ollama where it listens, with the published models."""
+    rows = specs_of("node", None, ())
+    assert {role: (row.spec.kind, row.spec.model) for role, row in rows.items()} == {
+        "large": ("sglang", "mistralai/Mistral-7B-Instruct-v0.3"),
+        "small": ("sglang", "Qwen/Qwen2.5-0.5B-Instruct"),
+        "edge-large": ("ollama", "mistral:7b-instruct"),
+        "edge-small": ("ollama", "qwen2.5:0.5b-instruct"),
+    }
+    assert rows["large"].spec.url == "http://127.0.0.1:30000"
+    assert rows["small"].spec.url == "http://127.0.0.1:30001"
+    assert all(row.start for row in rows.values())
+
+
+ROW = """[[backend]]
+role = "large"
+spec = "http://gpu1:1/m"
+start = "make it so"
+source = "here"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds nothing, not [[backend]]"),
+        ("[", "see bench/nodes/seed.toml"),
+        ("[node]\nx = 1", "holds node, not"),
+        (ROW.replace("source", "sauce"), "it needs the texts role, source, spec, start"),
+        (ROW.replace('"make it so"', "1"), "it needs the texts"),
+        (ROW.replace('"large"', '"lage"'), "did you mean large?"),
+        (ROW.replace("http", "gopher"), "unknown scheme 'gopher'"),
+        (ROW + ROW, "large stands twice"),
+    ],
+)
+def test_a_malformed_node_file_is_one_clear_error(text: str, says: str, tmp_path: Path) -> None:
+    """The message names the option, the row and what would be right."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_node(str(path))
+    assert str(caught.value).startswith(f"--node {path}: ")
+    assert says in str(caught.value)
+
+
+def test_a_node_that_does_not_exist_names_those_that_do() -> None:
+    """A wrong name is told before anything runs, and so is a node for a profile that has none."""
+    with pytest.raises(UsageError, match=r"--node sed: no file .*one of: .*seed"):
+        load_node("sed")
+    with pytest.raises(UsageError, match="goes with --profile node"):
+        specs_of("pocket", "seed", ())
+
+
+def test_a_server_of_a_node_file_that_is_away_is_told_with_its_line_and_asked_once(tmp_path: Path) -> None:
+    """The skip reason ends with the command to type; the deadline is paid once, not in every variant."""
+    path = tmp_path / "mine.toml"
+    path.write_text(ROW.replace("http://gpu1:1/m", "http://127.0.0.1:9/m?deadline_s=0.1"))
+    found = pool(profile="node", node=str(path))
+    with pytest.raises(UnavailableError, match=r"large: no server .*; start it with: make it so") as first:
+        found.server("large")
+    with pytest.raises(UnavailableError) as second:
+        found.engine("large")
+    assert second.value is first.value
 
 
 def test_a_role_without_a_backend_names_the_option_that_would_give_it_one() -> None:
     """The skip reason is the line to type."""
     with pytest.raises(UnavailableError, match=r"pass --backend large=http://HOST:PORT"):
-        pool(profile="node").spec("large")
+        Pool({}, "node").spec("large")
 
 
 @pytest.mark.parametrize("text", ["large", "=x", "large=ftp://x", "large=pocket:nano?threads=many"])
 def test_a_malformed_backend_is_named(text: str) -> None:
     """One clear error with the option as it was typed."""
     with pytest.raises(UsageError, match="--backend"):
-        specs_of("pocket", [text])
+        specs_of("pocket", None, [text])
 
 
 def test_an_embedded_engine_is_priced_by_time_and_a_model_with_a_price_by_token() -> None:
@@ -93,7 +159,6 @@ def test_a_lease_answers_and_is_gone_when_closed() -> None:
         async with lease.endpoints["small"].slot() as backend:
             answer = await backend.generate(Request(messages=(Message("user", "Hello"),), max_tokens=3))
         url = backend.url  # type: ignore[attr-defined]
-        assert lease.start_s > 0
         await lease.aclose()
         return answer.text, url
 

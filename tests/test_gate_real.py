@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from fixtures.backends import Pool, Runner, specs_of
+from fixtures.nodes import specs_of
+from fixtures.pool import Pool, Runner
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.workflows import WorkflowArm
@@ -58,7 +59,7 @@ def claim(form: str) -> Claim:
 
 def measured(runner: Runner, slowdown: float) -> Record:
     """One repeat: pairs of the baseline beside itself, the treatment slowed."""
-    pool = Pool(specs_of("pocket", ()), "pocket")
+    pool = Pool(specs_of("pocket", None, ()), "pocket")
     work = load("swe-mini", WORKLOADS).subset(2)
     router = FixedRouter(name="baseline", roles={stage.name: LARGE for stage in work.stages})
     arms = [

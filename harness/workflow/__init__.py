@@ -4,6 +4,7 @@ from harness.workflow.attribution import PARTS, Attribution, attribute, critical
 from harness.workflow.cost import EngineTimePrice, Price, TokenPrice, UnknownPrice
 from harness.workflow.endpoints import Endpoint
 from harness.workflow.executor import Attempt, StageRun, TaskRun, run_task, run_tasks
+from harness.workflow.pricing import price_of
 from harness.workflow.workload import StageSpec, Task, Workload, load, render
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "attribute",
     "critical_path",
     "load",
+    "price_of",
     "render",
     "run_task",
     "run_tasks",
