@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LaunchError, UnavailableError, UsageError
-from harness.launchers import EmbeddedLauncher, ProcessLauncher, Server, UrlLauncher, canned
+from harness.launchers import EmbeddedLauncher, ProcessLauncher, Server, UrlLauncher, canned, process
 from harness.launchers.canned import CannedServer
 from harness.launchers.watchdog import Watchdog
 from harness.models import gguf_path
@@ -176,7 +176,9 @@ class TestProcessLauncher:
         """An exit before readiness is an error that ends with what the program last said."""
         command = ("sh", "-c", "echo no weights found >&2; exit 3")
         began_s = time.monotonic()
-        with pytest.raises(LaunchError, match=r"engine: `sh .*` exited; its log ends:\nno weights found"):
+        with pytest.raises(
+            LaunchError, match=r"engine: `sh .*` exited with status 3; its log .*/log ends:\nno weights found"
+        ):
             ProcessLauncher(name="engine", command=command, log=tmp_path / "log").launch()
         assert time.monotonic() - began_s < 5
         assert (tmp_path / "log").read_text() == "no weights found\n"
@@ -185,9 +187,91 @@ class TestProcessLauncher:
         """A program without a server is given up at the deadline, and its group is stopped."""
         pid = tmp_path / "pid"
         command = ("sh", "-c", f"echo $$ > {pid}; exec sleep 100")
-        with pytest.raises(LaunchError, match=r"did not answer within 0\.5 s"):
+        with pytest.raises(LaunchError, match=r"did not answer within 0\.5 s .*; allow more with deadline_s"):
             ProcessLauncher(command=command, deadline_s=0.5).launch()
         assert not is_group_alive(int(pid.read_text()))
+
+    def test_a_port_that_is_asked_for_is_the_one_that_serves(self) -> None:
+        """A given port is used as it is."""
+        port = free_port()
+        with ProcessLauncher(command=CANNED, port=port).launch() as server:
+            assert server.url == f"http://127.0.0.1:{port}"
+
+    def test_a_port_in_use_is_told_before_anything_starts(self, tmp_path: Path) -> None:
+        """A given port that somebody else has is an error, and the program is not started."""
+        started = tmp_path / "started"
+        with CannedServer() as other:
+            port = int(other.url.rpartition(":")[2])
+            with pytest.raises(LaunchError, match=f"large: port {port} of 127.0.0.1 is in use; stop"):
+                ProcessLauncher(name="large", command=("touch", str(started)), port=port).launch()
+        assert not started.exists()
+
+    def test_a_chosen_port_that_is_lost_is_chosen_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A program that ends because somebody took its port meanwhile is started again on another."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            ports = iter([taken.getsockname()[1], free_port()])
+            monkeypatch.setattr(process, "free_port", lambda host: next(ports))
+            with ProcessLauncher(command=CANNED).launch() as server:
+                assert server.model == "canned"
+        assert next(ports, None) is None
+
+    def test_an_answer_on_a_lost_port_is_not_taken_for_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another server that answers on the port of a program that failed is never returned."""
+        with CannedServer() as other:
+            port = int(other.url.rpartition(":")[2])
+            monkeypatch.setattr(process, "free_port", lambda host: port)
+
+            def answered_at_last(url: str, deadline_s: float, give_up: Callable[[], bool]) -> None:
+                assert within(deadline_s, give_up)
+
+            monkeypatch.setattr(process, "wait_until_answering", answered_at_last)
+            with pytest.raises(LaunchError, match="exited with status 1"):
+                ProcessLauncher(command=("sh", "-c", "exit 1")).launch()
+
+    def test_a_model_that_must_be_fetched_comes_with_the_line_that_does(self) -> None:
+        """A server that runs without the model is stopped, and the error is the line that fetches it."""
+        launcher = ProcessLauncher(command=CANNED, name="small", model="qwen", fetch="ollama pull qwen")
+        with pytest.raises(UnavailableError, match="small: the server has no model qwen: ollama pull qwen"):
+            launcher.launch()
+
+    def test_an_interpreter_without_the_package_comes_with_its_install_line(self) -> None:
+        """A Python that lacks the engine is unavailable before it is started."""
+        command, install = (sys.executable, "-m", "no_such_engine"), "pip install it"
+        for python in (sys.executable, "python3"):
+            launcher = ProcessLauncher(
+                command=(python, *command[1:]), packages=("no_such_engine",), install=install
+            )
+            with pytest.raises(UnavailableError, match=r"lacks one of no_such_engine: pip install it"):
+                launcher.launch()
+
+    def test_progress_is_the_last_line_of_the_log(self) -> None:
+        """Whoever asks is told what the program says while it starts."""
+        said: list[str] = []
+        command = ("sh", "-c", 'echo first; echo loading 1 of 2; sleep 1.5; exec "$@"', "sh", *CANNED)
+        with ProcessLauncher(command=command, on_progress=said.append).launch():
+            pass
+        assert set(said) == {"loading 1 of 2"}
+
+    def test_an_interrupt_while_starting_stops_the_program(self, tmp_path: Path) -> None:
+        """Ctrl-C during the wait leaves no program and no log behind."""
+        suite = (
+            "import os, signal, sys, tempfile\n"
+            "from harness.launchers import ProcessLauncher\n"
+            f"tempfile.tempdir = {str(tmp_path)!r}\n"
+            "pid = os.path.join(tempfile.tempdir, 'pid')\n"
+            "command = ('sh', '-c', f'echo $$ > {pid}; kill -INT {os.getpid()}; exec sleep 100')\n"
+            "try:\n"
+            "    ProcessLauncher(command=command).launch()\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", suite], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        )
+        assert (done.stdout, done.stderr) == ("interrupted\n", "")
+        assert not is_group_alive(int((tmp_path / "pid").read_text()))
+        assert [path.name for path in tmp_path.iterdir()] == ["pid"]
 
     def test_a_missing_program_comes_with_its_install_line(self) -> None:
         """A program that is not on PATH is unavailable, and the error says how to get it."""

@@ -43,6 +43,9 @@ class EmbeddedLauncher:
     n_parallel: int = 1
     """Slots: requests decoded together. More than these wait their turn."""
     threads: int = 1
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 leaves the choice to the kernel."""
 
     def __post_init__(self) -> None:
         for field in ("n_ctx", "n_parallel", "threads"):
@@ -50,7 +53,7 @@ class EmbeddedLauncher:
                 raise ValueError(f"{self.name}: {field} is {getattr(self, field)}, and must be at least 1")
 
     def launch(self) -> Server:
-        """Start the engine on a port of the kernel's choosing; see `Launcher.launch`."""
+        """Start the engine; see `Launcher.launch`."""
         began_s = time.perf_counter()
         xllamacpp = _xllamacpp()
         _check_gguf(self.name, self.gguf)
@@ -80,8 +83,8 @@ class EmbeddedLauncher:
         params = xllamacpp.CommonParams()
         params.model.path = str(self.gguf)
         params.model_alias = {self.model}
-        params.hostnames = ["127.0.0.1"]
-        params.port = 0
+        params.hostnames = [self.host]
+        params.port = self.port
         params.n_ctx = self.n_ctx * self.n_parallel
         params.n_parallel = self.n_parallel
         params.cpuparams.n_threads = self.threads

@@ -8,26 +8,34 @@ timed, leaves a server.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import shlex
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import LaunchError, UnavailableError
 from harness.launchers.base import Server
+from harness.launchers.ports import free_port, is_free
 from harness.launchers.probe import served_models, wait_until_answering
 from harness.launchers.watchdog import Watchdog, the_watchdog
 
 __all__ = ["ProcessLauncher"]
 
 _GATE = 'read -r go || exit 1; exec "$@"'
-_TAIL_BYTES = 2000
+_TAIL_BYTES = 4000
+_PORT_TRIES = 3
+_PROGRESS_S = 1.0
+_HAS_PACKAGES = (
+    "import importlib.util, sys; sys.exit(not all(importlib.util.find_spec(p) for p in sys.argv[1:]))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +43,16 @@ class ProcessLauncher:
     """Starts a program that serves HTTP on a local port."""
 
     command: tuple[str, ...]
-    """Program and arguments; `{port}` in an argument becomes the port chosen by the kernel."""
+    """Program and arguments; `{host}` and `{port}` in them become those of the server."""
     name: str = "server"
     model: str | None = None
     """The model's name; `None` asks the server."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Variables added to this process's."""
+    """Variables added to this process's, with the same placeholders."""
+    host: str = "127.0.0.1"
+    """An address of this machine."""
+    port: int | None = None
+    """`None` chooses a free one, and another when that is lost to somebody else meanwhile."""
     ready_path: str = "/v1/models"
     deadline_s: float = 120.0
     grace_s: float = 5.0
@@ -48,87 +60,152 @@ class ProcessLauncher:
     log: Path | None = None
     """Where output goes; `None` makes a temporary file, removed when the server stops."""
     install: str = ""
-    """The line that installs the program, for the error when it is not on PATH."""
+    """The line that installs the program, for the error when it is not there."""
+    packages: tuple[str, ...] = ()
+    """What the program, a Python interpreter, must be able to import."""
+    fetch: str = ""
+    """The line that fetches a model that the server does not list, for the error; empty does not look."""
+    engine: str | None = None
+    """What serves ("sglang"), for the backend's sake."""
+    on_progress: Callable[[str], None] | None = None
+    """Told the log's last line while the server starts, at most once a second."""
 
     def launch(self) -> Server:
         """Start the program and wait until it answers; see `Launcher.launch`."""
         began_s = time.perf_counter()
-        if shutil.which(self.command[0]) is None:
-            raise UnavailableError(
-                f"{self.name}: {self.command[0]} is not on PATH: {self.install or 'install it'}"
+        self._check_program()
+        if self.port is not None and not is_free(self.host, self.port):
+            what = f"port {self.port} of {self.host} is in use"
+            raise LaunchError(f"{self.name}: {what}; stop what listens there, or choose another port")
+        for tries_left in reversed(range(1 if self.port else _PORT_TRIES)):
+            running = _Running(self, self.port or free_port(self.host))
+            try:
+                running.start()
+                model = self._wait(running, began_s + self.deadline_s - time.perf_counter())
+            except (OSError, ValueError, LookupError) as exc:
+                is_lost = running.has_exited() and not is_free(self.host, running.port)
+                failure = self._failure(running, exc)
+                running.stop()
+                if is_lost and tries_left:
+                    continue
+                raise failure from exc
+            except BaseException:
+                running.stop()
+                raise
+            start_s = time.perf_counter() - began_s
+            return Server(
+                url=running.url, model=model, start_s=start_s, stop=running.stop, engine=self.engine
             )
-        port = _free_port()
-        url = f"http://127.0.0.1:{port}"
-        log = self.log or _temporary_log(self.name)
-        running = _Running(self._start(port, log), the_watchdog(), self.grace_s, None if self.log else log)
-        try:
-            wait_until_answering(url + self.ready_path, self.deadline_s, give_up=running.has_exited)
-            model = self.model or served_models(url)[0]
-        except (OSError, ValueError, LookupError) as exc:
-            what = (
-                "exited" if running.has_exited() else f"did not answer within {self.deadline_s:g} s ({exc})"
-            )
-            tail = _tail(log)
-            running.stop()
-            command = " ".join(self.command)
-            raise LaunchError(f"{self.name}: `{command}` {what}; its log ends:\n{tail}") from exc
-        except BaseException:
-            running.stop()
-            raise
-        return Server(url=url, model=model, start_s=time.perf_counter() - began_s, stop=running.stop)
+        raise AssertionError("the last try returns or raises")
 
-    def _start(self, port: int, log: Path) -> subprocess.Popen[bytes]:
-        command = [argument.replace("{port}", str(port)) for argument in self.command]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", _GATE, "sh", *command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self.env},
-                start_new_session=True,
-            )
-        the_watchdog().guard(process.pid)
-        assert process.stdin is not None
-        with process.stdin as gate, contextlib.suppress(BrokenPipeError):
-            gate.write(b"go\n")
-        return process
+    def _check_program(self) -> None:
+        program = self.command[0]
+        remedy = self.install or "install it"
+        if shutil.which(program) is None:
+            where = "does not exist" if os.sep in program else "is not on PATH"
+            raise UnavailableError(f"{self.name}: {program} {where}: {remedy}")
+        if self.packages and not _has_packages(program, self.packages):
+            packages = ", ".join(self.packages)
+            raise UnavailableError(f"{self.name}: {program} lacks one of {packages}: {remedy}")
+
+    def _wait(self, running: _Running, deadline_s: float) -> str:
+        """Return the model's name once the server answers."""
+        told_s = time.monotonic()
+
+        def give_up() -> bool:
+            nonlocal told_s
+            if self.on_progress is not None and time.monotonic() - told_s >= _PROGRESS_S:
+                told_s = time.monotonic()
+                self.on_progress(_tail(running.log).splitlines()[-1])
+            return running.has_exited()
+
+        wait_until_answering(running.url + self.ready_path, deadline_s, give_up=give_up)
+        if running.exit_status():
+            raise ChildProcessError("somebody else answered")
+        if self.model is not None and not self.fetch:
+            return self.model
+        served = served_models(running.url)
+        if self.model is None:
+            return served[0]
+        if not {self.model, f"{self.model}:latest"} & set(served):
+            raise UnavailableError(f"{self.name}: the server has no model {self.model}: {self.fetch}")
+        return self.model
+
+    def _failure(self, running: _Running, exc: Exception) -> LaunchError:
+        status = running.exit_status()
+        if status is not None:
+            what = f"exited with status {status}"
+        else:
+            what = f"did not answer within {self.deadline_s:g} s ({exc}); allow more with deadline_s"
+        kept = f"; its log {self.log} ends" if self.log else "; its log ends"
+        command = shlex.join(running.command)
+        return LaunchError(f"{self.name}: `{command}` {what}{kept}:\n{_tail(running.log)}")
 
 
 class _Running:
-    """A started program, and how to end its whole group."""
+    """A program that is started or about to be, and how to end its whole group."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], watchdog: Watchdog, grace_s: float, remove: Path | None
-    ) -> None:
-        self._process, self._watchdog, self._grace_s, self._remove = process, watchdog, grace_s, remove
+    def __init__(self, launcher: ProcessLauncher, port: int) -> None:
+        self.port = port
+        self.url = f"http://{launcher.host}:{port}"
+        self.command = [self._fill(launcher, argument) for argument in launcher.command]
+        self.log = launcher.log or _temporary_log(launcher.name)
+        self._env = {key: self._fill(launcher, value) for key, value in launcher.env.items()}
+        self._grace_s = launcher.grace_s
+        self._is_log_ours = launcher.log is None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
+
+    def _fill(self, launcher: ProcessLauncher, text: str) -> str:
+        return text.replace("{host}", launcher.host).replace("{port}", str(self.port))
+
+    def start(self) -> None:
+        with self.log.open("wb") as output:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", _GATE, "sh", *self.command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._env},
+                start_new_session=True,
+            )
+        self._process = process
+        self._watchdog = the_watchdog()
+        self._watchdog.guard(process.pid)
+        assert process.stdin is not None
+        with process.stdin as gate, contextlib.suppress(BrokenPipeError):
+            gate.write(b"go\n")
+
+    def exit_status(self) -> int | None:
+        return None if self._process is None else self._process.poll()
 
     def has_exited(self) -> bool:
-        return self._process.poll() is not None
+        return self.exit_status() is not None
 
     def stop(self) -> None:
-        group = self._process.pid
-        _signal_group(group, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(self._grace_s)
-        # The leader may end before its workers, or not at all.
-        _signal_group(group, signal.SIGKILL)
-        self._process.wait()
-        self._watchdog.release(group)
-        if self._remove is not None:
-            self._remove.unlink(missing_ok=True)
+        if self._process is not None:
+            group = self._process.pid
+            _signal_group(group, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self._grace_s)
+            # The leader may end before its workers, or not at all.
+            _signal_group(group, signal.SIGKILL)
+            self._process.wait()
+            if self._watchdog is not None:
+                self._watchdog.release(group)
+        if self._is_log_ours:
+            self.log.unlink(missing_ok=True)
+
+
+def _has_packages(python: str, packages: tuple[str, ...]) -> bool:
+    if python == sys.executable:
+        return all(importlib.util.find_spec(package) for package in packages)
+    return subprocess.run([python, "-c", _HAS_PACKAGES, *packages], capture_output=True).returncode == 0
 
 
 def _signal_group(group: int, sign: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, sign)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _temporary_log(name: str) -> Path:
