@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from harness.backends.base import Completion, EngineTimes
+from harness.backends.base import Batch, Completion, EngineTimes
 
-__all__ = ["Answer", "MalformedAnswer"]
+__all__ = ["Answer", "MalformedAnswer", "malformed", "read_batch"]
 
 
 class MalformedAnswer(ValueError):
@@ -33,6 +33,11 @@ class Answer:
         """Pieces of the answer so far that bore text."""
         return len(self._times_s)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the server said that the answer has ended."""
+        return self.finish_reason is not None
+
     def add_event(self, event: bytes, now_s: float) -> str | None:
         """Take one streamed event and return the text it bears, if any.
 
@@ -52,7 +57,7 @@ class Answer:
                 else:
                     # Reasoning is no part of the answer, but its tokens are tokens: the first ends the TTFT.
                     text = delta.get("content")
-                    if not text and delta.get("reasoning_content"):
+                    if not text and (delta.get("reasoning_content") or delta.get("reasoning")):
                         self._times_s.append(now_s)
                 if text:
                     self._texts.append(text)
@@ -60,7 +65,7 @@ class Answer:
                 self._take_ending(choice)
             self._take_accounts(frame)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
-            raise _malformed(event, exc) from exc
+            raise malformed(event, exc) from exc
         return text
 
     def add_whole(self, body: bytes) -> None:
@@ -78,7 +83,7 @@ class Answer:
             self._texts.append((choice["text"] if message is None else message["content"]) or "")
             self._take_ending(choice)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
-            raise _malformed(body, exc) from exc
+            raise malformed(body, exc) from exc
 
     def completion(self, *, sent_s: float, done_s: float) -> Completion:
         """The whole answer; what the server did not say is `None`."""
@@ -123,7 +128,37 @@ class Answer:
         self._model = frame.get("model") or self._model
 
 
-def _malformed(data: bytes, exc: Exception) -> MalformedAnswer:
+def read_batch(body: bytes, *, sent_s: float, done_s: float) -> Batch:
+    """Several answers that came in one piece.
+
+    Raises
+    ------
+    MalformedAnswer: it is no completion.
+    """
+    try:
+        frame = json.loads(body)
+        if frame.get("error"):
+            raise MalformedAnswer(f"error in the answer: {json.dumps(frame['error'])[:500]}")
+        choices = sorted(frame["choices"], key=lambda choice: choice.get("index", 0))
+        usage = frame.get("usage") or {}
+        # llama.cpp, known by its timings, counts the first answer alone.
+        is_first_alone = len(choices) > 1 and frame.get("timings") is not None
+        return Batch(
+            texts=tuple(
+                (c["text"] if c.get("message") is None else c["message"]["content"]) or "" for c in choices
+            ),
+            finish_reasons=tuple(choice.get("finish_reason") for choice in choices),
+            prompt_tokens=usage.get("prompt_tokens"),
+            output_tokens=None if is_first_alone else usage.get("completion_tokens"),
+            sent_s=sent_s,
+            done_s=done_s,
+        )
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
+        raise malformed(body, exc) from exc
+
+
+def malformed(data: bytes, exc: Exception) -> MalformedAnswer:
+    """The error for what could not be read, with its beginning."""
     if isinstance(exc, MalformedAnswer):
         return exc
     return MalformedAnswer(f"{type(exc).__name__}: {exc}, in {data[:200]!r}")

@@ -1,11 +1,17 @@
 """llama.cpp's server, over HTTP, with what it offers beyond the OpenAI API.
 
 Its own defaults would change what is asked: sampling keeps only the 40 likeliest tokens, drops those below
-5 % of the likeliest, and prompts profit from earlier ones. All of that is switched off unless asked for.
+5 % of the likeliest, and prompts profit from earlier ones. A model's file may hold other defaults still
+(`general.sampling.*`). All of that is switched off unless asked for.
+
+Spoken to as any OpenAI server (`http://` instead of `llamacpp+http://`), it reuses prompts by default: with
+several requests at once on one slot, those that happen to follow their like do so, a fifth of all tokens or
+four fifths, as it comes. This client's requests never do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.backends.base import Request
@@ -21,12 +27,17 @@ write without end. A build with another grammar engine ignores it."""
 class LlamaCppBackend(OpenAIBackend):
     """A client of llama.cpp's server, embedded or elsewhere."""
 
+    async def metrics(self) -> Mapping[str, float]:
+        """The server's counters; see `Metered`. Raises `BackendRejected` without `--metrics`."""
+        return await self._samples("start llama-server with --metrics")
+
     def _takes_schema_with(self, request: Request) -> bool:
         return True
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = super()._body(request)
         body["cache_prompt"] = request.cache_prompt
+        body["repeat_penalty"] = 1.0
         if request.temperature > 0:
             body |= {"top_k": 0, "min_p": 0.0, "top_p": 1.0 if request.top_p is None else request.top_p}
         if request.json_schema is not None:
