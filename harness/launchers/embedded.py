@@ -92,6 +92,7 @@ class EmbeddedLauncher:
         params.n_gpu_layers = 0
         params.verbosity = _SILENT
         params.endpoint_slots = True
+        params.endpoint_metrics = True
         params.ui = False
         # What is asked for is what runs: no shrinking to fit, and no prompts kept from request to request
         # beyond the slots' own.
