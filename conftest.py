@@ -5,6 +5,7 @@ pytest_plugins = [
     "fixtures.options",
     "fixtures.backends",
     "fixtures.pairing",
+    "fixtures.unavailable",
     "fixtures.workflows",
     "pytester",
 ]

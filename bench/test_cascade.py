@@ -36,6 +36,7 @@ from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.pool import Pool, Runner
 from fixtures.provenance import check_runs, routed_as_named
+from fixtures.reuse import ReuseProbe
 from fixtures.workflows import Grades, WorkflowArm
 from harness.errors import UnavailableError
 from harness.grading.code import CodeGrader
@@ -91,6 +92,7 @@ class Cascade:
     ) -> None:
         self.workload, self.pool, self.runner = workload, pool, runner
         self.grades, self.scorer, self.profile = grades, scorer, profile
+        self.reuse = ReuseProbe(pool, runner)
         self.subset = workload.subset(min(LATENCY_TASKS[profile], len(workload.tasks)))
 
     @property
@@ -211,7 +213,8 @@ class Cascade:
     ) -> list[Check]:
         models = {role: self.pool.model(role) for role in variant.roles}
         named = routed_as_named([*timed, *graded], variant.expected, variant.calls or {})
-        return [*check_runs(self.workload, timed, models, graded), named]
+        checks = check_runs(self.workload, timed, models, graded, reuse=self.reuse.shares(timed))
+        return [*checks, named]
 
     def _roles(self, *variants: Variant | None) -> list[str]:
         return sorted({role for variant in variants if variant for role in variant.roles})

@@ -115,6 +115,16 @@ def test_a_server_that_says_nothing_of_its_cache_is_seen() -> None:
     assert found.observed == "2 of 2 answers say nothing of the prefix cache"
 
 
+@pytest.mark.parametrize(("share", "ok"), [(0.04, True), (-0.02, True), (0.3, False), (None, False)])
+def test_a_silent_server_is_held_to_what_was_measured_by_time(share: float | None, ok: bool) -> None:
+    """Where tokens are not counted, the prefill that repeated prompts saved decides."""
+    done = runs(FakeBackend(["x"], model="m", counts_tokens=False))
+    checks = check_runs(workload(), done, {"large": "m"}, reuse={"large": share})
+    found = next(c for c in checks if c.name == "prompts_not_cached")
+    assert found.ok is ok
+    assert share is None or f"large saved {share:.0%} of prefill" in found.observed
+
+
 def test_edges_without_a_single_output_are_seen() -> None:
     """Empty outputs are in every prompt, and prove nothing."""
     assert not check("edges_carry_data", runs(FakeBackend([""], model="m"))).ok
