@@ -27,6 +27,7 @@ __all__ = [
     "hanging_up",
     "refusing",
     "replaying",
+    "routing",
 ]
 
 _MODEL = "canned"
@@ -92,16 +93,28 @@ def answering(*, token_s: float = 0.0, prompt_tokens: int = 7, **extra: Any) -> 
     return behave
 
 
-def replaying(*pieces: bytes, pause_s: float = 0.0, content_type: str = "text/event-stream") -> Behaviour:
+def replaying(
+    *pieces: bytes, pause_s: float = 0.0, content_type: str = "text/event-stream", status: int = 200
+) -> Behaviour:
     """Answer with exactly these bytes, cut as given."""
 
     async def behave(exchange: Exchange) -> None:
-        exchange.start(content_type=content_type)
+        exchange.start(status, content_type)
         for piece in pieces:
             exchange.send(piece)
             await exchange.writer.drain()
             await asyncio.sleep(pause_s)
         exchange.end()
+
+    return behave
+
+
+def routing(**behaviours: Behaviour) -> Behaviour:
+    """Behave by the path's last part (`tags=` at `/api/tags`); what is not named is not found."""
+
+    async def behave(exchange: Exchange) -> None:
+        name = exchange.path.partition("?")[0].rpartition("/")[2]
+        await behaviours.get(name, refusing(404, "File Not Found"))(exchange)
 
     return behave
 
@@ -148,7 +161,7 @@ class CannedServer:
         self.behave = behave or answering()
         models = json.dumps({"data": [{"id": _MODEL}]}).encode()
         self.behave_at_models = replaying(models, content_type="application/json")
-        """The answer to a GET, which asks for the list of models."""
+        """The answer to a GET, which asks for the list of models or how the server does."""
         self.exchanges: list[Exchange] = []
         """Every completion request received, in order."""
         self.url = ""

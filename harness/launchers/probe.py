@@ -50,7 +50,7 @@ def wait_until_answering(
         time.sleep(_PAUSE_S)
 
 
-def served_models(url: str, *, api_key: str | None = None) -> list[str]:
+def served_models(url: str, *, api_key: str | None = None, timeout_s: float = _ATTEMPT_S) -> list[str]:
     """The models that the server at this root names, in its order.
 
     Raises
@@ -58,26 +58,28 @@ def served_models(url: str, *, api_key: str | None = None) -> list[str]:
     OSError: it did not answer.
     ValueError: its answer was no list of models.
     """
-    answer = json.loads(_get(f"{url}/v1/models", _ATTEMPT_S, api_key))
+    answer = json.loads(_get(f"{url}/v1/models", timeout_s, api_key))
     try:
-        return [str(model["id"]) for model in answer["data"]]
+        # An Ollama without models says null.
+        return [str(model["id"]) for model in answer["data"] or ()]
     except (KeyError, TypeError) as exc:
         raise ValueError(f"unexpected answer {str(answer)[:100]!r}") from exc
 
 
-def serving_engine(url: str, *, api_key: str | None = None) -> str | None:
+def serving_engine(url: str, *, api_key: str | None = None, timeout_s: float = _ATTEMPT_S) -> str | None:
     """The engine behind this root, by its own word; `None` when it does not say.
 
-    SGLang, vLLM and llama.cpp name themselves as owner of the models they list; Ollama greets at its root.
+    SGLang, vLLM and llama.cpp name themselves as owner of the models they list; Ollama greets at its root,
+    and so does SGLang, which speaks Ollama's API too: hence the owner is asked first.
     Source: `ModelCard.owned_by` in sglang/srt/entrypoints/openai/protocol.py and
     vllm/entrypoints/openai/protocol.py; llama.cpp tools/server; Ollama server/routes.go.
     """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-        owner = json.loads(_get(f"{url}/v1/models", _ATTEMPT_S, api_key))["data"][0]["owned_by"]
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, TypeError, IndexError):
+        owner = json.loads(_get(f"{url}/v1/models", timeout_s, api_key))["data"][0]["owned_by"]
         if owner in _OWNERS:
             return _OWNERS[owner]
-    with contextlib.suppress(OSError, ValueError):
-        if _get(f"{url}/", _ATTEMPT_S, api_key).strip() == _OLLAMA_GREETING:
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        if _get(f"{url}/", timeout_s, api_key).strip() == _OLLAMA_GREETING:
             return "ollama"
     return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import time
+import urllib.error
 from dataclasses import dataclass
 
 from harness.errors import LaunchError, UsageError
@@ -42,19 +44,40 @@ class UrlLauncher:
             ) from exc
         try:
             served = served_models(self.url, api_key=self.api_key)
-        except (OSError, ValueError) as exc:
+        except urllib.error.HTTPError as exc:
+            raise self._refused(exc) from exc
+        except (OSError, http.client.HTTPException, ValueError) as exc:
             what = f"{self.url}/v1/models gave no list of models ({exc})"
             raise LaunchError(f"{self.name}: {what}; pass the URL of an OpenAI-compatible server") from exc
-        model = self._choose(served)
         engine = serving_engine(self.url, api_key=self.api_key)
+        model = self._choose(served, engine)
         return Server(url=self.url, model=model, start_s=time.perf_counter() - began_s, engine=engine)
 
-    def _choose(self, served: list[str]) -> str:
+    def _refused(self, exc: urllib.error.HTTPError) -> LaunchError:
+        said = f"{self.name}: {self.url}/v1/models answered {exc.code}"
+        if exc.code not in (401, 403):
+            return LaunchError(f"{said}; pass the URL of an OpenAI-compatible server")
+        if self.api_key is None:
+            return LaunchError(f"{said}, as it wants a key; pass it with ?key_env=VARIABLE")
+        return LaunchError(f"{said}, as it does not take the key; set the variable to the right one")
+
+    def _choose(self, served: list[str], engine: str | None) -> str:
         if self.model is not None and (not served or self.model in served):
             return self.model
         names = ", ".join(served) or "no model"
         if self.model is not None:
-            raise UsageError(f"{self.name}: {self.url} serves {names}, not {self.model}; name one it serves")
+            if engine != "ollama":
+                what = f"{self.url} serves {names}, not {self.model}"
+                raise UsageError(f"{self.name}: {what}; name one it serves")
+            # To Ollama a name without a tag is its latest, in any case of letters.
+            for name in served:
+                if name.lower() in (self.model.lower(), f"{self.model.lower()}:latest"):
+                    return name
+            have = f"{self.url} has {names}, not {self.model}"
+            raise UsageError(f"{self.name}: {have}; run `ollama pull {self.model}`, or name one it has")
+        if not served:
+            pull = "run `ollama pull NAME` first" if engine == "ollama" else "load one"
+            raise UsageError(f"{self.name}: {self.url} serves no model; {pull}")
         if len(served) != 1:
             raise UsageError(f"{self.name}: {self.url} serves {names}; choose with {self.url}?model=NAME")
         return served[0]

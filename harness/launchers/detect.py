@@ -1,0 +1,104 @@
+"""Servers that run already, found by asking the ports where they usually listen.
+
+All ports are asked at once. A closed port answers in microseconds; one that is open and says nothing is given
+up after a second, whatever it does, since nobody waits for a guess.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import urllib.error
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from harness.launchers.probe import served_models, serving_engine
+
+__all__ = ["PORTS", "Found", "State", "detect"]
+
+PORTS = (30000, 30001, 8000, 8080, 11434)
+"""SGLang's two of the seeds' set-up, vLLM's and `transformers serve`'s, llama.cpp's, Ollama's."""
+
+_LIMIT_S = 0.9
+_ATTEMPT_S = 0.4
+_OLLAMA_PORT = 11434
+
+State = Literal["ready", "loading", "wants a key"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A server that answered."""
+
+    url: str
+    engine: str | None
+    """By its own word; `None` when it does not say."""
+    models: tuple[str, ...]
+    """In the server's order; empty unless it is ready."""
+    state: State = "ready"
+
+
+def detect(hosts: Sequence[str] = ("127.0.0.1",), *, ports: Sequence[int] = PORTS) -> list[Found]:
+    """The servers at these hosts, and the one that OLLAMA_HOST names, within a second.
+
+    Whatever answers a list of models, or refuses one as servers do that load or want a key, is a server.
+    """
+    urls = [f"http://{host}:{port}" for host in hosts for port in ports]
+    if (ollama := _ollama_url(os.environ.get("OLLAMA_HOST", ""))) is not None and ollama not in urls:
+        urls.append(ollama)
+    found: dict[str, Found] = {}
+
+    def ask(url: str) -> None:
+        server = _ask(url)
+        if server is not None:
+            found[url] = server
+
+    # Daemons: a thread that hangs on a silent port holds up neither the answer nor the end of the process.
+    threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
+    ends_s = time.monotonic() + _LIMIT_S
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends_s - time.monotonic()))
+    return [found[url] for url in urls if url in found]
+
+
+def _ask(url: str) -> Found | None:
+    try:
+        models = served_models(url, timeout_s=_ATTEMPT_S)
+    except urllib.error.HTTPError as exc:
+        if exc.code in (401, 403):
+            return Found(url=url, engine=_engine(url), models=(), state="wants a key")
+        if exc.code == 503:
+            return Found(url=url, engine=_engine(url), models=(), state="loading")
+        return None
+    except Exception:
+        # Whatever else listens there, in whatever protocol, is no engine.
+        return None
+    return Found(url=url, engine=_engine(url), models=tuple(models))
+
+
+def _engine(url: str) -> str | None:
+    return serving_engine(url, timeout_s=_ATTEMPT_S)
+
+
+def _ollama_url(host: str) -> str | None:
+    """What OLLAMA_HOST means to a client, as `Host` in envconfig/config.go of ollama/ollama reads it."""
+    host = host.strip().strip("\"'")
+    if not host:
+        return None
+    try:
+        parts = urlsplit(host if "://" in host else f"http://{host}")
+        port = parts.port
+    except ValueError:
+        return None
+    if port is None:
+        port = {"http": 80, "https": 443}.get(host.partition("://")[0], _OLLAMA_PORT)
+    name = parts.hostname or "127.0.0.1"
+    # The address of all interfaces is one to listen at, not one to ask.
+    name = "127.0.0.1" if name in ("0.0.0.0", "::", "localhost") else name
+    name = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{name}:{port}"
