@@ -7,24 +7,41 @@ from collections.abc import Iterator
 import pytest
 
 from harness.backends.openai import OpenAIBackend
-from harness.launchers import EmbeddedLauncher, Server
+from harness.errors import UnavailableError
 from harness.launchers.canned import CannedServer
-from tests.conformance.subjects import CLIENTS, N_PARALLEL, SUBJECTS, Subject
+from tests.conformance.recording import (
+    pytest_addoption,
+    pytest_configure,
+    pytest_generate_tests,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+)
+from tests.conformance.subjects import CLIENTS, Servers, Subject
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "pytest_runtest_makereport",
+    "pytest_sessionfinish",
+]
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Server]:
-    """llama.cpp with the smallest pocket model and a few slots."""
-    from harness.models import gguf_path
+def servers() -> Iterator[Servers]:
+    """The servers of this session, each launched when first needed."""
+    running = Servers()
+    yield running
+    running.stop()
 
-    with EmbeddedLauncher(gguf=gguf_path("nano"), model="nano", n_parallel=N_PARALLEL).launch() as server:
-        yield server
 
-
-@pytest.fixture(params=SUBJECTS)
-def subject(request: pytest.FixtureRequest, engine: Server) -> Subject:
-    """Each backend in turn."""
-    return Subject(request.param, engine)
+@pytest.fixture
+def subject(request: pytest.FixtureRequest, servers: Servers) -> Subject:
+    """Each backend in turn; skipped, with the line that makes it available, where it is not."""
+    try:
+        return servers.subject(request.param)
+    except UnavailableError as exc:
+        pytest.skip(str(exc))
 
 
 @pytest.fixture

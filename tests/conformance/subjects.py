@@ -1,68 +1,207 @@
-"""The backends under test, each as a `Subject`: how to make it, and how to see from outside what it left."""
+"""The backends under test: how each comes to be, which client speaks to it, and how to look past that client.
+
+A subject that is not available here is skipped with the line that would make it available. Those with a
+marker are dear, and run only when named: `--subjects vllm,ollama`, or `-m vllm`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.request
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from harness.backends import Backend, Completion, Request
+from harness.backends.connect import backend_for, launcher_for
 from harness.backends.fake import FakeBackend
 from harness.backends.llamacpp import LlamaCppBackend
 from harness.backends.openai import OpenAIBackend
+from harness.backends.sglang import SGLangBackend
+from harness.backends.spec import BackendSpec, parse_backend
+from harness.backends.transformers_serve import TransformersServeBackend
+from harness.backends.vllm import VLLMBackend
+from harness.errors import HarnessError, UnavailableError
 from harness.launchers import Server
+from tests.conformance.views import CpuView, FakeView, HeldView, LlamaCppView, MetricsView, View
 
-SUBJECTS = ("llamacpp", "openai", "fake")
-CLIENTS: dict[str, type[OpenAIBackend]] = {"llamacpp": LlamaCppBackend, "openai": OpenAIBackend}
 N_PARALLEL = 4
+CLIENTS: dict[str, type[OpenAIBackend]] = {
+    "llamacpp": LlamaCppBackend,
+    "openai": OpenAIBackend,
+    "sglang": SGLangBackend,
+    "vllm": VLLMBackend,
+}
+"""Those that keep to the API's words and may add their own; `transformers-serve` leaves some of them out."""
+NOWHERE = "http://127.0.0.1:9"
 
 T = TypeVar("T")
 
 
-@dataclass
-class Subject:
-    """A backend to be tested."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A subject, as plain data: nothing started."""
 
     name: str
-    server: Server
+    """By which `--subjects` and its stored cells know it."""
+    head: str
+    """What the table calls it."""
+    spec: str | None = None
+    """As on the command line, without the role; `None` for a script."""
+    view: type[Any] = LlamaCppView
+    client: type[OpenAIBackend] | None = None
+    """In place of the one that the spec gives."""
+    large: str | None = None
+    """The same with a model whose prefill is worth measuring; `None` measures the subject's own."""
+    marker: str | None = None
+    """It runs only when named."""
+
+    def parsed(self) -> BackendSpec:
+        """The spec, read."""
+        return parse_backend(f"{self.name}={self.spec}")
+
+
+_LLAMACPP = {"spec": f"pocket:nano?n_parallel={N_PARALLEL}", "large": "pocket:large"}
+ROWS = (
+    Row(name="llamacpp", head="llamacpp", **_LLAMACPP),
+    Row(name="openai", head="openai, at llama.cpp", client=OpenAIBackend, **_LLAMACPP),
+    Row(
+        name="transformers",
+        head="transformers, in-process",
+        spec="transformers:nano",
+        large="transformers:large",
+        view=HeldView,
+    ),
+    Row(
+        name="transformers-serve",
+        head="openai, at `transformers serve`",
+        spec="process:transformers?model=nano",
+        view=CpuView,
+        client=TransformersServeBackend,
+    ),
+    *(
+        Row(
+            name=name,
+            head=name,
+            spec=f"process:{name}?model=nano",
+            large=f"process:{name}?model=large",
+            view=MetricsView,
+            marker=name,
+        )
+        for name in ("vllm", "sglang")
+    ),
+    Row(name="fake", head="fake", view=FakeView),
+)
+NAMES = tuple(row.name for row in ROWS)
+
+
+@dataclass
+class Subject:
+    """A backend to be tested, with its server running."""
+
+    row: Row
+    server: Server | None
+    engine: str = ""
+    """Name and version of what answers."""
+    large: Callable[[], Subject] | None = None
+    """The same with a larger model, started when first asked for."""
     made: list[Backend] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was seen, for its cell."""
+    absent: str | None = None
+    """Why what was asked for is not offered: a source."""
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def model(self) -> str:
+        """The model's name as the server knows it."""
+        return "nano" if self.server is None else self.server.model
+
+    @property
+    def view(self) -> View:
+        """The engine, seen past the client."""
+        seen: View = FakeView(self.made) if self.server is None else self.row.view(self.server)
+        return seen
 
     def make(self, **options: Any) -> Backend:
         """A new client of the subject's server; `timeout_s` is the option that all have."""
-        if self.name == "fake":
+        if self.server is None:
             backend: Backend = FakeBackend(model="nano", prefill_s=0.001, token_s=0.0002, **options)
         else:
-            backend = CLIENTS[self.name](self.server.url, model="nano", name="small", **options)
+            backend = _client(self.row, self.server, **options)
         self.made.append(backend)
         return backend
 
     def make_unreachable(self) -> Backend:
         """A client of a server that is not there."""
-        if self.name == "fake":
+        if self.server is None:
             return FakeBackend(reachable=False)
-        return CLIENTS[self.name]("http://127.0.0.1:9", model="nano", name="small")
+        if self.server.held is None:
+            return _client(self.row, Server(url=NOWHERE, model="nano", start_s=0))
+        gone = launcher_for(self.row.parsed()).launch()
+        gone.stop()
+        return _client(self.row, gone)
 
-    def is_idle(self) -> bool:
-        """Whether the server works on nothing, by its own account."""
-        if self.name == "fake":
-            return not any(backend.num_running for backend in self.made if isinstance(backend, FakeBackend))
-        return not any(slot["is_processing"] for slot in self.ask("/slots"))
+    def note(self, what: str) -> None:
+        """Keep what was seen."""
+        self.notes.append(what)
 
-    def count_tokens(self, text: str) -> int:
-        """The tokens of a raw prompt, by the server's own tokenizer."""
-        if self.name == "fake":
-            return len(text.split())
-        return len(self.ask("/tokenize", {"content": text})["tokens"])
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask the server directly, past the backend."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.server.url + path, data)
-        with urllib.request.urlopen(request, timeout=5) as response:
-            return json.load(response)
+class Servers:
+    """The servers of a session: each spec launched once, when first needed."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Server] = {}
+        self._failed: dict[str, HarnessError] = {}
+        self._engines: dict[str, str] = {}
+
+    def of(self, row: Row) -> Server | None:
+        """The subject's server.
+
+        Raises
+        ------
+        UnavailableError: it cannot run here; the message is the line that would make it available.
+        LaunchError: it did not come up.
+        """
+        if row.spec is None:
+            return None
+        if row.spec in self._failed:
+            raise self._failed[row.spec]
+        if row.spec not in self._running:
+            try:
+                self._running[row.spec] = launcher_for(row.parsed()).launch()
+            except HarnessError as exc:
+                self._failed[row.spec] = exc
+                raise
+            except ImportError as exc:
+                self._failed[row.spec] = UnavailableError(f"{row.name}: {exc}; pip install -e .[torch]")
+                raise self._failed[row.spec] from exc
+        return self._running[row.spec]
+
+    def subject(self, row: Row) -> Subject:
+        """A fresh subject of the row; raises as `of` does."""
+        subject = Subject(row, self.of(row))
+        if row.name not in self._engines:
+            self._engines[row.name] = subject.view.engine()
+        subject.engine = self._engines[row.name]
+        if row.large is not None:
+            large = replace(row, spec=row.large)
+            subject.large = lambda: Subject(large, self.of(large))
+        return subject
+
+    def stop(self) -> None:
+        """End them all."""
+        while self._running:
+            self._running.popitem()[1].stop()
+
+
+def _client(row: Row, server: Server, **options: Any) -> Backend:
+    if row.client is not None:
+        return row.client(server.url, model=server.model, name=row.name, **options)
+    spec = row.parsed()
+    return backend_for(replace(spec, options={**spec.options, **options}), server)
 
 
 def run(backend: Backend, *requests: Request) -> list[Completion]:

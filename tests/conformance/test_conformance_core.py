@@ -22,11 +22,11 @@ def sampled(seed: int) -> Request:
     )
 
 
-def test_is_a_backend(subject: Subject) -> None:
+def test_has_the_protocols_methods(subject: Subject) -> None:
     """The class has the protocol's methods and names its role and model."""
     backend = subject.make()
     assert isinstance(backend, Backend)
-    assert backend.model == "nano"
+    assert backend.model == subject.model
     assert backend.name
 
 
@@ -40,6 +40,7 @@ class TestStreaming:
         [answer] = use(backend, lambda: asyncio.gather(backend.generate(request_, seen.append)))
         assert answer.text
         assert "".join(chunk.text for chunk in seen) == answer.text
+        subject.note(f"{len(seen)} chunks for {answer.output_tokens} tokens")
         assert tuple(chunk.time_s for chunk in seen) == answer.chunk_times_s
         assert all(isinstance(chunk, Chunk) and chunk.text for chunk in seen)
 
@@ -73,6 +74,7 @@ class TestStreaming:
         [answer] = run(subject.make(), request_)
         assert answer.output_tokens == 24
         assert answer.finish_reason == "length"
+        subject.note(f"{answer.output_tokens} of 24 tokens")
 
     def test_greedy_answers_repeat(self, subject: Subject, request_: Request) -> None:
         """At temperature 0, one request after the other, the text does not change."""
@@ -86,7 +88,8 @@ class TestCounts:
     def test_prompt_tokens_are_the_servers_own(self, subject: Subject, text: str) -> None:
         """The prompt's count is what the server's tokenizer says of it."""
         [answer] = run(subject.make(), Request(prompt=text, max_tokens=1))
-        assert answer.prompt_tokens == subject.count_tokens(text)
+        assert answer.prompt_tokens == subject.view.count_tokens(text)
+        subject.note(f"{answer.prompt_tokens} tokens")
 
     def test_an_answer_that_ends_itself_is_shorter_than_its_limit(self, subject: Subject) -> None:
         """Without `ignore_eos`, the model ends its answer, and the count says so."""
@@ -94,6 +97,7 @@ class TestCounts:
         assert answer.finish_reason == "stop"
         assert answer.output_tokens is not None
         assert 0 < answer.output_tokens < 500
+        subject.note(f"{answer.output_tokens} of 500 tokens")
 
 
 class TestSampling:
@@ -114,6 +118,7 @@ class TestSampling:
         first, again, *others = (answer.text for answer in answers)
         assert first == again
         assert len({first, *others}) > 2
+        subject.note(f"{len({first, *others})} texts of 5 seeds")
 
 
 class TestTrouble:
@@ -133,9 +138,9 @@ class TestTrouble:
                 with pytest.raises(asyncio.CancelledError):
                     await task
             ends_s = time.monotonic() + 2
-            while not subject.is_idle() and time.monotonic() < ends_s:
+            while not subject.view.is_idle() and time.monotonic() < ends_s:
                 await asyncio.sleep(0.01)
-            assert subject.is_idle()
+            assert subject.view.is_idle()
             return await backend.generate(PROMPT)
 
         assert use(backend, cancel).output_tokens == 24
@@ -157,6 +162,20 @@ class TestTrouble:
         backend = subject.make()
         use(backend, backend.ready)
 
+    def test_calls_one_after_another_are_all_answered(self, subject: Subject) -> None:
+        """Servers drop idle connections when they like; no call is lost by it, whatever the pause."""
+        backend, short = subject.make(), Request(prompt="x", max_tokens=2, ignore_eos=True)
+
+        async def converse() -> list[int | None]:
+            counts = []
+            for i in range(30):
+                counts.append((await backend.generate(short)).output_tokens)
+                await asyncio.sleep(0.002 * (i % 5))
+            return counts
+
+        assert use(backend, converse) == [2] * 30
+        subject.note("30 of 30")
+
     def test_concurrent_calls_get_their_own_answers(self, subject: Subject) -> None:
         """Many calls at once, more than the server has slots, each get the answer to their request."""
         backend = subject.make()
@@ -172,6 +191,7 @@ class TestTrouble:
         together = use(backend, gather)
         assert [a.prompt_tokens for a in together] == [a.prompt_tokens for a in alone]
         assert [a.output_tokens for a in together] == [1 + i for i in range(32)]
+        subject.note("32 of 32")
 
     def test_serves_one_event_loop_after_another(self, subject: Subject) -> None:
         """A backend that was left open works again on the next event loop."""

@@ -1,0 +1,170 @@
+"""What can be seen of an engine from outside, past the client under test: whether it works, and its tokens.
+
+A client that misreports would agree with itself. So idleness and token counts are asked of the server by
+plain HTTP, of the operating system, or of the model's own tokenizer file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from harness.backends.fake import FakeBackend
+from harness.launchers import Server
+
+__all__ = ["CpuView", "FakeView", "HeldView", "LlamaCppView", "MetricsView", "View"]
+
+MODEL = "nano"
+_SAMPLE_S = 0.2
+_IDLE_SHARE = 0.1
+
+
+class View(Protocol):
+    """An engine, seen from outside."""
+
+    def is_idle(self) -> bool:
+        """Whether it works on no request."""
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of a raw prompt."""
+
+    def engine(self) -> str:
+        """Name and version."""
+
+
+class LlamaCppView:
+    """llama.cpp's server tells its slots, and tokenizes."""
+
+    def __init__(self, server: Server) -> None:
+        self._url = server.url
+
+    def is_idle(self) -> bool:
+        return not any(slot["is_processing"] for slot in ask(f"{self._url}/slots"))
+
+    def count_tokens(self, text: str) -> int:
+        return len(ask(f"{self._url}/tokenize", {"content": text})["tokens"])
+
+    def engine(self) -> str:
+        build = ask(f"{self._url}/props")["build_info"]
+        # The wheel's build does not know its own number.
+        return (
+            f"llama.cpp, xllamacpp {version('xllamacpp')}"
+            if build.startswith("b0-")
+            else f"llama.cpp {build}"
+        )
+
+
+class MetricsView:
+    """vLLM and SGLang publish the number of requests they run."""
+
+    _GAUGE = re.compile(r"^(?:vllm:num_requests|sglang:num)_running(?:_reqs)?\{.*\} (\S+)$", re.MULTILINE)
+
+    def __init__(self, server: Server) -> None:
+        self._url = server.url
+
+    def is_idle(self) -> bool:
+        values = self._GAUGE.findall(_get(f"{self._url}/metrics").decode())
+        assert values, f"no gauge of running requests at {self._url}/metrics"
+        return not any(float(value) for value in values)
+
+    def count_tokens(self, text: str) -> int:
+        return count_by_file(text)
+
+    def engine(self) -> str:
+        try:
+            return f"vLLM {ask(f'{self._url}/version')['version']}"
+        except OSError:
+            return f"SGLang {ask(f'{self._url}/server_info')['version']}"
+
+
+class CpuView:
+    """A server that tells nothing of its work is known by the CPU time that its process uses."""
+
+    def __init__(self, server: Server) -> None:
+        self._port = urlsplit(server.url).port
+
+    def is_idle(self) -> bool:
+        began_s, began = time.monotonic(), self._cpu_s()
+        time.sleep(_SAMPLE_S)
+        return self._cpu_s() - began < _IDLE_SHARE * (time.monotonic() - began_s)
+
+    def count_tokens(self, text: str) -> int:
+        return count_by_file(text)
+
+    def engine(self) -> str:
+        return f"transformers {version('transformers')}, serve"
+
+    def _cpu_s(self) -> float:
+        import psutil
+
+        [pid] = {
+            socket.pid
+            for socket in psutil.net_connections("tcp")
+            if socket.status == psutil.CONN_LISTEN and socket.laddr.port == self._port
+        }
+        leader = psutil.Process(pid)
+        times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
+        return sum(t.user + t.system for t in times)
+
+
+class HeldView:
+    """An engine inside this process says itself how many requests it runs."""
+
+    def __init__(self, server: Server) -> None:
+        self._held: Any = server.held
+
+    def is_idle(self) -> bool:
+        return not self._held.num_running
+
+    def count_tokens(self, text: str) -> int:
+        return count_by_file(text)
+
+    def engine(self) -> str:
+        return f"transformers {version('transformers')}, torch {version('torch')}"
+
+
+class FakeView:
+    """A script: its own calls in flight, and words for tokens."""
+
+    def __init__(self, made: list[Any]) -> None:
+        self._made = made
+
+    def is_idle(self) -> bool:
+        return not any(backend.num_running for backend in self._made if isinstance(backend, FakeBackend))
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def engine(self) -> str:
+        return "a script"
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """A server's JSON answer, past every client of ours."""
+    return json.loads(_get(url, None if body is None else json.dumps(body).encode()))
+
+
+def count_by_file(text: str) -> int:
+    """Tokens by the tokenizer file that the engine loads too."""
+    return len(_tokenizer().encode(text).ids)
+
+
+@cache
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    from harness.models import checkpoint
+
+    return Tokenizer.from_file(str(checkpoint(MODEL) / "tokenizer.json"))
+
+
+def _get(url: str, data: bytes | None = None) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=5) as response:
+        body: bytes = response.read()
+        return body
