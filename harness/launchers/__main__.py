@@ -16,7 +16,7 @@ _SCHEMES = {"sglang": "sglang", "vllm": "vllm", "ollama": "ollama", "llama.cpp":
 
 def lines(found: Found) -> list[str]:
     """One line for each model of a server, ready to be pasted; a remark where there is none."""
-    who = found.engine or "an OpenAI-compatible server"
+    who = found.engine or "a server that names no engine"
     if found.state == "loading":
         return [f"# {found.url}: {who} is still loading; ask again"]
     if found.state == "wants a key":

@@ -88,9 +88,14 @@ def _get(url: str, timeout_s: float, api_key: str | None) -> bytes:
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     # A proxy meant for the internet must not come between a benchmark and its server.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:
-        body: bytes = response.read()
-        return body
+    try:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:
+            body: bytes = response.read()
+            return body
+    except urllib.error.HTTPError as exc:
+        # A refusal is a response too, and holds its connection.
+        exc.close()
+        raise
 
 
 def _root(exc: Exception) -> object:
