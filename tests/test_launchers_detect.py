@@ -124,9 +124,7 @@ class TestDetect:
         assert [server.url for server in found] == [engine.url]
         assert took_s < 3
 
-    @pytest.mark.parametrize(
-        "form", ["127.0.0.1:{port}", "http://127.0.0.1:{port}", "0.0.0.0:{port}", ":{port}"]
-    )
+    @pytest.mark.parametrize("form", ["127.0.0.1:{}", "http://127.0.0.1:{}", "0.0.0.0:{}", ":{}"])
     def test_ollama_is_looked_for_where_its_variable_says(
         self, monkeypatch: pytest.MonkeyPatch, form: str
     ) -> None:
