@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ DTYPES = ("float32", "float16", "bfloat16", "auto")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_S = 5.0
+_one_at_a_time = threading.Lock()
+"""While it loads, transformers patches the process. Two loads at once leave it patched: from then on, models
+come with random numbers for tied weights (seen with 5.23)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +82,9 @@ def require_torch(name: str, device: str) -> None:
     num = torch.cuda.device_count() if torch.cuda.is_available() else 0
     index = int(device.partition(":")[2] or 0)
     if index >= num:
-        built = "" if torch.version.cuda else "; this PyTorch is built without CUDA: install one that is"
+        built = "" if torch.version.cuda else "install a PyTorch that is built with CUDA, or "
         raise UnavailableError(
-            f"{name}: device is {device}, and PyTorch sees {num} CUDA devices{built}; pass device=cpu"
+            f"{name}: device is {device}, and PyTorch sees {num} CUDA devices; {built}pass device=cpu"
         )
 
 
@@ -121,7 +125,7 @@ def load(name: str, model: str, device: str, dtype: str) -> Loaded:
     ModelError, LaunchError: as `find`, or transformers cannot load what was found.
     """
     where = find(name, model)
-    with _foreign_errors(name, model), _no_progress_bars():
+    with _one_at_a_time, _foreign_errors(name, model), _no_progress_bars():
         transformers: Any = import_module("transformers")
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
         loaded, info = transformers.AutoModelForCausalLM.from_pretrained(
