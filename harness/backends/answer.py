@@ -101,9 +101,7 @@ class Answer:
             finish_reason=self.finish_reason,
             model=self._model,
             token_logprobs=None if self._logprobs is None else tuple(self._logprobs),
-            engine=EngineTimes(
-                prefill_s=_seconds(timings.get("prompt_ms")), decode_s=_seconds(timings.get("predicted_ms"))
-            ),
+            engine=_engine_times(timings),
         )
 
     def _take_ending(self, choice: dict[str, Any]) -> None:
@@ -124,7 +122,8 @@ class Answer:
         if error:
             raise MalformedAnswer(f"error in the answer: {json.dumps(error)[:500]}")
         self._usage = frame.get("usage") or self._usage
-        self._timings = frame.get("timings") or self._timings
+        timings = frame.get("timings") or frame.get("metrics")
+        self._timings = timings if isinstance(timings, dict) else self._timings
         self._model = frame.get("model") or self._model
 
 
@@ -162,6 +161,19 @@ def malformed(data: bytes, exc: Exception) -> MalformedAnswer:
     if isinstance(exc, MalformedAnswer):
         return exc
     return MalformedAnswer(f"{type(exc).__name__}: {exc}, in {data[:200]!r}")
+
+
+def _engine_times(timings: dict[str, Any]) -> EngineTimes:
+    """llama.cpp's `timings`, or vLLM's `metrics` (`--enable-per-request-metrics`).
+
+    vLLM counts the first token from when the request was scheduled: its prefill.
+    Source: `PerRequestMetrics` in vllm/entrypoints/generate/base/protocol.py.
+    """
+    return EngineTimes(
+        queue_s=_seconds(timings.get("queue_time_ms")),
+        prefill_s=_seconds(timings.get("prompt_ms", timings.get("time_to_first_token_ms"))),
+        decode_s=_seconds(timings.get("predicted_ms", timings.get("generation_time_ms"))),
+    )
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -60,6 +60,11 @@ class Row:
         return parse_backend(f"{self.name}={self.spec}")
 
 
+def _started(name: str, options: str = "") -> Row:
+    specs = {"spec": f"process:{name}?model=nano{options}", "large": f"process:{name}?model=large{options}"}
+    return Row(name=name, head=name, view=MetricsView, marker=name, **specs)
+
+
 _LLAMACPP = {"spec": f"pocket:nano?n_parallel={N_PARALLEL}", "large": "pocket:large"}
 ROWS = (
     Row(name="llamacpp", head="llamacpp", **_LLAMACPP),
@@ -78,17 +83,8 @@ ROWS = (
         view=CpuView,
         client=TransformersServeBackend,
     ),
-    *(
-        Row(
-            name=name,
-            head=name,
-            spec=f"process:{name}?model=nano",
-            large=f"process:{name}?model=large",
-            view=MetricsView,
-            marker=name,
-        )
-        for name in ("vllm", "sglang")
-    ),
+    _started("vllm", "&args=--enable-per-request-metrics"),
+    _started("sglang"),
     Row(name="fake", head="fake", view=FakeView),
 )
 NAMES = tuple(row.name for row in ROWS)

@@ -49,8 +49,8 @@ CLIENTS_HEAD = """\
 ## Clients
 
 Slow and broken servers, characters cut between packets, connections dropped by the server: what the HTTP
-clients make of canned answers, byte for byte. Rows are tests of `tests/conformance/test_conformance_wire.py` and
-`test_conformance_trouble.py`.
+clients make of canned answers, byte for byte. Rows are tests of `tests/conformance/`:
+`test_conformance_wire.py` and `test_conformance_trouble.py`.
 """
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.backends import Message, Request
+from harness.backends import EngineTimes, Message, Request
 from harness.backends.llamacpp import LlamaCppBackend
 from harness.backends.openai import OpenAIBackend
+from harness.backends.vllm import VLLMBackend
 from harness.errors import (
     BackendRejected,
 )
@@ -190,6 +191,13 @@ class TestAccounts:
         assert (answer.engine.prefill_s, answer.engine.decode_s) == (0.0125, 0.04)
         assert answer.cached_tokens == 0
         assert answer.model == "canned"
+
+    def test_vllms_times_are_the_engines_too(self, canned: CannedServer) -> None:
+        """vLLM's metrics of a request become seconds: waiting, prefill and decode."""
+        metrics = {"time_to_first_token_ms": 12.5, "generation_time_ms": 40.0, "queue_time_ms": 2.0}
+        canned.behave = replaying(piece("a", "stop"), event(choices=[], metrics=metrics))
+        [answer] = run(VLLMBackend(canned.url, model="canned"), CHAT)
+        assert answer.engine == EngineTimes(queue_s=0.002, prefill_s=0.0125, decode_s=0.04)
 
     @pytest.mark.parametrize(
         "logprobs",
