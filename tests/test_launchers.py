@@ -286,8 +286,9 @@ class TestWatchdog:
     def test_no_server_outlives_a_killed_suite(self, sign: signal.Signals, tmp_path: Path) -> None:
         """Servers end soon after the process that launched them is killed, even when it cannot react."""
         suite = (
-            "import sys, time\n"
+            "import sys, tempfile, time\n"
             "from harness.launchers import ProcessLauncher, canned\n"
+            f"tempfile.tempdir = {str(tmp_path)!r}\n"
             "command = (sys.executable, canned.__file__, '--port', '{port}')\n"
             "servers = [ProcessLauncher(command=command).launch() for _ in range(2)]\n"
             "print(*(s.url for s in servers), flush=True)\n"
@@ -302,6 +303,7 @@ class TestWatchdog:
             process.wait(5)
         assert len(groups) == 2
         assert within(5, lambda: not any(map(is_group_alive, groups)))
+        assert within(5, lambda: not list(tmp_path.iterdir()))
 
     def test_a_released_group_is_left_alone(self) -> None:
         """Closing the watchdog stops what it guards and nothing that it was told to forget."""
@@ -310,8 +312,8 @@ class TestWatchdog:
         try:
             watchdog = Watchdog()
             for process in (kept, stopped):
-                watchdog.guard(process.pid)
-            watchdog.release(kept.pid)
+                watchdog.guard("group", process.pid)
+            watchdog.release("group", kept.pid)
             watchdog.close()
             assert stopped.wait(5) == -signal.SIGTERM
             assert kept.poll() is None
@@ -325,12 +327,12 @@ class TestWatchdog:
         started = tmp_path / "started"
         suite = (
             "import os, signal, sys\n"
-            "from harness.launchers import process\n"
+            "from harness.launchers import group, process\n"
             "class Killer:\n"
-            "    def guard(self, group):\n"
+            "    def guard(self, kind, group):\n"
             "        print(group, flush=True)\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n"
-            "process.the_watchdog = Killer\n"
+            "group.the_watchdog = Killer\n"
             f"process.ProcessLauncher(command=('touch', {str(started)!r})).launch()\n"
         )
         done = subprocess.run([sys.executable, "-c", suite], cwd=ROOT, stdout=subprocess.PIPE, check=False)

@@ -1,18 +1,15 @@
 """A server program in a process group of its own, with its log in a file.
 
-The group is what is stopped, never the process alone: servers leave workers behind. It is given to the
-watchdog *before* the program starts (a gate holds it until then), so that no kill of this process, however
-timed, leaves a server.
+The group is what is stopped, never the process alone: servers leave workers behind. Whatever ends this
+process, the watchdog ends the group and removes the log.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,13 +20,14 @@ from pathlib import Path
 
 from harness.errors import LaunchError, UnavailableError
 from harness.launchers.base import Server
+from harness.launchers.group import GuardedGroup
 from harness.launchers.ports import free_port, is_free
-from harness.launchers.probe import served_models, wait_until_answering
-from harness.launchers.watchdog import Watchdog, the_watchdog
+from harness.launchers.probe import wait_until_answering
+from harness.launchers.started import started_model
+from harness.launchers.watchdog import the_watchdog
 
 __all__ = ["ProcessLauncher"]
 
-_GATE = 'read -r go || exit 1; exec "$@"'
 _TAIL_BYTES = 4000
 _PORT_TRIES = 3
 _PROGRESS_S = 1.0
@@ -122,14 +120,7 @@ class ProcessLauncher:
         wait_until_answering(running.url + self.ready_path, deadline_s, give_up=give_up)
         if running.exit_status():
             raise ChildProcessError("somebody else answered")
-        if self.model is not None and not self.fetch:
-            return self.model
-        served = served_models(running.url)
-        if self.model is None:
-            return served[0]
-        if not {self.model, f"{self.model}:latest"} & set(served):
-            raise UnavailableError(f"{self.name}: the server has no model {self.model}: {self.fetch}")
-        return self.model
+        return started_model(self.name, running.url, self.model, self.fetch)
 
     def _failure(self, running: _Running, exc: Exception) -> LaunchError:
         status = running.exit_status()
@@ -143,58 +134,34 @@ class ProcessLauncher:
 
 
 class _Running:
-    """A program that is started or about to be, and how to end its whole group."""
+    """A program with its port and its log."""
 
     def __init__(self, launcher: ProcessLauncher, port: int) -> None:
         self.port = port
         self.url = f"http://{launcher.host}:{port}"
         self.command = [self._fill(launcher, argument) for argument in launcher.command]
-        self.log = launcher.log or _temporary_log(launcher.name)
-        self._env = {key: self._fill(launcher, value) for key, value in launcher.env.items()}
-        self._grace_s = launcher.grace_s
         self._is_log_ours = launcher.log is None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: Watchdog | None = None
+        self.log = launcher.log or _temporary_log(launcher.name)
+        env = {key: self._fill(launcher, value) for key, value in launcher.env.items()}
+        self._group = GuardedGroup(self.command, env=env, log=self.log, grace_s=launcher.grace_s)
 
     def _fill(self, launcher: ProcessLauncher, text: str) -> str:
         return text.replace("{host}", launcher.host).replace("{port}", str(self.port))
 
     def start(self) -> None:
-        with self.log.open("wb") as output:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", _GATE, "sh", *self.command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self._env},
-                start_new_session=True,
-            )
-        self._process = process
-        self._watchdog = the_watchdog()
-        self._watchdog.guard(process.pid)
-        assert process.stdin is not None
-        with process.stdin as gate, contextlib.suppress(BrokenPipeError):
-            gate.write(b"go\n")
+        self._group.start()
 
     def exit_status(self) -> int | None:
-        return None if self._process is None else self._process.poll()
+        return self._group.exit_status()
 
     def has_exited(self) -> bool:
         return self.exit_status() is not None
 
     def stop(self) -> None:
-        if self._process is not None:
-            group = self._process.pid
-            _signal_group(group, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._grace_s)
-            # The leader may end before its workers, or not at all.
-            _signal_group(group, signal.SIGKILL)
-            self._process.wait()
-            if self._watchdog is not None:
-                self._watchdog.release(group)
+        self._group.stop()
         if self._is_log_ours:
             self.log.unlink(missing_ok=True)
+            the_watchdog().release("file", self.log)
 
 
 def _has_packages(python: str, packages: tuple[str, ...]) -> bool:
@@ -203,14 +170,10 @@ def _has_packages(python: str, packages: tuple[str, ...]) -> bool:
     return subprocess.run([python, "-c", _HAS_PACKAGES, *packages], capture_output=True).returncode == 0
 
 
-def _signal_group(group: int, sign: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, sign)
-
-
 def _temporary_log(name: str) -> Path:
     handle, path = tempfile.mkstemp(prefix=f"assay-{name}-", suffix=".log")
     os.close(handle)
+    the_watchdog().guard("file", path)
     return Path(path)
 
 
