@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from harness.backends.base import Chunk, Completion, EngineTimes, OnChunk, Request
+from harness.clock import now_s
 from harness.errors import BackendError, BackendTimeout, BackendUnreachable
 
 __all__ = ["Answers", "FakeBackend", "babble", "prompt_of"]
@@ -57,7 +57,7 @@ class FakeBackend:
         counts_tokens: bool = True,
         logprob: Callable[[str], float] = lambda token: -0.01 * len(token),
         timeout_s: float | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = now_s,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Write the script.

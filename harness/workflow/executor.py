@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Protocol
 
 from harness.backends.base import Completion, Message, Request
+from harness.clock import now_s
 from harness.errors import HarnessError
 from harness.workflow.endpoints import Endpoint
 from harness.workflow.workload import StageSpec, Task, Workload, extract_code, render
@@ -143,9 +143,9 @@ async def run_task(
 ) -> TaskRun:
     """Run one task through every stage.
 
-    `intended_s` is when it was due (`perf_counter` seconds); its latency counts from there.
+    `intended_s` is when it was due (seconds of `clock.now_s`); its latency counts from there.
     """
-    started_s = perf_counter()
+    started_s = now_s()
     done: dict[str, asyncio.Task[StageRun]] = {}
 
     async def stage_after_needs(stage: StageSpec) -> StageRun:
@@ -185,27 +185,27 @@ async def _run_stage(
     ready_s: float,
 ) -> StageRun:
     attempts: list[Attempt] = []
-    begin = perf_counter()
+    begin = now_s()
     role: str | None = router.route(task, stage)
-    routed = perf_counter()
+    routed = now_s()
     request = _request(stage, render(stage, task, outputs), logprobs=router.wants_logprobs)
-    render_s, review_s, output = perf_counter() - routed, 0.0, ""
+    render_s, review_s, output = now_s() - routed, 0.0, ""
     try:
         while role is not None:
             attempts.append(await _attempt(role, request, endpoints[role]))
-            answered = perf_counter()
+            answered = now_s()
             text = attempts[-1].completion.text
             output = extract_code(text) if stage.grade == "code" else text.strip()
-            read = perf_counter()
+            read = now_s()
             role = router.review(task, stage, role, attempts[-1].completion, output)
-            render_s, review_s = render_s + read - answered, review_s + perf_counter() - read
+            render_s, review_s = render_s + read - answered, review_s + now_s() - read
         error = None
     except HarnessError as exc:
         error = f"{type(exc).__name__}: {exc}"
     return StageRun(
         stage=stage.name,
         ready_s=ready_s,
-        done_s=perf_counter(),
+        done_s=now_s(),
         attempts=tuple(attempts),
         output=output,
         route_s=routed - begin,
@@ -216,11 +216,11 @@ async def _run_stage(
 
 
 async def _attempt(role: str, request: Request, endpoint: Endpoint) -> Attempt:
-    queued_s = perf_counter()
+    queued_s = now_s()
     async with endpoint.slot() as backend:
-        started_s = perf_counter()
+        started_s = now_s()
         completion = await backend.generate(request)
-        returned_s = perf_counter()
+        returned_s = now_s()
     return Attempt(
         role=role,
         request=request,
