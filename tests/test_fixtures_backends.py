@@ -116,8 +116,16 @@ def test_a_server_of_a_node_file_that_is_away_is_told_with_its_line_and_asked_on
 
 def test_a_role_without_a_backend_names_the_option_that_would_give_it_one() -> None:
     """The skip reason is the line to type."""
-    with pytest.raises(UnavailableError, match=r"pass --backend large=http://HOST:PORT"):
+    with pytest.raises(UnavailableError, match="pass --backend large=http://"):
         Pool({}, "node").spec("large")
+
+
+def test_a_role_without_a_backend_is_told_of_the_servers_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found is offered, ready to be typed."""
+    with CannedServer() as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        with pytest.raises(UnavailableError, match=rf"running here: .*{server.url}.*; pass --backend large="):
+            Pool({}, "node").spec("large")
 
 
 @pytest.mark.parametrize("text", ["large", "=x", "large=ftp://x", "large=pocket:nano?threads=many"])

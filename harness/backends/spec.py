@@ -33,6 +33,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from harness.errors import UsageError
+from harness.launchers.detect import ollama_url
 
 __all__ = ["AUTO", "SPEAKS", "BackendSpec", "parse_backend"]
 
@@ -178,12 +179,12 @@ def _with_default_host(kind: str, rest: str) -> str:
     """A URL of `//HOST/MODEL`, with the engine's usual port, and Ollama's own variable for no host."""
     host, slash, path = rest.removeprefix("//").partition("/")
     host, question, query = host.partition("?")
-    if not host and kind == "ollama":
-        host = os.environ.get("OLLAMA_HOST", "").rpartition("//")[2].rstrip("/") or "127.0.0.1"
-        host = host.replace("0.0.0.0", "127.0.0.1")  # where it listens is not where to reach it
     bare = host.rpartition("]")[2]
     port = "" if ":" in bare or not host else f":{_PORTS[kind]}"
-    return f"http://{host}{port}{question}{query}{slash}{path}"
+    root = f"http://{host}{port}"
+    if not host and kind == "ollama":
+        root = ollama_url(os.environ.get("OLLAMA_HOST", "")) or f"http://127.0.0.1:{_PORTS[kind]}"
+    return f"{root}{question}{query}{slash}{path}"
 
 
 def _parse_pocket(text: str, role: str, what: str, query: str) -> BackendSpec:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from harness.launchers.probe import served_models, serving_engine
 
-__all__ = ["PORTS", "Found", "State", "detect"]
+__all__ = ["PORTS", "Found", "State", "detect", "ollama_url"]
 
 PORTS = (30000, 30001, 8000, 8080, 11434)
 """SGLang's two of the seeds' set-up, vLLM's and `transformers serve`'s, llama.cpp's, Ollama's."""
@@ -47,7 +47,7 @@ def detect(hosts: Sequence[str] = ("127.0.0.1",), *, ports: Sequence[int] = PORT
     Whatever answers a list of models, or refuses one as servers do that load or want a key, is a server.
     """
     urls = [f"http://{host}:{port}" for host in hosts for port in ports]
-    if (ollama := _ollama_url(os.environ.get("OLLAMA_HOST", ""))) is not None and ollama not in urls:
+    if (ollama := ollama_url(os.environ.get("OLLAMA_HOST", ""))) is not None and ollama not in urls:
         urls.append(ollama)
     found: dict[str, Found] = {}
 
@@ -85,7 +85,7 @@ def _engine(url: str) -> str | None:
     return serving_engine(url, timeout_s=_ATTEMPT_S)
 
 
-def _ollama_url(host: str) -> str | None:
+def ollama_url(host: str) -> str | None:
     """What OLLAMA_HOST means to a client, as `Host` in envconfig/config.go of ollama/ollama reads it."""
     host = host.strip().strip("\"'")
     if not host:
