@@ -1,4 +1,4 @@
-"""A server that speaks the OpenAI protocol and computes nothing, for tests and for measuring clients.
+"""A server that speaks OpenAI's protocol, or Ollama's, and computes nothing: to test and to measure clients.
 
 In a thread of this process it records what it received and behaves as told: well, slowly, or badly. As a
 program (`python harness/launchers/canned.py --port 8000 --token-s 0.002`) its work is on nobody's clock but
@@ -69,6 +69,9 @@ def answering(*, token_s: float = 0.0, prompt_tokens: int = 7, **extra: Any) -> 
     """Answer with `max_tokens` tokens, `token_s` apart, a chunk each; `extra` joins the last frame."""
 
     async def behave(exchange: Exchange) -> None:
+        if exchange.path.startswith("/api/"):
+            await _answer_as_ollama(exchange, token_s, prompt_tokens)
+            return
         num_tokens = exchange.body["max_tokens"]
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": num_tokens}
         if not exchange.body.get("stream"):
@@ -91,6 +94,24 @@ def answering(*, token_s: float = 0.0, prompt_tokens: int = 7, **extra: Any) -> 
         exchange.end()
 
     return behave
+
+
+async def _answer_as_ollama(exchange: Exchange, token_s: float, prompt_tokens: int) -> None:
+    num_tokens = exchange.body["options"]["num_predict"]
+    counts = {"prompt_eval_count": prompt_tokens, "eval_count": num_tokens}
+    end = {"done": True, "done_reason": "length", **counts}
+    if exchange.body.get("stream") is False:
+        await asyncio.sleep(token_s * num_tokens)
+        exchange.start(content_type="application/json")
+        exchange.send(_ollama_frame(exchange, _TOKEN * num_tokens, **end))
+    else:
+        frame = _ollama_frame(exchange, _TOKEN, done=False)
+        exchange.start(content_type="application/x-ndjson")
+        for _ in range(num_tokens):
+            exchange.send(frame)
+            await asyncio.sleep(token_s)
+        exchange.send(_ollama_frame(exchange, "", **end))
+    exchange.end()
 
 
 def replaying(
@@ -159,7 +180,7 @@ class CannedServer:
     def __init__(self, behave: Behaviour | None = None, *, idle_s: float = 5.0) -> None:
         """Behave as told (well, if not told); close a connection that is idle for `idle_s`."""
         self.behave = behave or answering()
-        models = json.dumps({"data": [{"id": _MODEL}]}).encode()
+        models = json.dumps({"data": [{"id": _MODEL}], "models": [{"name": _MODEL}]}).encode()
         self.behave_at_models = replaying(models, content_type="application/json")
         """The answer to a GET, which asks for the list of models or how the server does."""
         self.exchanges: list[Exchange] = []
@@ -244,6 +265,13 @@ def _frame(delta: dict[str, str], finish_reason: str | None) -> bytes:
     answer_id = "chatcmpl-KWlWDAukqX5ItZlsqm5dKap49ETcmScZ"
     names = {"id": answer_id, "object": "chat.completion.chunk", "created": 1795229480, "model": _MODEL}
     return b"data: %s\n\n" % json.dumps({**names, "choices": [choice]}).encode()
+
+
+def _ollama_frame(exchange: Exchange, text: str, **more: Any) -> bytes:
+    chat = exchange.path == "/api/chat"
+    told = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+    frame = {"model": _MODEL, "created_at": "2026-11-21T06:15:24.097767Z", **told, **more}
+    return json.dumps(frame).encode() + b"\n"
 
 
 async def _main() -> None:
