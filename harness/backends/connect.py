@@ -7,12 +7,16 @@ import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.backends.base import Backend
 from harness.backends.spec import AUTO, SPEAKS, BackendSpec
 from harness.errors import UsageError
 from harness.launchers import EmbeddedLauncher, Launcher, Server, UrlLauncher
+
+if TYPE_CHECKING:
+    from harness.backends.ollama import OllamaBackend
+    from harness.backends.openai import OpenAIBackend
 
 __all__ = ["Connection", "backend_for", "connect", "launcher_for"]
 
@@ -55,8 +59,9 @@ def launcher_for(spec: BackendSpec) -> Launcher:
             from harness.launchers.recipes import process_launcher
 
             given = _given(spec, "deadline_s", "python", "port")
-            known = {"name": spec.role, "model": spec.model, "args": _args(spec)}
-            return process_launcher(str(spec.starts), **known, **given)
+            return process_launcher(
+                str(spec.starts), name=spec.role, model=str(spec.model), args=_args(spec), **given
+            )
         case _:
             return _container_launcher(spec)
 
@@ -69,15 +74,16 @@ def backend_for(spec: BackendSpec, server: Server) -> Backend:
     UsageError: the server says that it is another engine than the spec's scheme.
     """
     known: dict[str, Any] = {"name": spec.role, **_given(spec, "timeout_s", "slowdown")}
+    held: Any = server.held
     match _kind(spec, server):
         case "transformers":
             from harness.backends.transformers import TransformersBackend
 
-            return TransformersBackend(server.held, **known)
+            return TransformersBackend(held, **known)
         case "simulated":
             from harness.backends.simulated import SimulatedBackend
 
-            return SimulatedBackend(server.held, **known)
+            return SimulatedBackend(held, **known)
         case kind:
             if kind == "ollama":
                 known |= _given(spec, "keep_alive", "num_ctx")
@@ -130,8 +136,9 @@ def _container_launcher(spec: BackendSpec) -> Launcher:
 
     given = _given(spec, "deadline_s", "port", "gpus", "shm_size", "weights", "image", "pull", "runtime")
     if spec.starts in SPEAKS:
-        known = {"name": spec.role, "model": spec.model, "args": _args(spec)}
-        return container_launcher(str(spec.starts), **known, **given)
+        return container_launcher(
+            str(spec.starts), name=spec.role, model=spec.model, args=_args(spec), **given
+        )
     return ContainerLauncher(
         name=spec.role, image=str(spec.starts), model=spec.model, command=_args(spec), **given
     )
@@ -149,7 +156,7 @@ def _kind(spec: BackendSpec, server: Server) -> str:
     return spec.kind
 
 
-def _client(kind: str) -> Any:
+def _client(kind: str) -> type[OpenAIBackend] | type[OllamaBackend]:
     match kind:
         case "llamacpp":
             from harness.backends.llamacpp import LlamaCppBackend
