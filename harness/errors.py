@@ -11,6 +11,7 @@
     ├── UsageError              we were asked for something that makes no sense
     │   ├── WorkloadError       a workload file is malformed
     │   └── ModelError          a model is unknown, its weights are missing or corrupt
+    ├── LoadError               load could not be offered as asked, or not be recorded
     ├── GradingError            the grader itself failed (a wrong answer is a grade, not an error)
     └── BudgetError             the device budget has no room
 
@@ -30,6 +31,7 @@ __all__ = [
     "GradingError",
     "HarnessError",
     "LaunchError",
+    "LoadError",
     "ModelError",
     "UnavailableError",
     "UsageError",
@@ -79,6 +81,10 @@ class WorkloadError(UsageError):
 
 class ModelError(UsageError):
     """A model is unknown, or its weights are missing or corrupt."""
+
+
+class LoadError(HarnessError):
+    """Load could not be offered as asked, or what came of it not be recorded."""
 
 
 class GradingError(HarnessError):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from time import perf_counter
 from typing import Generic, NamedTuple, TypeVar
+
+from harness.clock import now_s
 
 __all__ = ["Offered", "offer"]
 
@@ -25,19 +26,31 @@ class Offered(NamedTuple, Generic[T]):
     """In order of arrival."""
 
 
-async def offer(due_s: Sequence[float], work: Callable[[int, float], Awaitable[T]]) -> Offered[T]:
+async def offer(
+    due_s: Sequence[float],
+    work: Callable[[int, float], Awaitable[T]],
+    *,
+    begin_s: float | None = None,
+    until: Callable[[float], Awaitable[None]] | None = None,
+) -> Offered[T]:
     """Start `work(i, intended_s)` at each due time and wait for all.
 
-    Arguments: `due_s`, seconds from now; `work`, given the arrival's index and its intended start on
-    `perf_counter`'s clock.
+    Arguments: `due_s`, seconds from `begin_s` (now, if not given); `work`, given the arrival's index and its
+    intended start on `perf_counter`'s clock; `until`, what waits for an instant of that clock (`Alarm.until`
+    is more exact than the event loop's own sleep).
     """
-    begin = perf_counter()
+    begin = now_s() if begin_s is None else begin_s
+    wait = until or _sleep_until
     running: list[asyncio.Future[T]] = []
     try:
         for index, due in enumerate(due_s):
-            await asyncio.sleep(max(0.0, begin + due - perf_counter()))
+            await wait(begin + due)
             running.append(asyncio.ensure_future(work(index, begin + due)))
         return Offered(begin, list(await asyncio.gather(*running)))
     finally:
         for future in running:
             future.cancel()
+
+
+async def _sleep_until(due_s: float) -> None:
+    await asyncio.sleep(max(0.0, due_s - now_s()))

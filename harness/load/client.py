@@ -1,0 +1,61 @@
+"""Was the client what was slow? Then its numbers say nothing of the server, and are invalid.
+
+The rule has two limits, and either is enough:
+
+    CPU              the busiest client process used 70 % of a core or more: it may have been late in reading
+                     what the server sent, and every latency holds that lateness
+    dispatch delay   its 99th percentile is above 10 % of the median TTFT: requests went out late, and the
+                     latencies, which count from the intended start, hold a client's wait
+
+The percentile is the nearest rank: with fewer than 100 requests it is the largest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["MAX_CLIENT_CPU", "MAX_DISPATCH_SHARE", "ClientCheck", "check_client", "nearest_rank"]
+
+MAX_CLIENT_CPU = 0.70
+"""Of one core, per client process."""
+MAX_DISPATCH_SHARE = 0.10
+"""The 99th percentile of dispatch delay, as a share of the median TTFT."""
+
+
+class ClientCheck(NamedTuple):
+    """Whether the client kept out of the way, and what was seen."""
+
+    ok: bool
+    observed: str
+
+
+def check_client(
+    cpu_shares: Sequence[float], dispatch_delay_s: Sequence[float], ttft_s: Sequence[float]
+) -> ClientCheck:
+    """Apply the rule.
+
+    Arguments: `cpu_shares`, CPU time ÷ wall time of each client process; `dispatch_delay_s` and `ttft_s`, of
+    every request, counted from its intended start; a failed request's TTFT is infinite, and where answers
+    come whole their latency stands in for it.
+    """
+    if not dispatch_delay_s or not ttft_s or not cpu_shares:
+        return ClientCheck(False, "nothing was dispatched")
+    cpu, late_s, median_s = (
+        max(cpu_shares),
+        nearest_rank(dispatch_delay_s, 0.99),
+        nearest_rank(ttft_s, 0.5),
+    )
+    limit_s = MAX_DISPATCH_SHARE * median_s
+    against = "half failed" if math.isinf(median_s) else f"median TTFT {median_s * 1e3:.1f} ms"
+    observed = (
+        f"client used {cpu:.0%} of a core (limit {MAX_CLIENT_CPU:.0%}), dispatched "
+        f"{late_s * 1e3:.2f} ms late (p99; limit {MAX_DISPATCH_SHARE:.0%} of TTFT, {against})"
+    )
+    return ClientCheck(cpu < MAX_CLIENT_CPU and late_s <= limit_s, observed)
+
+
+def nearest_rank(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of the values do not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
