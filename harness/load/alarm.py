@@ -1,11 +1,11 @@
 """Waking at an instant, more exactly than an event loop does.
 
-asyncio waits in whole milliseconds (`epoll` takes no less), so that a dispatch by `asyncio.sleep` is up to 1 ms
-late: measured on a quiet core at 150 arrivals per second 0.7 ms in the median and 2.1 ms at p99, beside 0.07
-and 0.28 ms by a timer file descriptor. On systems without one the loop's own sleep has to do.
+asyncio waits in whole milliseconds (`epoll` takes no less), so that a dispatch by `asyncio.sleep` is up to
+1 ms late: measured on a quiet core at 150 arrivals per second 0.7 ms in the median and 2.1 ms at p99,
+beside 0.07 and 0.28 ms by a timer file descriptor. On systems without one the loop's own sleep has to do.
 
-`perf_counter` is CLOCK_MONOTONIC on Linux: one clock for this timer, for the event loop and for every process
-of the machine.
+`perf_counter` is CLOCK_MONOTONIC on Linux: one clock for this timer, for the event loop and for every
+process of the machine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When requests are due: seconds from the start of the load, rising.
 
 Every pattern has a window of num_arrivals / rate_per_s seconds, and all its arrivals fall into it, so that
-the rate offered is the rate asked for even when arrivals are few. The seed fixes the pattern and the rate only
-scales it.
+the rate offered is the rate asked for even when arrivals are few. The seed fixes the pattern and the rate
+only scales it.
 """
 
 from __future__ import annotations

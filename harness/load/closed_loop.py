@@ -47,7 +47,7 @@ async def hold(
     """
     if concurrency < 1 or think_s < 0 or (num_requests is None and duration_s is None):
         raise UsageError(
-            f"closed loop: {concurrency} users, think_s {think_s:g}, {num_requests} requests, {duration_s} s; "
+            f"{concurrency} users, think_s {think_s:g}, {num_requests} requests, {duration_s} s; "
             "give at least one user, a pause of 0 or more, and a number of requests or a duration"
         )
     begin = now_s() if begin_s is None else begin_s

@@ -1,10 +1,11 @@
 """Which part of a load is counted, and whether the system was steady in it.
 
 A request is counted when its *intended start* lies in the window, from the end of the warm-up to the end of
-the arrivals, both included; when it ends does not matter, and it is waited for. Requests due before are served
-and not counted, since the system was still filling. The end of the arrivals is, in an open loop, the end of
-the pattern's window (of a trace: its last arrival); in a closed loop the last intended start, for until then
-every user had a request going. What is served while the last answers drain is not counted as throughput.
+the arrivals, both included; when it ends does not matter, and it is waited for. Requests due before are
+served and not counted, since the system was still filling. The end of the arrivals is, in an open loop, the
+end of the pattern's window (of a trace: its last arrival); in a closed loop the last intended start, for
+until then every user had a request going. What is served while the last answers drain is not counted as
+throughput.
 
 Selecting by start and not by end keeps slow requests in: by end, an overloaded server would seem faster the
 sooner one looked away.

@@ -1,9 +1,10 @@
 """One load from several processes, for when one core does not suffice.
 
-Each worker has its own event loop, its own client and its share of the requests. All begin at one instant of
-CLOCK_MONOTONIC, which every process of the machine shares (`perf_counter` is that clock on Linux), named only
-when all are ready. A worker that dies ends the load with an error that names it: what it had sent is not known,
-so there is no result. The parent's end, of whatever kind, ends the workers: they watch the pipe to it.
+Each worker has its own event loop, its own client and its share of the requests. All begin at one instant
+of CLOCK_MONOTONIC, which every process of the machine shares (`perf_counter` is that clock on Linux), named
+only when all are ready. A worker that dies ends the load with an error that names it: what it had sent is
+not known, so there is no result. The parent's end, of whatever kind, ends the workers: they watch the pipe
+to it.
 """
 
 from __future__ import annotations
