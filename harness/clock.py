@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UsageError
 
-__all__ = ["VirtualTimeLoop", "call_at_rest", "now_s", "run_virtual"]
+__all__ = ["VirtualTimeLoop", "call_at_rest", "call_at_time", "now_s", "run_virtual"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,14 @@ def call_at_rest(callback: Callable[[], None]) -> asyncio.Handle:
     """
     loop = asyncio.get_running_loop()
     return loop.call_at_rest(callback) if isinstance(loop, VirtualTimeLoop) else loop.call_soon(callback)
+
+
+def call_at_time(when_s: float, callback: Callable[[], None]) -> asyncio.Handle:
+    """Call back at a time of `now_s`'s clock: to the last digit on a virtual loop, a little late else."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualTimeLoop):
+        return loop.call_at(when_s, callback)
+    return loop.call_later(max(0.0, when_s - perf_counter()), callback)
 
 
 class VirtualTimeLoop(asyncio.BaseEventLoop):

@@ -11,10 +11,10 @@ import re
 import time
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.errors import ModelError, UsageError
 from harness.launchers.base import Server
 
-__all__ = ["TransformersLauncher"]
+__all__ = ["SimulatedLauncher", "TransformersLauncher"]
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
@@ -75,5 +75,56 @@ class TransformersLauncher:
             start_s=time.perf_counter() - began_s,
             stop=stop,
             engine="transformers",
+            held=engine,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedLauncher:
+    """Makes an engine of published constants: it computes nothing, and its evidence is `simulated`."""
+
+    model: str
+    """A model of `harness/models/simulated.toml`, by its name or the beginning of it."""
+    name: str = "simulated"
+    device: str | None = None
+    """Likewise; `None` takes the file's first for the model."""
+    slots: int | None = None
+    """Requests decoded together; `None` takes the file's."""
+    output: str = "cap"
+    """The distribution of answers' lengths, by its name in the file."""
+
+    def __post_init__(self) -> None:
+        if self.slots is not None and self.slots < 1:
+            raise UsageError(f"{self.name}: slots is {self.slots}, and must be at least 1")
+
+    def launch(self) -> Server:
+        """Make the engine. No time is spent on loading: `start_s` is what the constants say, 0 if nothing.
+
+        Raises
+        ------
+        ModelError: no model, device or distribution, or more than one, has that name.
+        """
+        from harness.models import simulated
+        from harness.models.simulated_engine import SimulatedEngine
+
+        try:
+            row = simulated.find(self.model, self.device)
+            lengths = simulated.find_output(self.output)
+        except ModelError as exc:
+            raise ModelError(f"{self.name}: {exc}") from exc
+        timing = simulated.timing(row)
+        engine = SimulatedEngine(
+            model=row.model,
+            timing=timing,
+            slots=self.slots or row.slots,
+            context_tokens=row.context_tokens,
+            mean_tokens=lengths.mean_tokens,
+        )
+        return Server(
+            url=f"simulated:{row.model}?device={row.device}",
+            model=row.model,
+            start_s=timing.load_s or 0.0,
+            stop=engine.stop,
+            engine="simulated",
             held=engine,
         )

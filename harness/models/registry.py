@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "names",
     "prices",
+    "rows",
     "sha256_of",
     "verify",
 ]
@@ -136,7 +137,7 @@ def load(path: Path = REGISTRY_FILE) -> Registry:
     unknown = set(tables) - {"model", "device", "token_price", "compute_price"}
     if unknown:
         raise ModelError(f"{path.name}: unknown table {sorted(unknown)[0]!r}; remove it")
-    models = _rows(path, tables, "model", ModelSpec, "name")
+    models = rows(path, tables, "model", ModelSpec, "name")
     for spec in models.values():
         if spec.kind not in _KINDS:
             raise ModelError(
@@ -148,10 +149,10 @@ def load(path: Path = REGISTRY_FILE) -> Registry:
             )
     return Registry(
         models,
-        _rows(path, tables, "device", Device, "name"),
+        rows(path, tables, "device", Device, "name"),
         Prices(
-            _rows(path, tables, "token_price", TokenPrice, "model"),
-            _rows(path, tables, "compute_price", ComputePrice, "name"),
+            rows(path, tables, "token_price", TokenPrice, "model"),
+            rows(path, tables, "compute_price", ComputePrice, "name"),
         ),
     )
 
@@ -227,17 +228,21 @@ def sha256_of(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def _rows(
+def rows(
     path: Path, tables: dict[str, Any], table: str, kind: Callable[..., _Row], key: str
 ) -> dict[str, _Row]:
-    rows: dict[str, _Row] = {}
+    """Read a table of a file that was parsed, each row as a dataclass, by the value of one key.
+
+    Raises ModelError that names file, row and key.
+    """
+    read: dict[str, _Row] = {}
     for number, raw in enumerate(tables.get(table, ()), start=1):
         label = f"{path.name}: {table} {raw.get(key, f'number {number}')}"
         _check_keys(label, raw, dataclasses.fields(kind))  # type: ignore[arg-type]
-        if raw[key] in rows:
+        if raw[key] in read:
             raise ModelError(f"{label}: given twice; remove one")
-        rows[raw[key]] = kind(**raw)
-    return rows
+        read[raw[key]] = kind(**raw)
+    return read
 
 
 def _check_keys(label: str, raw: dict[str, Any], fields: Iterable[dataclasses.Field[Any]]) -> None:
@@ -254,6 +259,7 @@ def _check_keys(label: str, raw: dict[str, Any], fields: Iterable[dataclasses.Fi
 
 
 def _fits(value: Any, annotation: str) -> bool:
+    annotation = annotation.removesuffix(" | None")
     if annotation.startswith("dict"):
         return isinstance(value, dict) and all(isinstance(item, int | float) for item in value.values())
     if annotation == "float":
