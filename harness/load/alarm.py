@@ -17,7 +17,8 @@ import heapq
 import os
 import sys
 from itertools import count
-from time import perf_counter
+
+from harness.clock import VirtualTimeLoop, now_s
 
 __all__ = ["Alarm"]
 
@@ -45,7 +46,8 @@ class Alarm:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = count()
-        self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+        is_real = sys.platform == "linux" and not isinstance(self._loop, VirtualTimeLoop)
+        self._libc = ctypes.CDLL(None, use_errno=True) if is_real else None
         self._fd = -1
         if self._libc is not None:
             self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
@@ -53,11 +55,11 @@ class Alarm:
             self._loop.add_reader(self._fd, self._ring)
 
     async def until(self, due_s: float) -> None:
-        """Return at `due_s` on `perf_counter`'s clock, at once if that has passed."""
-        if due_s <= perf_counter():
+        """Return at `due_s` on `now_s`'s clock, at once if that has passed."""
+        if due_s <= now_s():
             return
         if self._fd < 0:
-            await asyncio.sleep(due_s - perf_counter())
+            await asyncio.sleep(due_s - now_s())
             return
         future = self._loop.create_future()
         heapq.heappush(self._waiting, (due_s, next(self._order), future))
@@ -83,8 +85,8 @@ class Alarm:
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):  # set anew since it expired
             os.read(self._fd, 8)
-        now_s = perf_counter()
-        while self._waiting and (self._waiting[0][0] <= now_s or self._waiting[0][2].done()):
+        time_s = now_s()
+        while self._waiting and (self._waiting[0][0] <= time_s or self._waiting[0][2].done()):
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)

@@ -37,7 +37,7 @@ async def hold(
     """Keep `concurrency` pieces of work going until there were `num_requests`, or none may begin any more.
 
     Arguments: `work`, given an index, counted in the order of beginning, and its intended start on
-    `perf_counter`'s clock; `duration_s`, after which no piece begins; `think_s`, the pause of a user between
+    `now_s`'s clock; `duration_s`, after which no piece begins; `think_s`, the pause of a user between
     an answer and the next request; `begin_s` and `until` as for `offer`. Give one of `num_requests` and
     `duration_s`, or both: what comes first ends the loop. Every piece that began is waited for.
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
-from time import perf_counter, thread_time
+from time import thread_time
 from types import TracebackType
 from typing import NamedTuple, Self
+
+from harness.clock import now_s
 
 __all__ = ["CpuMeter", "Sample", "cpu_share"]
 
@@ -29,7 +31,7 @@ class CpuMeter:
     """Samples the running thread while its `async with` block lasts."""
 
     def __init__(self, begin_s: float) -> None:
-        """Count from `begin_s` on `perf_counter`'s clock."""
+        """Count from `begin_s` on `now_s`'s clock."""
         self.samples: list[Sample] = []
         self._begin_s = begin_s
 
@@ -51,7 +53,7 @@ class CpuMeter:
             self._take()
 
     def _take(self) -> None:
-        self.samples.append(Sample(perf_counter() - self._begin_s, thread_time()))
+        self.samples.append(Sample(now_s() - self._begin_s, thread_time()))
 
 
 def cpu_share(samples: Sequence[Sample], start_s: float, end_s: float) -> float:

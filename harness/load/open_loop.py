@@ -21,7 +21,7 @@ class Offered(NamedTuple, Generic[T]):
     """What an open loop gave."""
 
     begin_s: float
-    """When the first window began, on `perf_counter`'s clock."""
+    """When the first window began, on `now_s`'s clock."""
     results: list[T]
     """In order of arrival."""
 
@@ -36,7 +36,7 @@ async def offer(
     """Start `work(i, intended_s)` at each due time and wait for all.
 
     Arguments: `due_s`, seconds from `begin_s` (now, if not given); `work`, given the arrival's index and its
-    intended start on `perf_counter`'s clock; `until`, what waits for an instant of that clock (`Alarm.until`
+    intended start on `now_s`'s clock; `until`, what waits for an instant of that clock (`Alarm.until`
     is more exact than the event loop's own sleep).
     """
     begin = now_s() if begin_s is None else begin_s

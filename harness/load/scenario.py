@@ -94,7 +94,7 @@ class Driven(NamedTuple):
 async def drive(scenario: Scenario, backend: Backend, *, begin_s: float | None = None) -> Driven:
     """Run a scenario, or a worker's share of it, on this event loop.
 
-    Arguments: `begin_s`, when the load begins on `perf_counter`'s clock; now, if not given.
+    Arguments: `begin_s`, when the load begins on `now_s`'s clock; now, if not given.
 
     Raises
     ------

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from time import perf_counter
 from typing import Any
 
 from harness.backends.connect import connect
 from harness.backends.spec import BackendSpec
+from harness.clock import now_s
 from harness.errors import HarnessError, LoadError
 from harness.launchers import Server
 from harness.load.scenario import Driven, Scenario, drive
@@ -113,7 +113,7 @@ def drive_with(num_workers: int, scenario: Scenario, target: Target) -> Driven:
     shares = [scenario.share(worker, num_workers) for worker in range(num_workers)]
     with _started(shares, target) as workers:
         _gather(workers, _READY_S)
-        begin_s = perf_counter() + _LEAD_S
+        begin_s = now_s() + _LEAD_S
         for worker in workers:
             with contextlib.suppress(OSError):  # gone: named when its answer is read
                 worker.pipe.send(begin_s)
@@ -142,10 +142,10 @@ def _started(shares: Sequence[Scenario], target: Target) -> Iterator[list[_Worke
 def _gather(workers: Sequence[_Worker], limit_s: float | None) -> list[Any]:
     """One message from each worker, in their order; raises as soon as one has none to give."""
     found: dict[int, Any] = {}
-    ends_s = None if limit_s is None else perf_counter() + limit_s
+    ends_s = None if limit_s is None else now_s() + limit_s
     while len(found) < len(workers):
         waiting = {w.pipe: i for i, w in enumerate(workers) if i not in found}
-        left_s = None if ends_s is None else max(0.0, ends_s - perf_counter())
+        left_s = None if ends_s is None else max(0.0, ends_s - now_s())
         ready = wait(list(waiting), left_s)
         if not ready:
             names = ", ".join(workers[i].name for i in waiting.values())
