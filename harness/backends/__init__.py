@@ -5,13 +5,17 @@ module         backend                speaks to
 =============  =====================  ===============================================================
 `openai`       `OpenAIBackend`        any server with the OpenAI API
 `llamacpp`     `LlamaCppBackend`      llama.cpp's server, embedded or elsewhere
+`sglang`       `SGLangBackend`        SGLang's server
+`vllm`         `VLLMBackend`          vLLM's server
+`ollama`       `OllamaBackend`        Ollama, by its own API
 `fake`         `FakeBackend`          nobody: it answers from a script, for tests
 `memo`         `MemoBackend`          another backend, once per greedy request
 =============  =====================  ===============================================================
 
-`base` is the protocol, `spec` reads `--backend ROLE=SPEC` and makes launcher and backend of it; `sse` and
-`answer` take streams apart, `slowing` delays answers on purpose. The backends themselves are imported from
-their modules, so that what one needs is not needed by all.
+`base` is the protocol, `spec` reads `--backend ROLE=SPEC`, `connect` makes launcher and backend of it. `http`
+is what clients of any server share: `sse` and `ndjson` take streams apart, `answer` and `ollama_answer` put
+answers together, `schema` checks them, `prometheus` reads counters, `slowing` delays answers on purpose. The
+backends themselves are imported from their modules, so that what one needs is not needed by all.
 """
 
 from __future__ import annotations

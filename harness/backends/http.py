@@ -89,7 +89,8 @@ class HttpBackend:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s)
         self._headers = dict(_HEADERS)
         if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            # A key read from a file ends in a line feed, which no header may hold.
+            self._headers["Authorization"] = f"Bearer {api_key.strip()}"
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

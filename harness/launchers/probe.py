@@ -85,7 +85,7 @@ def serving_engine(url: str, *, api_key: str | None = None, timeout_s: float = _
 
 
 def _get(url: str, timeout_s: float, api_key: str | None) -> bytes:
-    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
     # A proxy meant for the internet must not come between a benchmark and its server.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -97,7 +97,8 @@ class TestSent:
 
     def test_a_key_and_fields_of_a_servers_own_are_sent(self, canned: CannedServer) -> None:
         """The key goes into the header, extra fields into the body."""
-        backend = OpenAIBackend(canned.url, model="m", api_key="secret", extra_body={"cache_salt": "1"})
+        # The line feed is what a key read from a file ends in.
+        backend = OpenAIBackend(canned.url, model="m", api_key="secret\n", extra_body={"cache_salt": "1"})
         run(backend, CHAT)
         assert canned.exchanges[0].headers["authorization"] == "Bearer secret"
         assert canned.exchanges[0].body["cache_salt"] == "1"
