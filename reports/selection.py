@@ -31,7 +31,7 @@ __all__ = [
     "write_lock",
 ]
 
-RUN_WHEN_NAMED = ("overhead", "gpu", "nightly")
+RUN_WHEN_NAMED = ("overhead", "gpu", "nightly", "containers")
 
 FAMILY_LEVEL = 0.05
 

@@ -305,6 +305,42 @@ class TestWatchdog:
         assert within(5, lambda: not any(map(is_group_alive, groups)))
         assert within(5, lambda: not list(tmp_path.iterdir()))
 
+    def test_a_watchdog_that_is_younger_than_the_kill_does_its_work(self, tmp_path: Path) -> None:
+        """A suite killed before its watchdog has even started is cleaned up after all the same."""
+        suite = (
+            "import os, signal, subprocess\n"
+            "from harness.launchers.watchdog import Watchdog\n"
+            "group = subprocess.Popen(['sleep', '100'], start_new_session=True).pid\n"
+            "print(group, flush=True)\n"
+            "watchdog = Watchdog()\n"
+            "watchdog.guard('group', group)\n"
+            f"watchdog.guard('file', {str(tmp_path / 'file')!r})\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        (tmp_path / "file").touch()
+        done = subprocess.run([sys.executable, "-c", suite], cwd=ROOT, stdout=subprocess.PIPE, check=False)
+        assert within(5, lambda: not is_group_alive(int(done.stdout)))
+        assert within(5, lambda: not (tmp_path / "file").exists())
+
+    def test_a_container_is_removed_once_its_engine_knows_it(self, tmp_path: Path) -> None:
+        """A container whose creation is in flight at the kill is asked for until it can be removed."""
+        path = tmp_path / "engine.sock"
+        answers = iter(["404 Not Found", "500 Server Error", "204 No Content"])
+        asked: list[str] = []
+        with socket.socket(socket.AF_UNIX) as engine:
+            engine.bind(str(path))
+            engine.listen()
+            watchdog = Watchdog()
+            watchdog.guard("container", "assay-small-1", path)
+            threading.Thread(target=watchdog.close).start()
+            for answer in answers:
+                connection, _ = engine.accept()
+                with connection:
+                    asked.append(connection.recv(4096).decode().splitlines()[0])
+                    connection.sendall(f"HTTP/1.0 {answer}\r\n\r\n".encode())
+            assert within(5, lambda: not watchdog.is_alive)
+        assert asked == ["DELETE /containers/assay-small-1?force=1&v=1 HTTP/1.0"] * 3
+
     def test_a_released_group_is_left_alone(self) -> None:
         """Closing the watchdog stops what it guards and nothing that it was told to forget."""
         kept = subprocess.Popen(["sleep", "100"], start_new_session=True)

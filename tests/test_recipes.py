@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import LaunchError, ModelError, UnavailableError, UsageError
 from harness.launchers import ProcessLauncher, UrlLauncher, recipes
-from harness.launchers.recipes import engines, load, process_launcher, recipe
+from harness.launchers.recipe import engines, load, recipe
+from harness.launchers.recipes import container_launcher, process_launcher
 from harness.models import checkpoint, gguf_path
 
 ENGINES = ("ollama", "sglang", "vllm", "transformers", "llamacpp")

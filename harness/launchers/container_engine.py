@@ -29,6 +29,10 @@ __all__ = ["ContainerEngine", "foreign_errors", "open_engine"]
 _REQUEST_S = 120.0
 _SERVICE_READY_S = 20.0
 _SERVICE_GRACE_S = 5.0
+_LONG = 70
+"""A socket's path has 107 characters at most."""
+_SPOOL = "/var/tmp"
+"""Where podman keeps temporary files, and so layers of gigabytes."""
 _LIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 _MOST = 1_048_576
 """What podman asks for where nothing is said."""
@@ -181,11 +185,16 @@ class _Service:
                 self._stop()
 
     def _start(self, name: str) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="assay-podman-"))
+        place = os.environ.get("TMPDIR", _SPOOL)
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="assay-podman-", dir=place if len(place) < _LONG else _SPOOL)
+        )
         the_watchdog().guard("file", self._folder)
         command = ("podman", "system", "service", "--time=0", f"unix://{self.path}")
         log = self._folder / "log"
-        self._group = GuardedGroup(command, log=log, grace_s=_SERVICE_GRACE_S, kind="service")
+        # podman leaves the archives that it was sent in its temporary folder: this one goes with it.
+        env = {"TMPDIR": str(self._folder)}
+        self._group = GuardedGroup(command, log=log, grace_s=_SERVICE_GRACE_S, env=env, kind="service")
         try:
             self._group.start()
             ends_s = time.monotonic() + _SERVICE_READY_S

@@ -1,6 +1,7 @@
-"""How each engine is started, from `recipes.toml`: as a program of this machine.
+"""Launchers of the engines by name, from `recipes.toml`: as a program of this machine, or as a container.
 
     process_launcher("vllm", name="large", model="nano", python="/envs/vllm/bin/python")
+    container_launcher("sglang", name="large", model="Qwen/Qwen2.5-7B-Instruct", gpus="0")
 
 A model is a pocket model's name ("nano", for GGUF engines also "nano@q8_0"), a folder or file, or a name that
 the engine fetches itself. Engines that live in a virtual environment of their own are reached by that
@@ -10,162 +11,28 @@ environment's interpreter, given as `python` or in the variable ASSAY_<ENGINE>_P
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
-from harness.errors import ModelError, UsageError
+from harness.errors import UnavailableError, UsageError
+from harness.launchers.container import ContainerLauncher, Mount
 from harness.launchers.process import ProcessLauncher
-from harness.launchers.tables import read_tables
+from harness.launchers.recipe import ContainerPart, DevicePart, Recipe, recipe
+from harness.launchers.weights import Weights, weights_of
 
-__all__ = [
-    "ContainerPart",
-    "DevicePart",
-    "Recipe",
-    "Weights",
-    "device_part",
-    "engines",
-    "load",
-    "process_launcher",
-    "recipe",
-    "weights_of",
-]
+__all__ = ["container_launcher", "process_launcher"]
 
-RECIPES_FILE = Path(__file__).with_name("recipes.toml")
-_DEFAULT_QUANT = "f16"
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-_PLACEHOLDERS = ("weights", "model", "host", "port")
-_SHAPES = ("checkpoint", "gguf", "library")
 _ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePart:
-    """What an engine needs beyond the rest on one kind of device."""
-
-    args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    install: str = ""
-    """The line that installs the engine for this device, where it differs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerPart:
-    """An engine's official image, and what a container of it needs."""
-
-    image: str
-    port: int
-    """Where the server listens inside."""
-    gpu: str
-    """`required`, `when present` or `never`."""
-    entrypoint: tuple[str, ...] = ()
-    """Before the arguments, in place of the image's own; empty keeps that."""
-    args: tuple[str, ...] = ()
-    """In place of the engine's arguments; empty keeps those."""
-    shm_size_bytes: int | None = None
-    """Memory that the engine's processes share; `None` keeps what containers get (64 MB)."""
-    cache: str = ""
-    """The folder of this machine that holds fetched models; mounted where there is one."""
-    cache_target: str = ""
-    """Where that is inside."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How one engine is started."""
-
-    name: str
-    source: str
-    args: tuple[str, ...]
-    weights: str
-    """What it loads: a `checkpoint` folder, a `gguf` file, or a name in its own `library`."""
-    ready_path: str
-    deadline_s: float
-    install: str
-    program: str = ""
-    """Looked for on PATH first."""
-    module: str = ""
-    """Else run by an interpreter that has all of `packages`."""
-    packages: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    local_env: Mapping[str, str] = field(default_factory=dict)
-    """Added where the weights are on this machine."""
-    label: str = ""
-    """The engine's own word for itself, where that is not `name`."""
-    served_as: str = "{model}"
-    """The name by which the server knows its model."""
-    fetch: str = ""
-    """The line that fetches a model which the running server does not have."""
-    cpu: DevicePart = field(default_factory=DevicePart)
-    gpu: DevicePart = field(default_factory=DevicePart)
-    container: ContainerPart | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights not in _SHAPES:
-            raise ValueError(f"weights is {self.weights!r}; use one of {', '.join(_SHAPES)}")
-        if not (self.program or self.module):
-            raise ValueError("neither program nor module is given; give one")
-        texts = (*self.args, *self.cpu.args, *self.gpu.args, *self.env.values(), *self.local_env.values())
-        for text in texts:
-            for found in _PLACEHOLDER.findall(text):
-                if found not in _PLACEHOLDERS:
-                    known = ", ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
-                    raise ValueError(f"unknown placeholder {{{found}}} in {text!r}; use {known}")
-
-
-class Weights(NamedTuple):
-    """What an engine is given to load."""
-
-    text: str
-    """A path of this machine, or a name that the engine fetches."""
-    model: str
-    """The short name to serve it under."""
-    is_local: bool
-
-
-def load(path: Path = RECIPES_FILE) -> dict[str, Recipe]:
-    """Read a file of recipes, by engine.
-
-    Raises
-    ------
-    UsageError: a key is unknown or missing, or a value makes no sense; it names file, engine and key.
-    """
-    return read_tables(path, "engine", Recipe)
-
-
-@cache
-def _recipes() -> dict[str, Recipe]:
-    return load()
-
-
-def engines() -> tuple[str, ...]:
-    """The engines that can be started, in the file's order."""
-    return tuple(_recipes())
-
-
-def recipe(engine: str) -> Recipe:
-    """An engine's recipe.
-
-    Raises
-    ------
-    UsageError: there is none; the message lists those there are.
-    """
-    try:
-        return _recipes()[engine]
-    except KeyError:
-        raise UsageError(f"unknown engine {engine!r}; use one of {', '.join(engines())}") from None
+_INSIDE = "/models"
 
 
 def process_launcher(
     engine: str,
     *,
     name: str,
-    model: str,
+    model: str | None,
     port: int | None = None,
     args: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
@@ -188,11 +55,11 @@ def process_launcher(
 
     Raises
     ------
-    UsageError: the engine or device is unknown.
+    UsageError: the engine or device is unknown, or no model is named.
     ModelError: the pocket model's weights are missing or corrupt, or the engine cannot load such a model.
     """
     known = recipe(engine)
-    part = device_part(known, device)
+    part = _device_part(known, device)
     weights = weights_of(known, model, name)
     command, packages, variables = _program(known, python)
     variables |= {**known.env, **part.env, **(known.local_env if weights.is_local else {})}
@@ -211,7 +78,94 @@ def process_launcher(
     )
 
 
-def device_part(known: Recipe, device: str | None) -> DevicePart:
+def container_launcher(
+    engine: str,
+    *,
+    name: str,
+    model: str | None,
+    image: str | None = None,
+    port: int | None = None,
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    deadline_s: float | None = None,
+    weights: str | None = None,
+    gpus: str | None = None,
+    shm_size: str | None = None,
+    runtime: str | None = None,
+    pull: bool = False,
+) -> ContainerLauncher:
+    """The launcher of an engine as a container of its official image, or of another that starts alike.
+
+    Parameters
+    ----------
+    name: the role's name in this run.
+    model: a pocket model, a folder or file, or a name that the engine fetches itself.
+    image: in place of the official one.
+    port: where the server is to listen inside; `None` takes the image's own.
+    args: added to the recipe's, after them, so that they win.
+    env: variables added to the recipe's; they win too.
+    deadline_s: seconds until it must answer; `None` takes the recipe's.
+    weights: a folder or file that holds the model, served under the model's name.
+    gpus: `all`, indexes or `none`; `None` takes all that are there, for images that can use them.
+    shm_size: shared memory ("8g"); `None` takes the recipe's.
+    runtime: what docker runs containers with; `None` leaves it the choice.
+    pull: whether an image that is not here is fetched.
+
+    Raises
+    ------
+    UsageError: the engine is unknown or has no image, no model is named, or an option makes no sense.
+    ModelError: the pocket model's weights are missing or corrupt, or the engine cannot load such a model.
+    UnavailableError: the official image needs a GPU, and there is none.
+    """
+    known = recipe(engine)
+    part = known.container
+    if part is None:
+        raise UsageError(f"{name}: {engine} has no official image; use process:{engine}, or container:IMAGE")
+    found = weights_of(known, model, name, weights)
+    gpus = gpus or _gpus(part, name, engine, is_official=image is None)
+    device = known.cpu if gpus == "none" else known.gpu
+    source, port = found.text, port or part.port
+    inside = found._replace(text=f"{_INSIDE}/{Path(source).name}") if found.is_local else found
+    variables = {**known.env, **device.env, **(known.local_env if found.is_local else {})}
+    given = [*(part.args or known.args), *device.args]
+    return ContainerLauncher(
+        name=name,
+        image=image or part.image,
+        entrypoint=part.entrypoint,
+        command=(*(_fill_inside(text, inside, port) for text in given), *args),
+        model=_fill(known.served_as, inside),
+        port=port,
+        env={key: _fill_inside(text, inside, port) for key, text in variables.items()} | dict(env or {}),
+        weights=source if found.is_local else None,
+        mounts=() if found.is_local else _cache(part),
+        shm_size=shm_size or (str(part.shm_size_bytes) if part.shm_size_bytes else None),
+        gpus=gpus,
+        runtime=runtime,
+        pull=pull,
+        ready_path=known.ready_path,
+        deadline_s=known.deadline_s if deadline_s is None else deadline_s,
+        fetch=_fill(part.fetch, inside),
+        engine=known.label or known.name,
+    )
+
+
+def _gpus(part: ContainerPart, name: str, engine: str, *, is_official: bool) -> str:
+    if part.gpu != "never" and _has_gpu():
+        return "all"
+    if part.gpu == "required" and is_official:
+        remedy = f"use process:{engine}, or name an image for the CPU with image=…"
+        raise UnavailableError(f"{name}: {part.image} needs an NVIDIA GPU, and there is none here: {remedy}")
+    return "none"
+
+
+def _cache(part: ContainerPart) -> tuple[Mount, ...]:
+    folder = Path(part.cache).expanduser()
+    if not part.cache or not folder.is_dir():
+        return ()
+    return (Mount(source=str(folder), target=part.cache_target, is_read_only=False),)
+
+
+def _device_part(known: Recipe, device: str | None) -> DevicePart:
     """The recipe's part for a device; without one named, for what this machine has.
 
     Raises
@@ -220,46 +174,14 @@ def device_part(known: Recipe, device: str | None) -> DevicePart:
     """
     if device not in (None, "cpu", "gpu"):
         raise UsageError(f"{known.name}: device is {device!r}; use cpu or gpu")
-    return known.gpu if device == "gpu" or (device is None and has_gpu()) else known.cpu
+    return known.gpu if device == "gpu" or (device is None and _has_gpu()) else known.cpu
 
 
-def has_gpu() -> bool:
+def _has_gpu() -> bool:
     """Whether this process may use an NVIDIA GPU."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
     return any(Path("/proc/driver/nvidia/gpus").glob("*"))
-
-
-def weights_of(known: Recipe, model: str, name: str) -> Weights:
-    """What the engine is given to load for a model's name.
-
-    Raises
-    ------
-    ModelError: the pocket model's weights are missing or corrupt, or the engine cannot load such a model.
-    """
-    from harness.models import checkpoint, gguf_path, names
-
-    pocket, _, quant = model.partition("@")
-    if known.weights == "library" or (pocket not in names("pocket") and not Path(model).exists()):
-        if known.weights == "gguf":
-            what = f"{model} is no GGUF file and no pocket model"
-            raise ModelError(f"{name}: {what}; use one of {', '.join(names('pocket'))}")
-        return Weights(model, model, is_local=False)
-    if pocket not in names("pocket"):
-        return _local_weights(known, Path(model).resolve(), name)
-    if known.weights == "gguf":
-        return Weights(str(gguf_path(pocket, quant or _DEFAULT_QUANT).resolve()), pocket, is_local=True)
-    if quant:
-        raise ModelError(f"{name}: {known.name} loads checkpoints, not {quant}; name the model {pocket}")
-    return Weights(str(checkpoint(pocket).resolve()), pocket, is_local=True)
-
-
-def _local_weights(known: Recipe, path: Path, name: str) -> Weights:
-    if known.weights == "gguf" and not path.is_file():
-        raise ModelError(f"{name}: {path} is a folder; {known.name} needs a GGUF file")
-    if known.weights == "checkpoint" and not (path / "config.json").is_file():
-        raise ModelError(f"{name}: {path} has no config.json; {known.name} needs a checkpoint's folder")
-    return Weights(str(path), path.stem if path.is_file() else path.name, is_local=True)
 
 
 def _program(known: Recipe, python: str | None) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:
@@ -283,5 +205,9 @@ def _install(known: Recipe, part: DevicePart, has_packages: bool) -> str:
 
 
 def _fill(text: str, weights: Weights) -> str:
-    """The text with what is known before the launch; the launcher itself fills in host and port."""
+    """The text with the model in it; host and port stay."""
     return text.replace("{weights}", weights.text).replace("{model}", weights.model)
+
+
+def _fill_inside(text: str, weights: Weights, port: int) -> str:
+    return _fill(text, weights).replace("{host}", "0.0.0.0").replace("{port}", str(port))

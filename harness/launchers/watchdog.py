@@ -123,8 +123,11 @@ def _watch(owner: int) -> None:
         signal.signal(sign, signal.SIG_IGN)
     guarded: _Guarded = {"group": set(), "container": set(), "service": set(), "file": set()}
     rest = b""
-    while os.getppid() == owner:
-        if not select.select([0], [], [], _LOOK_S)[0]:
+    while True:
+        # What was said before the parent died is heard, even if it died before this loop began.
+        if not select.select([0], [], [], _LOOK_S if os.getppid() == owner else 0)[0]:
+            if os.getppid() != owner:
+                break
             continue
         data = os.read(0, 65536)
         if not data:
