@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 __all__ = ["FAIL", "NOT_OFFERED", "NOT_RUN", "PASS", "REPLAY", "Cell", "Column", "merged", "read", "write"]
@@ -56,19 +56,24 @@ class Column:
 
 
 def merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """One cell per row, in order of appearance: a behaviour tried in several ways is as good as its worst."""
-    rows: dict[tuple[str, str], Cell] = {}
+    """One cell per row, in order of appearance: a behaviour tried in several ways is as good as its worst.
+
+    A replay says more than nothing, and nothing beside a real engine.
+    """
+    rows: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        other = rows.setdefault(cell.row, cell)
-        if other is not cell:
-            rows[cell.row] = _worse(other, cell)
-    return tuple(rows.values())
+        rows.setdefault(cell.row, []).append(cell)
+    return tuple(_worst(some) for some in rows.values())
 
 
-def _worse(a: Cell, b: Cell) -> Cell:
-    worst = min(a, b, key=lambda cell: _WORST_FIRST.index(cell.outcome))
-    evidence = "; ".join(dict.fromkeys(filter(None, (a.evidence, b.evidence))))
-    return Cell(**{**asdict(worst), "evidence": evidence})
+def _worst(cells: list[Cell]) -> Cell:
+    outcomes = {cell.outcome for cell in cells}
+    if REPLAY in outcomes:
+        shadowed = REPLAY if outcomes & {PASS, NOT_OFFERED} else NOT_RUN
+        cells = [cell for cell in cells if cell.outcome != shadowed]
+    worst = min(cells, key=lambda cell: _WORST_FIRST.index(cell.outcome))
+    evidence = "; ".join(dict.fromkeys(cell.evidence for cell in cells if cell.evidence))
+    return replace(worst, evidence=evidence)
 
 
 def read(folder: Path = FOLDER) -> dict[str, Column]:

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.cells import FAIL, NOT_OFFERED, NOT_RUN, PASS, Cell, Column, merged, write
+from tests.conformance.cells import FAIL, NOT_OFFERED, NOT_RUN, PASS, REPLAY, Cell, Column, merged, write
+from tests.conformance.extras import LACKS
 from tests.conformance.subjects import NAMES, ROWS, Row, Subject
 
 CELLS: pytest.StashKey[dict[str, list[Cell]]] = pytest.StashKey()
 """What this session saw so far, by column."""
 CLASSES: pytest.StashKey[dict[str, tuple[str, str]]] = pytest.StashKey()
 """Column → its head and the class under test."""
+
+REPLAYED = "answers of Ollama's documentation, `tests/data/ollama/transcripts.json`"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,8 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[CELLS], config.stash[CLASSES] = {}, {}
+    config.addinivalue_line("markers", "replays(subject, group, behaviour): a row, seen at recorded answers")
     for row in ROWS:
-        if row.marker not in (None, "nightly"):
+        if row.marker not in (None, "nightly", "containers"):
             config.addinivalue_line("markers", f"{row.marker}: needs {row.name}; runs only when named")
     selected(config)
     if config.getoption("record_conformance", False) and config.getoption("dist", "no") != "no":
@@ -93,6 +97,10 @@ def _keep(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[No
     subject = getattr(item, "funcargs", {}).get("subject")
     group, behaviour = _row(item, params)
     outcome, reason = _outcome(report, call, subject)
+    if item.get_closest_marker("replays") is not None and outcome == PASS:
+        outcome, reason = REPLAY, REPLAYED
+    if outcome == NOT_RUN and (name, behaviour) in LACKS:
+        outcome, reason, engine = NOT_OFFERED, LACKS[name, behaviour], "its documentation"
     cell = Cell(
         group=group,
         behaviour=behaviour,
@@ -108,20 +116,33 @@ def _keep(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[No
 
 def _column(item: pytest.Item, params: dict[str, Any]) -> tuple[str, str, str, str] | None:
     """The column's name, head, class under test and engine."""
+    replay = item.get_closest_marker("replays")
+    if replay is not None:
+        row = next(row for row in ROWS if row.name == replay.args[0])
+        return row.name, row.head, _class_of(row.client), REPLAYED
     if "client" in params:
         kind = params["client"]
         return f"client-{kind}", kind, type(item.funcargs["client"]).__name__, "canned answers"  # type: ignore[attr-defined]
     if "subject" not in params:
         return None
-    row: Row = params["subject"]
+    row = params["subject"]
     subject: Subject | None = getattr(item, "funcargs", {}).get("subject")
     if subject is None:
-        return row.name, row.head, "", ""
-    client = type(subject.made[0]).__name__ if subject.made else type(subject.make()).__name__
-    return row.name, row.head, client, subject.engine
+        return row.name, row.head, _class_of(row.client), ""
+    client = type(subject.made[0] if subject.made else subject.make())
+    return row.name, row.head, _class_of(client), subject.engine
+
+
+def _class_of(client: type[Any] | None) -> str:
+    """The class under test, past what is put before it here."""
+    ours = () if client is None else client.__mro__
+    return next((cls.__name__ for cls in ours if cls.__module__.startswith("harness.")), "")
 
 
 def _row(item: pytest.Item, params: dict[str, Any]) -> tuple[str, str]:
+    replay = item.get_closest_marker("replays")
+    if replay is not None:
+        return replay.args[1:]
     if "extra" in params:
         return "extras", params["extra"].title
     words = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")

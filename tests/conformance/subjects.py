@@ -7,22 +7,34 @@ marker are dear, and run only when named: `--subjects vllm,ollama`, or `-m vllm`
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from harness.backends import Backend, Completion, Request
+from harness.backends import Backend, Completion, OnChunk, Request
 from harness.backends.connect import backend_for, launcher_for
 from harness.backends.fake import FakeBackend
+from harness.backends.http import HttpBackend
 from harness.backends.llamacpp import LlamaCppBackend
+from harness.backends.ollama import OllamaBackend
 from harness.backends.openai import OpenAIBackend
 from harness.backends.sglang import SGLangBackend
 from harness.backends.spec import BackendSpec, parse_backend
 from harness.backends.transformers_serve import TransformersServeBackend
 from harness.backends.vllm import VLLMBackend
-from harness.errors import HarnessError, UnavailableError
-from harness.launchers import Server
-from tests.conformance.views import CpuView, FakeView, HeldView, LlamaCppView, MetricsView, View
+from harness.errors import HarnessError, LaunchError, UnavailableError
+from harness.launchers import Launcher, Server
+from tests.conformance.views import (
+    CpuView,
+    FakeView,
+    HeldView,
+    LlamaCppView,
+    MetricsView,
+    OllamaView,
+    SimulatedView,
+    View,
+)
 
 N_PARALLEL = 4
 CLIENTS: dict[str, type[OpenAIBackend]] = {
@@ -32,9 +44,17 @@ CLIENTS: dict[str, type[OpenAIBackend]] = {
     "vllm": VLLMBackend,
 }
 """Those that keep to the API's words and may add their own; `transformers-serve` leaves some of them out."""
+OLLAMA_MODEL = os.environ.get("ASSAY_OLLAMA_MODEL", "qwen2.5:0.5b-instruct")
 NOWHERE = "http://127.0.0.1:9"
 
 T = TypeVar("T")
+
+
+class WithoutExactLength(OllamaBackend):
+    """Ollama refuses a length that it cannot promise; here it is asked for its answers as they end."""
+
+    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Completion:
+        return await super().generate(replace(request, ignore_eos=False), on_chunk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +68,44 @@ class Row:
     spec: str | None = None
     """As on the command line, without the role; `None` for a script."""
     view: type[Any] = LlamaCppView
-    client: type[OpenAIBackend] | None = None
+    client: type[HttpBackend] | None = None
     """In place of the one that the spec gives."""
+    prepare: Callable[[str], Launcher] | None = None
+    """The way to its server, of the spec, where the spec alone does not say it."""
     large: str | None = None
     """The same with a model whose prefill is worth measuring; `None` measures the subject's own."""
     marker: str | None = None
     """It runs only when named."""
+    is_found: bool = False
+    """A server of the user's own: taken where it runs, and no failure where it does not."""
 
     def parsed(self) -> BackendSpec:
         """The spec, read."""
         return parse_backend(f"{self.name}={self.spec}")
 
+    def launcher(self) -> Launcher:
+        """The way to its server."""
+        return launcher_for(self.parsed()) if self.prepare is None else self.prepare(str(self.spec))
+
 
 def _started(name: str, options: str = "") -> Row:
     specs = {"spec": f"process:{name}?model=nano{options}", "large": f"process:{name}?model=large{options}"}
     return Row(name=name, head=name, view=MetricsView, marker=name, **specs)
+
+
+def _simulation(spec: str) -> Launcher:
+    """The spec's engine with answers that end, which no spec can ask for."""
+    from harness.launchers.inprocess import SimulatedLauncher
+
+    model, _, device = spec.removeprefix("simulated:").partition("?device=")
+    return SimulatedLauncher(name="simulated", model=model, device=device, output="alpaca")
+
+
+def _contained(spec: str) -> Launcher:
+    """The spec's container, of an image made here: the official one is not to be had without a registry."""
+    from harness.launchers.image import have_image
+
+    return launcher_for(parse_backend(f"container={spec}&image={have_image('container')}"))
 
 
 _LLAMACPP = {"spec": f"pocket:nano?n_parallel={N_PARALLEL}", "large": "pocket:large"}
@@ -83,8 +126,31 @@ ROWS = (
         view=CpuView,
         client=TransformersServeBackend,
     ),
+    Row(
+        name="ollama",
+        head="ollama",
+        spec=f"ollama:///{OLLAMA_MODEL}?deadline_s=0.5",
+        client=WithoutExactLength,
+        view=OllamaView,
+        is_found=True,
+    ),
+    Row(
+        name="container",
+        head="llamacpp, in a container",
+        spec=f"container:llamacpp?model=nano&args=--parallel {N_PARALLEL} --ctx-size {1024 * N_PARALLEL}",
+        large="container:llamacpp?model=large",
+        prepare=_contained,
+        marker="containers",
+    ),
     _started("vllm", "&args=--enable-per-request-metrics"),
     _started("sglang"),
+    Row(
+        name="simulated",
+        head="simulated",
+        spec="simulated:Qwen2.5-0.5B-Instruct?device=H100-SXM",
+        prepare=_simulation,
+        view=SimulatedView,
+    ),
     Row(name="fake", head="fake", view=FakeView),
 )
 NAMES = tuple(row.name for row in ROWS)
@@ -136,7 +202,7 @@ class Subject:
             return FakeBackend(reachable=False)
         if self.server.held is None:
             return _client(self.row, Server(url=NOWHERE, model="nano", start_s=0))
-        gone = launcher_for(self.row.parsed()).launch()
+        gone = self.row.launcher().launch()
         gone.stop()
         return _client(self.row, gone)
 
@@ -167,13 +233,13 @@ class Servers:
             raise self._failed[row.spec]
         if row.spec not in self._running:
             try:
-                self._running[row.spec] = launcher_for(row.parsed()).launch()
+                self._running[row.spec] = row.launcher().launch()
+            except LaunchError as exc:
+                self._failed[row.spec] = UnavailableError(str(exc)) if row.is_found else exc
+                raise self._failed[row.spec] from exc
             except HarnessError as exc:
                 self._failed[row.spec] = exc
                 raise
-            except ImportError as exc:
-                self._failed[row.spec] = UnavailableError(f"{row.name}: {exc}; pip install -e .[torch]")
-                raise self._failed[row.spec] from exc
         return self._running[row.spec]
 
     def subject(self, row: Row) -> Subject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -47,20 +48,21 @@ class TestStreaming:
     def test_times_are_in_order_on_this_processes_clock(self, subject: Subject, request_: Request) -> None:
         """Sent, first token, chunks and done follow each other between the caller's own readings.
 
-        On a busy machine the chunks of a short answer may all wait in the socket, but not of five in a row.
+        On a busy machine all chunks of a fast answer may wait in the socket, but not of five in a row.
         """
-        before_s = time.perf_counter()
-        answers = run(subject.make(), *[request_] * 5)
-        after_s = time.perf_counter()
-        for answer in answers:
-            marks = [before_s, answer.sent_s, *answer.chunk_times_s, answer.done_s, after_s]
+        request = replace(request_, max_tokens=100)
+        for _ in range(5):
+            before_s = time.perf_counter()
+            [answer] = run(subject.make(), request)
+            marks = [before_s, answer.sent_s, *answer.chunk_times_s, answer.done_s, time.perf_counter()]
             assert marks == sorted(marks)
             assert answer.first_token_s == answer.chunk_times_s[0] > answer.sent_s
-        streamed = [answer for answer in answers if answer.chunk_times_s[0] < answer.chunk_times_s[-1]]
-        assert streamed
-        assert all(0 < answer.ttft_s < answer.e2e_latency_s for answer in streamed if answer.ttft_s)
-        assert all(answer.tpot_s for answer in streamed)
-        subject.note(f"{len(streamed)} of 5 came in pieces")
+            if answer.chunk_times_s[0] < answer.chunk_times_s[-1]:
+                break
+        assert answer.ttft_s is not None
+        assert 0 < answer.ttft_s < answer.e2e_latency_s
+        assert answer.tpot_s is not None
+        assert answer.tpot_s > 0
 
     def test_a_whole_answer_is_the_streamed_one_without_inner_times(
         self, subject: Subject, request_: Request

@@ -34,10 +34,11 @@ def test_stored_cells_are_those_of_this_run(request: pytest.FixtureRequest, name
     stored = cells.read()[name].cells
     if {c.row for c in fresh} < {c.row for c in stored}:
         pytest.skip("only a part of the suite ran")
-    if any(c.outcome == NOT_RUN for c in fresh):
-        pytest.skip(fresh[0].reason)
+    away = [c.reason for c in fresh if c.outcome == NOT_RUN]
+    if away and not any(c.outcome == NOT_RUN for c in stored):
+        pytest.skip(away[0])
     remedy = f"run pytest tests/conformance --subjects {name} --record-conformance"
-    assert [(c.row, c.outcome) for c in fresh] == [(c.row, c.outcome) for c in stored], remedy
+    assert {c.row: c.outcome for c in fresh} == {c.row: c.outcome for c in stored}, remedy
 
 
 @pytest.mark.parametrize("name", sorted(cells.read()))

@@ -15,10 +15,21 @@ from importlib.metadata import version
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import pytest
+
 from harness.backends.fake import FakeBackend
 from harness.launchers import Server
 
-__all__ = ["CpuView", "FakeView", "HeldView", "LlamaCppView", "MetricsView", "View"]
+__all__ = [
+    "CpuView",
+    "FakeView",
+    "HeldView",
+    "LlamaCppView",
+    "MetricsView",
+    "OllamaView",
+    "SimulatedView",
+    "View",
+]
 
 MODEL = "nano"
 _SAMPLE_S = 0.2
@@ -113,6 +124,20 @@ class CpuView:
         return sum(t.user + t.system for t in times)
 
 
+class OllamaView(CpuView):
+    """Ollama tells its version; its own and its runner's CPU time tell whether they work."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self._url = server.url
+
+    def count_tokens(self, text: str) -> int:
+        pytest.skip("no path tokenizes: https://github.com/ollama/ollama/blob/main/docs/api.md")
+
+    def engine(self) -> str:
+        return f"Ollama {ask(f'{self._url}/api/version')['version']}"
+
+
 class HeldView:
     """An engine inside this process says itself how many requests it runs."""
 
@@ -127,6 +152,16 @@ class HeldView:
 
     def engine(self) -> str:
         return f"transformers {version('transformers')}, torch {version('torch')}"
+
+
+class SimulatedView(HeldView):
+    """A simulation: tokens are four characters, begun or whole."""
+
+    def count_tokens(self, text: str) -> int:
+        return (len(text) + 3) // 4
+
+    def engine(self) -> str:
+        return "published constants"
 
 
 class FakeView:
