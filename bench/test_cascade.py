@@ -65,7 +65,7 @@ VARIANTS = (*NAMED, *OTHERS, *ROUTED, *EDGE)
 LOAD_VARIANTS = ("load-cascade", "load-all-small", "load-replicated")
 CONTROL = {"baseline": None, "edge-baseline": None, "edge-cascade": "edge-baseline"}
 
-LATENCY_TASKS = {"pocket": 8, "node": 20}
+LATENCY_TASKS = {"pocket": 8, "node": 20, "replay": 20}
 ESCALATE_BELOW = -0.693
 """A token that the model itself thought less likely than not (ln ½)."""
 SEED = 42
@@ -122,6 +122,9 @@ class Cascade:
                 ids = [task.id for task in self.workload.tasks]
                 at_random = RandomRouter.draw(ids, self.stages, seed=SEED)
                 return Variant(name=name, router=at_random, roles=(SMALL, LARGE), calls=calls)
+            case "escalate" | "oracle" if self.pool.is_simulated:
+                why = "chooses by the quality of answers, and simulated ones are filler"
+                raise UnavailableError(f"{name}: {why}; use real engines")
             case "escalate":
                 deferring = EscalatingRouter(passes=self._passes, min_logprob=ESCALATE_BELOW)
                 return Variant(name=name, router=deferring, roles=(SMALL, LARGE), calls={})
@@ -158,9 +161,10 @@ class Cascade:
         replicas = 2 if name == "load-replicated" else 1
         variant = self.variant("baseline" if replicas > 1 else name.removeprefix("load-"))
         control = self.variant("baseline")
+        self.pool.check_replicas(variant.roles, replicas)
         arms = [
             LoadArm(name, variant.router, variant.roles, self.pool, self.runner, plan, replicas=replicas),
-            LoadArm("load-baseline", control.router, control.roles, self.pool, self.runner, plan),
+            LoadArm("load-baseline", control.router, control.roles, self.pool, self.runner, plan, beside=name),
         ]
         record = self._record(variant, control, LOAD_METRICS)
         record.variant, record.control = name, "load-baseline"
@@ -191,6 +195,7 @@ class Cascade:
             control=control.name if control else None,
             backend="+".join(sorted({self.pool.engine(role) for role in roles})),
             profile=self.profile,
+            evidence=self.pool.evidence(roles),
             settings={
                 "workload": self.workload.name,
                 "workload_sha256": self.workload.sha256,
@@ -222,6 +227,8 @@ class Cascade:
     def _task_pairs(self, variant: Variant, control: Variant | None) -> list[TaskPair]:
         mine = self.grades.of(variant.router, variant.roles).values
         theirs = self.grades.of(control.router, control.roles).values if control else {}
+        if self.pool.evidence(self._roles(variant, control)) == "simulated":
+            mine, theirs = without_quality(mine), without_quality(theirs)
         return [TaskPair(id=t, treatment=values, control=theirs.get(t)) for t, values in mine.items()]
 
     def _fixed(self, name: str, roles: Mapping[str, str]) -> Variant:
@@ -267,6 +274,14 @@ class Cascade:
         """The same router under the variant's name, so that it is graded once."""
         names = {letters: name for name, letters in NAMED.items() if name != "same"}
         return FixedRouter(name=names.get(router.name, router.name), roles=router.roles)
+
+
+def without_quality(graded: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """The same values less those that judge the text: an engine that writes filler has no quality, not 0."""
+    return {
+        task: {k: v for k, v in values.items() if k != "solved" and not k.endswith(("_score", "_ok"))}
+        for task, values in graded.items()
+    }
 
 
 def merged(checks: Sequence[Check]) -> list[Check]:

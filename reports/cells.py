@@ -14,6 +14,8 @@ __all__ = ["ABSENT", "Scale", "estimate", "interval_text", "number", "plus_minus
 ABSENT = "–"
 DIGITS = 3
 MAX_DECIMALS = 12
+ROUNDING = 1e-9
+"""An interval no wider than this share of its value is rounding, not spread."""
 
 Interval = Sequence[float | None] | None
 
@@ -124,7 +126,8 @@ def estimate(value: float | None, interval: Interval = None, unit: str = "") -> 
 
 def _decimals(value: float, interval: Interval, digits: int = 2) -> int:
     width = _half_width(interval)
-    if width == 0:  # exact: as many decimals as the number has
+    # Exact, but for what adding up floats leaves: as many decimals as the number has.
+    if width is not None and width <= ROUNDING * abs(value):
         return len(f"{value:.6f}".rstrip("0").partition(".")[2])
     return _places(value, DIGITS) if width is None else _places(width, digits)
 

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from fixtures.nodes import ROLES, load_node, specs_of
-from fixtures.pool import Pool
+from fixtures.pool import Pool, Runner
 from harness.backends import Completion, Message, Request, parse_backend
 from harness.errors import BackendError, HarnessError, LaunchError, UnavailableError, UsageError
 from harness.launchers.canned import CannedServer, replaying
 from harness.launchers.probe import serving_engine
-from harness.workflow import EngineTimePrice, TokenPrice, UnknownPrice, price_of
+from harness.routers import FixedRouter
+from harness.workflow import EngineTimePrice, TokenPrice, UnknownPrice, load, price_of, run_tasks
 
 
 def pool(*given: str, profile: str = "pocket", node: str | None = None) -> Pool:
@@ -243,3 +244,39 @@ def test_ollama_is_known_by_its_greeting() -> None:
     with CannedServer() as server:
         server.behave_at_models = replaying(b"Ollama is running", content_type="text/plain")
         assert serving_engine(server.url) == "ollama"
+
+
+def test_the_replay_profile_is_simulated_and_waits_for_nobody() -> None:
+    """Every role answers by published constants, labelled so, in virtual time: 1748 s of Ollama at once."""
+    found = pool(profile="replay")
+    runner = Runner(is_virtual=found.is_simulated)
+    workload = load("swe20", Path(__file__).parents[1] / "bench" / "workloads")
+    router = FixedRouter(name="r", roles={stage.name: "edge-large" for stage in workload.stages})
+
+    async def total_s() -> float:
+        lease = await found.lease(["edge-large"])
+        try:
+            runs = await run_tasks(workload, workload.tasks, router, lease.endpoints)
+            return sum(run.wall_s for run in runs)
+        finally:
+            await lease.aclose()
+
+    try:
+        assert found.evidence(["edge-large"]) == "simulated"
+        assert runner(total_s()) == pytest.approx(20 * 230 * 0.38)
+    finally:
+        runner.close()
+
+
+def test_one_simulated_role_makes_the_evidence_simulated() -> None:
+    """A record that a simulation has a part in never counts as measured."""
+    found = pool("large=simulated:Mistral-7B-Instruct-v0.3?device=origin-sglang")
+    assert not found.is_simulated
+    assert found.evidence(["small", "large"]) == "simulated"
+    assert found.evidence(["small"]) == "measured"
+
+
+def test_a_server_that_cannot_be_had_twice_says_so_before_anything_runs() -> None:
+    """Two servers of one model at one URL are one server."""
+    with pytest.raises(UnavailableError, match="large: 2 servers of one model"):
+        pool("large=http://127.0.0.1:9").check_replicas(["small", "large"], 2)

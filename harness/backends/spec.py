@@ -106,8 +106,13 @@ class BackendSpec:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the engine starts in a fraction of a second, and so is relaunched for each round."""
+        """Whether it is llama.cpp inside this process."""
         return self.way == "embedded"
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it starts in a fraction of a second, and so is relaunched for each round and replicated."""
+        return self.way in ("embedded", "simulated")
 
     @property
     def is_simulated(self) -> bool:
