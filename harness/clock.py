@@ -17,6 +17,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
+import socket
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
@@ -25,7 +26,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UsageError
 
-__all__ = ["VirtualTimeLoop", "call_at_rest", "call_at_time", "now_s", "run_virtual"]
+__all__ = ["VirtualTimeLoop", "call_at_rest", "call_at_time", "now_s", "require_real_time", "run_virtual"]
 
 T = TypeVar("T")
 
@@ -50,6 +51,17 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
+
+
+def require_real_time(who: str) -> None:
+    """Return unless the running loop is virtual, where what takes real time would be timed at nothing.
+
+    Raises
+    ------
+    UsageError: it is.
+    """
+    if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+        raise UsageError(f"{who} takes real time, and virtual time has none of it; use a simulated engine")
 
 
 def call_at_rest(callback: Callable[[], None]) -> asyncio.Handle:
@@ -106,6 +118,10 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         self._in_threads += 1
         future.add_done_callback(self._returned)
         return future
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Refuse: there are no sockets here."""
+        require_real_time(f"virtual time: a server at {address}")
 
     async def shutdown_default_executor(self, *timeout: Any) -> None:
         """Wait for the threads to end, which is told by one of them."""

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 from harness.backends import Backend, BatchSampler, CacheFlusher, Chunk, Message, Request  # noqa: E402
 from harness.backends.llamacpp import LlamaCppBackend  # noqa: E402
 from harness.backends.transformers import TransformersBackend  # noqa: E402
+from harness.clock import run_virtual  # noqa: E402
 from harness.errors import (  # noqa: E402
     BackendBroken,
     BackendRejected,
@@ -162,6 +164,21 @@ class TestText:
         pieces = [*map(stream.push, ids), stream.finish()]
         assert "".join(pieces) == tokenizer.decode(ids, skip_special_tokens=True)
         assert stream.num_tokens_of_text == len(ids)
+
+    @given(st.text(alphabet="ab 世🙂", max_size=12))
+    def test_words_with_blanks_before_them_join_too(self, text: str) -> None:
+        """A tokenizer that drops the first blank of a text and falls back to bytes, as Mistral's does."""
+        known = ("▁", "a", "b", "▁a", *(f"<0x{byte:02X}>" for byte in range(256)))
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(dict(zip(known, range(260), strict=True)), []))
+        strip = tokenizers.decoders.Strip(" ", 1, 0)
+        steps = (tokenizers.decoders.Replace("▁", " "), tokenizers.decoders.ByteFallback())
+        tokenizer.decoder = tokenizers.decoders.Sequence([*steps, tokenizers.decoders.Fuse(), strip])
+        pieces = [
+            [c.replace(" ", "▁")] if c in "ab " else [f"<0x{b:02X}>" for b in c.encode()] for c in " " + text
+        ]
+        ids = [known.index(token) for piece in pieces for token in piece]
+        stream = TextStream(tokenizer.decode)
+        assert "".join([*map(stream.push, ids), stream.finish()]) == tokenizer.decode(ids) == text
 
     @given(st.text(alphabet="aß世🙂", max_size=12), st.integers(1, 3))
     def test_no_piece_ends_within_a_character(self, text: str, grain: int) -> None:
@@ -396,6 +413,12 @@ class TestTurns:
             asyncio.run(backend.generate(ENDLESS, fail))
         assert ask(backend, Request(prompt="x", max_tokens=2))[0].output_tokens <= 2
 
+    def test_virtual_time_is_refused(self, backend: TransformersBackend) -> None:
+        """An engine that computes would be timed at nothing."""
+        with pytest.raises(UsageError, match="small: nano in this process takes real time"):
+            run_virtual(backend.generate(ENDLESS))
+        assert backend.engine.num_running == 0
+
     def test_a_deadline_covers_the_queue(self, server: Server) -> None:
         """A request that waits behind another fails at its own deadline, in one line."""
         busy = TransformersBackend(server.held, name="busy")  # type: ignore[arg-type]
@@ -503,7 +526,7 @@ class TestLaunching:
             said: queue.Queue[int] = queue.Queue()
             # What a job gives is handed over in the engine's thread.
             engine.submit(Job(prompt="x", max_tokens=1), lambda _: said.put(torch.get_num_threads()))
-            return said.get(timeout=10)
+            return said.get(timeout=60)
 
         with one, two:
             assert (threads(one), threads(two)) == (before + 1, before + 2)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.backends import Request
 from harness.backends.fake import FakeBackend
+from harness.backends.openai import OpenAIBackend
 from harness.clock import call_at_rest, now_s, run_virtual
 from harness.errors import UsageError
 from harness.load import offer, poisson
@@ -155,14 +156,18 @@ def test_time_stands_still_while_a_thread_works() -> None:
     assert run_virtual(run()) == ["worked", 0.0, "slept"]
 
 
-def test_there_are_no_sockets() -> None:
-    """A connection cannot be made from a virtual loop."""
+def test_a_real_server_cannot_be_reached() -> None:
+    """A connection from a virtual loop is refused in one line, past the client's own translation."""
+    backend = OpenAIBackend("http://127.0.0.1:9", model="m", name="small")
 
-    async def connect() -> None:
-        await asyncio.open_connection("127.0.0.1", 9)
+    async def ask() -> None:
+        try:
+            await backend.generate(Request(prompt="x", max_tokens=1))
+        finally:
+            await backend.aclose()
 
-    with pytest.raises(NotImplementedError):
-        run_virtual(connect())
+    with pytest.raises(UsageError, match=r"a server at .* takes real time.*; use a simulated engine"):
+        run_virtual(ask())
 
 
 def test_errors_and_interrupts_end_the_run() -> None:

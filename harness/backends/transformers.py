@@ -19,6 +19,7 @@ from time import perf_counter
 from harness.backends.base import Batch, Chunk, Completion, EngineTimes, OnChunk, Request
 from harness.backends.schema import schema_error
 from harness.backends.slowing import slowed
+from harness.clock import require_real_time
 from harness.errors import BackendBroken, BackendError, BackendRejected, BackendTimeout, BackendUnreachable
 from harness.models.torch_engine import Answered, EngineStopped, Job, Piece, Refusal, TorchEngine
 
@@ -122,6 +123,7 @@ class TransformersBackend:
 
     async def _run(self, job: Job, on_piece: Callable[[Piece], None] | None) -> Answered:
         """Submit a job and wait for its end; however this is left, the engine stops working on it."""
+        require_real_time(f"{self.name}: {self.model} in this process")
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Piece | Answered | BaseException] = asyncio.Queue()
 

@@ -3,7 +3,8 @@
 A token of a byte-level vocabulary may hold a part of a character, so a token is not a piece of text. A piece
 is given out when the text decoded so far ends in a whole character; what a model writes that is no UTF-8
 stays as U+FFFD, and is given out with the next whole character or at the end. The pieces join to what the
-tokenizer makes of all tokens at once.
+tokenizer makes of all tokens at once; only where a tokenizer falls back to bytes and these are no UTF-8 may
+a character differ, since it then takes back what stood before them.
 """
 
 from __future__ import annotations
