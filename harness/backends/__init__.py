@@ -8,6 +8,8 @@ module         backend                speaks to
 `sglang`       `SGLangBackend`        SGLang's server
 `vllm`         `VLLMBackend`          vLLM's server
 `ollama`       `OllamaBackend`        Ollama, by its own API
+`transformers` `TransformersBackend`  PyTorch in this process, through the transformers library
+`simulated`    `SimulatedBackend`     a simulation of published constants, in virtual time or real
 `fake`         `FakeBackend`          nobody: it answers from a script, for tests
 `memo`         `MemoBackend`          another backend, once per greedy request
 =============  =====================  ===============================================================
