@@ -27,8 +27,8 @@ What each backend makes of each behaviour, as a run saw it. Made by `python -m t
 the cells in [`conformance/`](conformance/), which hold the evidence of each; do not edit.
 
 - **pass**: the check held, at the engine and on the day named below.
-- **not offered**: declared with its source in `tests/conformance/lacks.toml`; where the engine was there, the check
-  was run all the same, and failed.
+- **not offered**: declared with its source in `tests/conformance/lacks.toml`; the check
+  was run all the same and failed, where the engine was there.
 - **fail**: the check did not hold; the note says what was seen.
 - **replay**: held against recorded answers, as no real engine was there. Never a pass.
 - **not run**: the note says what was missing.
