@@ -6,11 +6,12 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import LaunchError, ModelError, UnavailableError, UsageError
-from harness.launchers import ProcessLauncher, UrlLauncher, recipes
+from harness.launchers import ContainerLauncher, ProcessLauncher, UrlLauncher, container_engine, recipes
 from harness.launchers.recipe import engines, load, recipe
 from harness.launchers.recipes import container_launcher, process_launcher
 from harness.models import checkpoint, gguf_path
@@ -286,3 +287,125 @@ class TestTransformersServe:
             assert server.model == str(checkpoint("nano").resolve())
             with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
                 assert json.load(answer)["data"] == []
+
+
+class TestContainers:
+    """The same engines as containers; nothing is started here."""
+
+    def test_a_pocket_model_is_seen_inside(self) -> None:
+        """The weights of this machine are mounted, and the arguments name them where they are inside."""
+        launcher = container_launcher("llamacpp", name="small", model="nano", gpus="none")
+        weights = gguf_path("nano")
+        command = f"--model /models/{weights.name} --alias nano --host 0.0.0.0 --port 8080 "
+        assert " ".join(launcher.command).startswith(command)
+        assert (launcher.weights, launcher.model, launcher.port) == (str(weights), "nano", 8080)
+        assert launcher.image == "ghcr.io/ggml-org/llama.cpp:server"
+
+    def test_an_official_image_gets_what_its_engine_needs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """GPUs, shared memory, the image's own port, and the cache of fetched models, writable."""
+        monkeypatch.setattr(recipes, "_has_gpu", lambda: True)
+        launcher = container_launcher("sglang", name="large", model="Qwen/Qwen2.5-7B-Instruct")
+        assert (launcher.gpus, launcher.shm_size, launcher.port) == ("all", str(32 * 2**30), 30000)
+        assert launcher.entrypoint == ("python3", "-m", "sglang.launch_server")
+        assert "--host 0.0.0.0 --port 30000" in " ".join(launcher.command)
+        assert "--device" not in launcher.command
+        assert launcher.weights is None
+
+    def test_fetched_models_are_kept_on_this_machine(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The folder of fetched models is seen inside where there is one."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert container_launcher("ollama", name="small", model="qwen2.5:0.5b").mounts == ()
+        (tmp_path / ".ollama").mkdir()
+        (mount,) = container_launcher("ollama", name="small", model="qwen2.5:0.5b").mounts
+        assert (mount.source, mount.target) == (str(tmp_path / ".ollama"), "/root/.ollama")
+        assert not mount.is_read_only
+
+    def test_ollama_listens_to_the_world_inside(self) -> None:
+        """A server that listens on the container's loopback is reached by nobody."""
+        launcher = container_launcher("ollama", name="small", model="qwen2.5:0.5b")
+        assert launcher.env["OLLAMA_HOST"] == "0.0.0.0:11434"
+        assert launcher.command == ("serve",)
+        assert "ollama pull qwen2.5:0.5b" in launcher.fetch
+
+    def test_an_image_for_gpus_is_refused_without_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An official image that cannot serve here is unavailable, before gigabytes of it are pulled."""
+        monkeypatch.setattr(recipes, "_has_gpu", lambda: False)
+        with pytest.raises(UnavailableError, match=r"large: \S+ needs an NVIDIA GPU.*process:vllm"):
+            container_launcher("vllm", name="large", model="nano")
+        launcher = container_launcher("vllm", name="large", model="nano", image="my/vllm-cpu:1")
+        assert (launcher.image, launcher.gpus) == ("my/vllm-cpu:1", "none")
+        assert "--enforce-eager" in launcher.command
+
+    def test_weights_are_served_under_the_models_name(self, tmp_path: Path) -> None:
+        """A folder given as weights is mounted, and the model's name is but a name."""
+        (tmp_path / "config.json").write_text("{}")
+        launcher = container_launcher(
+            "vllm", name="large", model="Qwen/Qwen2.5-7B", weights=str(tmp_path), gpus="0,1"
+        )
+        assert f"--model /models/{tmp_path.name} --served-model-name Qwen/Qwen2.5-7B" in " ".join(
+            launcher.command
+        )
+        assert launcher.weights == str(tmp_path)
+        assert launcher.gpus == "0,1"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"model": None}, "small: llamacpp needs a model; name one with model=NAME"),
+            ({"model": "nano", "port": 70000}, "small: port is 70000; give the server's inside"),
+            ({"model": "nano", "gpus": "two"}, "small: gpus is 'two'; use all, none or indexes"),
+        ],
+        ids=["model", "port", "gpus"],
+    )
+    def test_a_mistake_is_told(self, options: dict[str, Any], message: str) -> None:
+        """An option that makes no sense is an error before anything starts."""
+        with pytest.raises(UsageError, match=message):
+            container_launcher("llamacpp", name="small", **options)
+
+    def test_an_engine_without_an_image_is_told(self) -> None:
+        """`transformers serve` has no official image."""
+        with pytest.raises(UsageError, match="small: transformers has no official image; use process:trans"):
+            container_launcher("transformers", name="small", model="nano")
+
+
+class TestContainerEngines:
+    """Where docker or podman is looked for; none is needed here."""
+
+    @pytest.fixture(autouse=True)
+    def _no_engine(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        pytest.importorskip("docker")
+        for variable in ("DOCKER_HOST", "CONTAINER_HOST"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setattr(container_engine, "_is_listening", lambda path: False)
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    def test_a_machine_without_any_is_told_what_to_install(self) -> None:
+        """Neither docker nor podman: the error is the line that changes that."""
+        with pytest.raises(UnavailableError, match="small: neither docker nor podman runs here: apt install"):
+            ContainerLauncher(name="small", image="x").launch()
+
+    @pytest.mark.parametrize("host", ["tcp://gpu1:2375", "ssh://gpu1"])
+    def test_an_engine_elsewhere_is_refused(self, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its ports are not here, and nobody could clean up after a kill."""
+        monkeypatch.setenv("DOCKER_HOST", host)
+        with pytest.raises(UnavailableError, match=f"small: DOCKER_HOST is {host}, an engine elsewhere"):
+            ContainerLauncher(name="small", image="x").launch()
+
+    def test_a_socket_that_nobody_serves_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A DOCKER_HOST without an engine behind it is an error with its path."""
+        monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")
+        with pytest.raises(LaunchError, match=r"small: .* engine at /no/such.sock does not answer"):
+            ContainerLauncher(name="small", image="x").launch()
+
+    def test_a_missing_sdk_comes_with_its_install_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without the Docker SDK, the error is the line that installs it."""
+        monkeypatch.setitem(sys.modules, "docker", None)
+        with pytest.raises(UnavailableError, match='containers need the Docker SDK: pip install "docker'):
+            ContainerLauncher(name="small", image="x").launch()
+
+    def test_weights_that_are_not_there_are_named(self) -> None:
+        """A mount of nothing is refused: docker would make an empty folder of it."""
+        with pytest.raises(UsageError, match="small: /no/such is not there; give a folder or file"):
+            ContainerLauncher(name="small", image="x", weights="/no/such")

@@ -54,7 +54,11 @@ class ContainerEngine:
         self.sdk = _docker()
         self.socket = path
         self._service = service
-        with foreign_errors(name, f"the container engine at {path} does not answer; start it"):
+        silent = f"the container engine at {path} does not answer; start it"
+        # The SDK leaves its socket open where it cannot connect.
+        if not _is_listening(path):
+            raise LaunchError(f"{name}: {silent}, or set DOCKER_HOST to another's socket")
+        with foreign_errors(name, silent):
             self.client = self.sdk.DockerClient(base_url=f"unix://{path}", timeout=_REQUEST_S, version="auto")
             version = self.client.version()
         podman = [part["Version"] for part in version.get("Components") or () if "Podman" in part["Name"]]
