@@ -174,6 +174,10 @@ def _client(kind: str) -> type[OpenAIBackend] | type[OllamaBackend]:
             from harness.backends.ollama import OllamaBackend
 
             return OllamaBackend
+        case "transformers-serve":
+            from harness.backends.transformers_serve import TransformersServeBackend
+
+            return TransformersServeBackend
         case _:
             from harness.backends.openai import OpenAIBackend
 

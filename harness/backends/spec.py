@@ -6,6 +6,7 @@ A server that runs already; the model may be left out where it serves only one:
     large=http://gpu1:30000/Qwen/Qwen2.5-7B        ... this model of it
     large=sglang://gpu1:30000/Qwen/Qwen2.5-7B      SGLang (vllm://, llamacpp:// likewise), and an error if not
     small=ollama://127.0.0.1:11434/qwen2.5:0.5b    Ollama's own API; ollama:///MODEL is the one at OLLAMA_HOST
+    large=transformers-serve://gpu1:8000/org/model `transformers serve`, which does not say who it is
     large=openai+http://gpu1:30000                 the OpenAI API and nothing beyond it
     large=sglang+https://host/api?key_env=KEY      over TLS, under a path, with a key
 
@@ -40,7 +41,8 @@ __all__ = ["AUTO", "SPEAKS", "BackendSpec", "parse_backend"]
 AUTO = "auto"
 """The protocol of a server that is asked who it is."""
 SPEAKS: Mapping[str, str] = {
-    "sglang": "sglang", "vllm": "vllm", "ollama": "ollama", "llamacpp": "llamacpp", "transformers": "openai",
+    "sglang": "sglang", "vllm": "vllm", "ollama": "ollama", "llamacpp": "llamacpp",
+    "transformers": "transformers-serve",
 }  # fmt: skip
 """Engine that can be started → protocol that its client speaks."""
 
@@ -51,8 +53,8 @@ _FORMS = (
 )
 _DEFAULT_QUANT = "f16"
 _URL_SLOTS = 64
-_PORTS = {"sglang": 30000, "vllm": 8000, "ollama": 11434, "llamacpp": 8080}
-_ENGINE_NAMES = {"llamacpp": "llama.cpp", AUTO: "openai"}
+_PORTS = {"sglang": 30000, "vllm": 8000, "ollama": 11434, "llamacpp": 8080, "transformers-serve": 8000}
+_ENGINE_NAMES = {"llamacpp": "llama.cpp", "transformers-serve": "transformers serve", AUTO: "openai"}
 
 _Options = Mapping[str, Callable[[str], Any]]
 
@@ -89,8 +91,8 @@ class BackendSpec:
     role: str
     """What the run calls it ("small", "large")."""
     kind: str
-    """The protocol spoken: `openai`, `llamacpp`, `sglang`, `vllm`, `ollama`, `transformers`, `simulated`, or
-    `auto` for a server that is asked who it is."""
+    """The protocol spoken: `openai`, `llamacpp`, `sglang`, `vllm`, `ollama`, `transformers-serve`, `transformers`,
+    `simulated`, or `auto` for a server that is asked who it is."""
     way: str = "url"
     """How its server comes to be: `url`, `embedded`, `process`, `container`, `transformers`, `simulated`."""
     model: str | None = None
