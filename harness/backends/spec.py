@@ -91,8 +91,8 @@ class BackendSpec:
     role: str
     """What the run calls it ("small", "large")."""
     kind: str
-    """The protocol spoken: `openai`, `llamacpp`, `sglang`, `vllm`, `ollama`, `transformers-serve`, `transformers`,
-    `simulated`, or `auto` for a server that is asked who it is."""
+    """The protocol spoken: `openai`, `llamacpp`, `sglang`, `vllm`, `ollama`, `transformers-serve`,
+    `transformers`, `simulated`, or `auto` for a server that is asked who it is."""
     way: str = "url"
     """How its server comes to be: `url`, `embedded`, `process`, `container`, `transformers`, `simulated`."""
     model: str | None = None
