@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -70,8 +71,13 @@ def test_a_count_of_the_first_answer_alone_is_no_count(canned: CannedServer) -> 
         (refusing(400, "n must be 1 when greedy"), BackendRejected, "400.*n must be 1"),
         (saying(error={"message": "slot lost"}), BackendBroken, "no valid answer.*slot lost"),
         (saying(choices=5), BackendBroken, "no valid answer"),
+        (
+            saying(choices=[{"text": "a", "finish_reason": "abort"}, {"text": "b", "finish_reason": "stop"}]),
+            BackendBroken,
+            "the server gave up 1 of 2 .abort.",
+        ),
     ],
-    ids=["ignored", "refused", "error", "no answer"],
+    ids=["ignored", "refused", "error", "no answer", "given up"],
 )
 def test_a_batch_that_fails_is_one_clear_error(
     canned: CannedServer, behave: Behaviour, error: type[BackendError], says: str
@@ -96,6 +102,22 @@ def test_no_sample_is_a_mistake() -> None:
     backend = OpenAIBackend("http://x", model="m", name="small")
     with pytest.raises(ValueError, match="small: 0 samples"):
         use(backend, lambda: backend.sample(PROMPT, 0))
+
+
+def test_a_real_servers_prompts_are_not_reused_however_they_arrive() -> None:
+    """Asked not to, llama.cpp takes none from its slots, neither one after the other nor at once."""
+    prefix = "def f(x):\n    return x\n" * 8
+    requests = [Request(prompt=f"{prefix}def g{i}(y):", max_tokens=4) for i in range(12)]
+    with EmbeddedLauncher(gguf=gguf_path("nano"), model="nano", n_parallel=2).launch() as server:
+        backend = LlamaCppBackend(server.url, model="nano")
+        for at_once in (1, 4, 12):
+            free = asyncio.Semaphore(at_once)
+
+            async def ask(request: Request, free: asyncio.Semaphore = free) -> int | None:
+                async with free:
+                    return (await backend.generate(request)).cached_tokens
+
+            assert use(backend, lambda ask=ask: asyncio.gather(*map(ask, requests))) == [0] * 12
 
 
 def test_a_real_server_draws_different_answers_and_the_same_again() -> None:

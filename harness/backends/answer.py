@@ -7,6 +7,10 @@ from typing import Any
 
 from harness.backends.base import Batch, Completion, EngineTimes
 
+_FAILED = ("abort", "error")
+"""Endings that vLLM and SGLang give to answers they gave up, by a 200 and in a form as good as any.
+Source: `FinishReason` in vllm/v1/engine/__init__.py, `finish_reason` in sglang's protocol.py."""
+
 __all__ = ["Answer", "MalformedAnswer", "malformed", "read_batch"]
 
 
@@ -107,6 +111,8 @@ class Answer:
     def _take_ending(self, choice: dict[str, Any]) -> None:
         finish_reason = choice.get("finish_reason")
         if finish_reason is not None:
+            if finish_reason in _FAILED:
+                raise MalformedAnswer(f"the server gave it up ({finish_reason})")
             self.finish_reason = finish_reason
         logprobs = choice.get("logprobs")
         if logprobs:
@@ -140,6 +146,8 @@ def read_batch(body: bytes, *, sent_s: float, done_s: float) -> Batch:
             raise MalformedAnswer(f"error in the answer: {json.dumps(frame['error'])[:500]}")
         choices = sorted(frame["choices"], key=lambda choice: choice.get("index", 0))
         usage = frame.get("usage") or {}
+        if given_up := [reason for c in choices if (reason := c.get("finish_reason")) in _FAILED]:
+            raise MalformedAnswer(f"the server gave up {len(given_up)} of {len(choices)} ({given_up[0]})")
         # llama.cpp, known by its timings, counts the first answer alone.
         is_first_alone = len(choices) > 1 and frame.get("timings") is not None
         return Batch(

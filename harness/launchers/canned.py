@@ -32,6 +32,7 @@ __all__ = [
 
 _MODEL = "canned"
 _TOKEN = " token"
+_FIRST_REQUEST_S = 5.0
 
 
 @dataclass(slots=True)
@@ -219,8 +220,11 @@ class CannedServer:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         broken = (ConnectionError, TimeoutError, asyncio.IncompleteReadError)
         with contextlib.suppress(*broken, asyncio.CancelledError):
+            # Idle is a connection that has been answered; a new one's request may be on its way.
+            wait_s = _FIRST_REQUEST_S
             while not writer.is_closing():
-                exchange = await asyncio.wait_for(_receive(reader, writer), self._idle_s)
+                exchange = await asyncio.wait_for(_receive(reader, writer), wait_s)
+                wait_s = self._idle_s
                 if exchange.method == "GET":
                     await self.behave_at_models(exchange)
                 else:
