@@ -49,9 +49,9 @@ _NEUTRAL = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-T = TypeVar("T")
-
 _OTHER_SERVER = "use http:// instead of ollama:// for a server of another kind"
+
+T = TypeVar("T")
 
 
 class OllamaBackend(HttpBackend):
