@@ -54,7 +54,8 @@ def test_a_failure_is_one_clear_error(
 ) -> None:
     """The kind fits, the role is named, and the request was sent once."""
     ollama.behave = behave
-    backend = OllamaBackend(ollama.url, model="m", name="small", timeout_s=0.5)
+    timeout_s = 0.3 if error is BackendTimeout else 30
+    backend = OllamaBackend(ollama.url, model="m", name="small", timeout_s=timeout_s)
     with pytest.raises(error, match=f"(?s)small: .*{says}"):
         run(backend, CHAT)
     assert len(ollama.exchanges) == 1

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +26,8 @@ from harness.launchers.canned import (
 from harness.launchers.detect import Found, detect
 from harness.models import gguf_path
 
-ROOT = Path(__file__).parents[1]
+PATIENT_S = 20.0
+"""For servers that do answer, on a machine that may be busy."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,7 @@ class TestDetect:
 
     def test_a_running_engine_is_found_and_named(self, engine: Server) -> None:
         """The line printed for it is one that the command line takes."""
-        [found] = detect(ports=(port_of(engine.url),))
+        [found] = detect(ports=(port_of(engine.url),), limit_s=PATIENT_S)
         assert found == Found(url=engine.url, engine="llama.cpp", models=("nano",))
         [line] = lines(found)
         assert line == f"--backend ROLE=llamacpp://127.0.0.1:{port_of(engine.url)}"
@@ -97,7 +95,7 @@ class TestDetect:
         """Scheme, address and model, or what is missing."""
         with CannedServer() as server:
             server.behave_at_models = behave
-            [found] = detect(ports=(port_of(server.url),))
+            [found] = detect(ports=(port_of(server.url),), limit_s=PATIENT_S)
         assert [line.partition("; ask")[0] for line in lines(found)] == [
             line.format(at=server.url.removeprefix("http://")) for line in expected
         ]
@@ -111,18 +109,18 @@ class TestDetect:
         """Other programs listen at such ports too."""
         with CannedServer() as server:
             server.behave_at_models = behave
-            assert detect(ports=(port_of(server.url),)) == []
+            assert detect(ports=(port_of(server.url),), limit_s=PATIENT_S) == []
 
     def test_silent_ports_do_not_hold_up_the_others(self, engine: Server) -> None:
-        """A port that accepts and says nothing, in whatever way, costs no more than a second."""
+        """A port that accepts and says nothing, in whatever way, costs no more than the limit."""
         with CannedServer() as silent, socket.create_server(("127.0.0.1", 0)) as deaf:
             silent.behave_at_models = hanging
             ports = (port_of(silent.url), deaf.getsockname()[1], port_of(engine.url))
             began_s = time.monotonic()
-            found = detect(ports=ports)
+            found = detect(ports=ports, limit_s=2)
             took_s = time.monotonic() - began_s
         assert [server.url for server in found] == [engine.url]
-        assert took_s < 3
+        assert took_s < 10
 
     @pytest.mark.parametrize("form", ["127.0.0.1:{}", "http://127.0.0.1:{}", "0.0.0.0:{}", ":{}"])
     def test_ollama_is_looked_for_where_its_variable_says(
@@ -132,7 +130,7 @@ class TestDetect:
         with CannedServer() as server:
             server.behave_at_models = ollama("llama3:latest")
             monkeypatch.setenv("OLLAMA_HOST", form.format(port_of(server.url)))
-            [found] = detect(ports=())
+            [found] = detect(ports=(), limit_s=PATIENT_S)
         assert (found.url, found.engine, found.models) == (server.url, "ollama", ("llama3:latest",))
 
     @pytest.mark.parametrize("host", ["", "x:y", "http://[", "no.such.host.invalid"])
@@ -155,12 +153,19 @@ class TestProgram:
             "nothing answers at the ports 30000, 30001, 8000, 8080, 11434"
         )
 
-    def test_prints_what_it_found(self, engine: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Found through OLLAMA_HOST, as any server that speaks the API is, and named as what it is."""
-        monkeypatch.setenv("OLLAMA_HOST", engine.url)
-        program = (sys.executable, "-m", "harness.launchers")
-        done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert f"--backend ROLE={engine.url.replace('http', 'llamacpp')}\n" in done.stdout
+    def test_prints_what_it_found(
+        self, engine: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A line for each server, at the hosts that were named."""
+
+        def found(hosts: list[str]) -> list[Found]:
+            return detect(hosts, ports=(port_of(engine.url),), limit_s=PATIENT_S)
+
+        monkeypatch.setattr("harness.launchers.__main__.detect", found)
+        assert main(["127.0.0.1", "localhost"]) == 0
+        at = f":{port_of(engine.url)}\n"
+        line = "--backend ROLE=llamacpp://"
+        assert capsys.readouterr().out == f"{line}127.0.0.1{at}{line}localhost{at}"
 
 
 class TestUrlLauncher:

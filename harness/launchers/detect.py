@@ -23,7 +23,8 @@ PORTS = (30000, 30001, 8000, 8080, 11434)
 """SGLang's two of the seeds' set-up, vLLM's and `transformers serve`'s, llama.cpp's, Ollama's."""
 
 _LIMIT_S = 0.9
-_ATTEMPT_S = 0.4
+_ATTEMPT_SHARE = 0.45
+"""Of the limit, for each of the questions that one server is asked in turn."""
 _OLLAMA_PORT = 11434
 
 State = Literal["ready", "loading", "wants a key"]
@@ -41,8 +42,10 @@ class Found:
     state: State = "ready"
 
 
-def detect(hosts: Sequence[str] = ("127.0.0.1",), *, ports: Sequence[int] = PORTS) -> list[Found]:
-    """The servers at these hosts, and the one that OLLAMA_HOST names, within a second.
+def detect(
+    hosts: Sequence[str] = ("127.0.0.1",), *, ports: Sequence[int] = PORTS, limit_s: float = _LIMIT_S
+) -> list[Found]:
+    """The servers at these hosts, and the one that OLLAMA_HOST names, within `limit_s`.
 
     Whatever answers a list of models, or refuses one as servers do that load or want a key, is a server.
     """
@@ -52,13 +55,13 @@ def detect(hosts: Sequence[str] = ("127.0.0.1",), *, ports: Sequence[int] = PORT
     found: dict[str, Found] = {}
 
     def ask(url: str) -> None:
-        server = _ask(url)
+        server = _ask(url, limit_s * _ATTEMPT_SHARE)
         if server is not None:
             found[url] = server
 
     # Daemons: a thread that hangs on a silent port holds up neither the answer nor the end of the process.
     threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
-    ends_s = time.monotonic() + _LIMIT_S
+    ends_s = time.monotonic() + limit_s
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -66,23 +69,22 @@ def detect(hosts: Sequence[str] = ("127.0.0.1",), *, ports: Sequence[int] = PORT
     return [found[url] for url in urls if url in found]
 
 
-def _ask(url: str) -> Found | None:
+def _ask(url: str, timeout_s: float) -> Found | None:
+    def found(models: Sequence[str], state: State) -> Found:
+        engine = serving_engine(url, timeout_s=timeout_s)
+        return Found(url=url, engine=engine, models=tuple(models), state=state)
+
     try:
-        models = served_models(url, timeout_s=_ATTEMPT_S)
+        return found(served_models(url, timeout_s=timeout_s), "ready")
     except urllib.error.HTTPError as exc:
         if exc.code in (401, 403):
-            return Found(url=url, engine=_engine(url), models=(), state="wants a key")
+            return found((), "wants a key")
         if exc.code == 503:
-            return Found(url=url, engine=_engine(url), models=(), state="loading")
+            return found((), "loading")
         return None
     except Exception:
         # Whatever else listens there, in whatever protocol, is no engine.
         return None
-    return Found(url=url, engine=_engine(url), models=tuple(models))
-
-
-def _engine(url: str) -> str | None:
-    return serving_engine(url, timeout_s=_ATTEMPT_S)
 
 
 def ollama_url(host: str) -> str | None:
