@@ -257,7 +257,7 @@ def test_connecting_to_a_pocket_model_starts_and_stops_its_engine() -> None:
     url, text = asyncio.run(url_and_text())
     assert text
     with pytest.raises(HarnessError):
-        asyncio.run(_ask(parse_backend(f"small={url}")))
+        asyncio.run(_ask(parse_backend(f"small={url}?deadline_s=0.2")))
 
 
 def test_a_dead_url_is_one_clear_error() -> None:

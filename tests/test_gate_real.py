@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from fixtures.nodes import specs_of
-from fixtures.pool import Pool, Runner
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
+from fixtures.pool import Pool, Runner
 from fixtures.workflows import WorkflowArm
 from harness.routers import LARGE, FixedRouter
 from harness.workflow import load
