@@ -164,7 +164,9 @@ class Cascade:
         self.pool.check_replicas(variant.roles, replicas)
         arms = [
             LoadArm(name, variant.router, variant.roles, self.pool, self.runner, plan, replicas=replicas),
-            LoadArm("load-baseline", control.router, control.roles, self.pool, self.runner, plan, beside=name),
+            LoadArm(
+                "load-baseline", control.router, control.roles, self.pool, self.runner, plan, beside=name
+            ),
         ]
         record = self._record(variant, control, LOAD_METRICS)
         record.variant, record.control = name, "load-baseline"

@@ -80,7 +80,11 @@ from harness.models import gguf_path
             },
             "vllm org/m process",
         ),
-        ("large=process:transformers?model=nano", {"kind": "transformers-serve", "starts": "transformers"}, None),
+        (
+            "large=process:transformers?model=nano",
+            {"kind": "transformers-serve", "starts": "transformers"},
+            None,
+        ),
         (
             "large=container:sglang?model=org/m&gpus=all&pull=1",
             {"kind": "sglang", "way": "container", "options": {"gpus": "all", "pull": True}},
