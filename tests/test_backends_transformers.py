@@ -327,6 +327,16 @@ class TestReuse:
         assert computed.cached_tokens == 0
         assert reused.text == computed.text
 
+    def test_what_is_not_shared_is_computed(self, backend: TransformersBackend) -> None:
+        """A prompt that leaves the kept one in its middle gives the text that it gives alone."""
+        prompt = LONG[: len(LONG) // 2] + "def g(text):\n    return"
+        [fresh] = ask(backend, Request(prompt=prompt, max_tokens=20, ignore_eos=True))
+        ask(backend, Request(prompt=LONG, max_tokens=5, ignore_eos=True))
+        request = Request(prompt=prompt, max_tokens=20, ignore_eos=True, cache_prompt=True)
+        [reused] = ask(backend, request)
+        assert 100 < reused.cached_tokens < reused.prompt_tokens - 1
+        assert reused.text == fresh.text
+
     def test_flushing_forgets(self, backend: TransformersBackend) -> None:
         """After a flush nothing is skipped, once; while a request runs, a flush is refused."""
         assert isinstance(backend, CacheFlusher)
