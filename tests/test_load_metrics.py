@@ -206,6 +206,14 @@ def test_the_99th_percentile_of_dispatch_delay_decides() -> None:
     assert not check_client([0.1], [0.0] * 98 + [1.0] * 2, [0.1] * 100).ok
 
 
+def test_a_server_that_fails_does_not_excuse_the_client() -> None:
+    """With six of ten requests failed the limit is still a tenth of what the others took."""
+    ttft_s = [0.1] * 40 + [math.inf] * 60
+    assert not check_client([0.1], [0.02] * 100, ttft_s).ok
+    assert check_client([0.1], [0.005] * 100, ttft_s).ok
+    assert not check_client([0.1], [0.0] * 100, [math.inf] * 100).ok
+
+
 def test_a_load_without_requests_is_not_valid() -> None:
     """Nothing seen is not seen to be good."""
     assert not check_client([0.1], [], []).ok

@@ -12,6 +12,8 @@ __all__ = ["text_of"]
 
 WIDTH = 100
 _NAME, _COLUMN = 22, 11
+_OFFER_LESS = "The client was what was slow: offer less, use more workers, or free the machine"
+_SEE = "See the errors"
 
 
 def text_of(found: LoadReport) -> str:
@@ -21,7 +23,7 @@ def text_of(found: LoadReport) -> str:
 
 def _head(found: LoadReport) -> list[str]:
     window = found.window
-    lines = [] if found.is_valid else _wrapped("INVALID: the client was what was slow. ", _remedy(found))
+    lines = [] if found.is_valid else _wrapped("INVALID: ", _remedy(found))
     outside = found.num_requests - found.num_counted
     lines += _wrapped("load     ", found.offered)
     lines += _wrapped(
@@ -43,7 +45,7 @@ def _head(found: LoadReport) -> list[str]:
 
 
 def _remedy(found: LoadReport) -> str:
-    return f"{found.client.observed}. Offer less, use more workers, or free the machine"
+    return f"{found.client.observed}. {_OFFER_LESS if found.num_failed < found.num_counted else _SEE}"
 
 
 def _latencies(latencies: Mapping[str, Distribution]) -> list[str]:
