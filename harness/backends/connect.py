@@ -49,12 +49,12 @@ def launcher_for(spec: BackendSpec) -> Launcher:
         case "transformers":
             from harness.launchers.inprocess import TransformersLauncher
 
-            given = _given(spec, "device", "dtype", "threads")
+            given = _given(spec, "deadline_s", "device", "dtype", "threads")
             return TransformersLauncher(name=spec.role, model=str(spec.model), **given)
         case "simulated":
             from harness.launchers.inprocess import SimulatedLauncher
 
-            return SimulatedLauncher(name=spec.role, model=str(spec.model), **_given(spec, "device", "slots"))
+            return SimulatedLauncher(name=spec.role, model=str(spec.model), **_given(spec, "device", "slots", "output"))
         case "process":
             from harness.launchers.recipes import process_launcher
 

@@ -78,8 +78,8 @@ _OPTIONS: Mapping[str, _Options] = {
         **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "port": int, "gpus": str,
         "shm_size": str, "weights": str, "image": str, "pull": _yes, "runtime": str, "speaks": str,
     },
-    "transformers": {**_CLIENT, "device": str, "dtype": str, "threads": int},
-    "simulated": {**_CLIENT, "device": str, "slots": int},
+    "transformers": {**_CLIENT, "deadline_s": float, "device": str, "dtype": str, "threads": int},
+    "simulated": {**_CLIENT, "device": str, "slots": int, "output": str},
 }  # fmt: skip
 """Way → option → type."""
 
