@@ -54,7 +54,9 @@ def launcher_for(spec: BackendSpec) -> Launcher:
         case "simulated":
             from harness.launchers.inprocess import SimulatedLauncher
 
-            return SimulatedLauncher(name=spec.role, model=str(spec.model), **_given(spec, "device", "slots", "output"))
+            return SimulatedLauncher(
+                name=spec.role, model=str(spec.model), **_given(spec, "device", "slots", "output")
+            )
         case "process":
             from harness.launchers.recipes import process_launcher
 
