@@ -302,14 +302,16 @@ class TestContainers:
         assert launcher.image == "ghcr.io/ggml-org/llama.cpp:server"
 
     def test_an_official_image_gets_what_its_engine_needs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """GPUs, shared memory, the image's own port, and the cache of fetched models, writable."""
+        """GPUs, shared memory, the image's own port, and the key to gated models."""
         monkeypatch.setattr(recipes, "_has_gpu", lambda: True)
+        monkeypatch.setenv("HF_TOKEN", "key")
         launcher = container_launcher("sglang", name="large", model="Qwen/Qwen2.5-7B-Instruct")
         assert (launcher.gpus, launcher.shm_size, launcher.port) == ("all", str(32 * 2**30), 30000)
         assert launcher.entrypoint == ("python3", "-m", "sglang.launch_server")
         assert "--host 0.0.0.0 --port 30000" in " ".join(launcher.command)
         assert "--device" not in launcher.command
         assert launcher.weights is None
+        assert launcher.env["HF_TOKEN"] == "key"
 
     def test_fetched_models_are_kept_on_this_machine(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

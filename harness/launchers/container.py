@@ -145,6 +145,8 @@ class ContainerLauncher:
             "device_requests": engine.device_requests(self.name, self.gpus) if wants_gpus else None,
             "runtime": self.runtime,
             "ulimits": limits or None,
+            # Without it SELinux hides mounts and GPUs from the container; elsewhere it means nothing.
+            "security_opt": ["label=disable"] if self._all_mounts() or wants_gpus else None,
             "labels": {"assay": self.name},
         }
 

@@ -49,6 +49,8 @@ class ContainerPart:
     """The folder of this machine that holds fetched models; mounted where there is one."""
     cache_target: str = ""
     """Where that is inside."""
+    pass_env: tuple[str, ...] = ()
+    """Variables of this process that it is given where they are set: keys and mirrors of the hub."""
     fetch: str = ""
     """The line that fetches a model which the running server does not have."""
 

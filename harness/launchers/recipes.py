@@ -126,7 +126,8 @@ def container_launcher(
     device = known.cpu if gpus == "none" else known.gpu
     source, port = found.text, port or part.port
     inside = found._replace(text=f"{_INSIDE}/{Path(source).name}") if found.is_local else found
-    variables = {**known.env, **device.env, **(known.local_env if found.is_local else {})}
+    passed = {key: os.environ[key] for key in part.pass_env if key in os.environ}
+    variables = {**passed, **known.env, **device.env, **(known.local_env if found.is_local else {})}
     given = [*(part.args or known.args), *device.args]
     return ContainerLauncher(
         name=name,
@@ -181,7 +182,7 @@ def _has_gpu() -> bool:
     """Whether this process may use an NVIDIA GPU."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
-    return any(Path("/proc/driver/nvidia/gpus").glob("*"))
+    return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
 def _program(known: Recipe, python: str | None) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]:

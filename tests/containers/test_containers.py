@@ -16,7 +16,7 @@ from harness.backends.llamacpp import LlamaCppBackend
 from harness.errors import LaunchError, UnavailableError
 from harness.launchers import Server, UrlLauncher
 from harness.launchers.container import ContainerLauncher
-from harness.launchers.container_engine import open_engine
+from harness.launchers.container_engine import ContainerEngine
 from harness.launchers.recipes import container_launcher
 from tests.containers.conftest import Leftovers
 
@@ -71,8 +71,8 @@ def test_two_containers_serve_side_by_side(image: str, leftovers: Leftovers) -> 
 
 def test_it_listens_on_this_machine_alone(image: str, leftovers: Leftovers) -> None:
     """The port is published on the loopback address and no other."""
-    with nano(image, leftovers.role).launch(), open_engine("test") as engine:
-        container = engine.client.containers.get(leftovers.names()[0])
+    with nano(image, leftovers.role).launch():
+        container = leftovers.engine.client.containers.get(leftovers.names()[0])
         assert {one["HostIp"] for one in container.ports["8080/tcp"]} == {"127.0.0.1"}
 
 
@@ -88,8 +88,8 @@ def test_what_is_asked_for_is_what_runs(image: str, leftovers: Leftovers) -> Non
         env={"OF_THE_TEST": "1"},
         shm_size="96m",
     )
-    with launcher.launch() as server, open_engine("test") as engine:
-        attrs = engine.client.containers.get(leftovers.names()[0]).attrs
+    with launcher.launch() as server:
+        attrs = leftovers.engine.client.containers.get(leftovers.names()[0]).attrs
         with urllib.request.urlopen(f"{server.url}/slots") as answer:
             assert [slot["n_ctx"] for slot in json.load(answer)] == [256, 256]
     assert "OF_THE_TEST=1" in attrs["Config"]["Env"]
@@ -144,9 +144,9 @@ def test_a_port_that_is_never_opened_ends_at_the_deadline(image: str, leftovers:
 
 def test_a_gpu_that_cannot_be_given_is_told(image: str, leftovers: Leftovers) -> None:
     """podman before 5.4 would start the container without the GPU and say nothing."""
-    with open_engine("test") as engine:
-        if engine.program == "docker" or int(engine.version.split(".")[0]) >= 5:
-            pytest.skip(f"{engine.program} {engine.version} gives GPUs, or says itself that it cannot")
+    engine = leftovers.engine
+    if engine.program == "docker" or int(engine.version.split(".")[0]) >= 5:
+        pytest.skip(f"{engine.program} {engine.version} gives GPUs, or says itself that it cannot")
     launcher = ContainerLauncher(name=leftovers.role, image=image, gpus="all")
     with pytest.raises(UnavailableError, match=r"podman 4\S* gives no GPU through its API; install podman 5"):
         launcher.launch()
@@ -162,10 +162,9 @@ def test_a_container_that_somebody_removes_is_an_error(image: str, leftovers: Le
     )
 
     def remove() -> None:
-        with open_engine("test") as engine:
-            while not (names := leftovers.names()):
-                pass
-            engine.client.containers.get(names[0]).remove(force=True)
+        while not (names := leftovers.names()):
+            time.sleep(0.05)
+        leftovers.engine.client.containers.get(names[0]).remove(force=True)
 
     thread = threading.Thread(target=remove)
     thread.start()
@@ -174,7 +173,7 @@ def test_a_container_that_somebody_removes_is_an_error(image: str, leftovers: Le
     thread.join()
 
 
-def test_the_cascade_runs_on_a_container(image: str, tmp_path: Path) -> None:
+def test_the_cascade_runs_on_a_container(image: str, engine: ContainerEngine, tmp_path: Path) -> None:
     """An experiment names a container as its backend, uses it, and none is left when it ends."""
     command = [
         *(sys.executable, "-m", "pytest", "bench/test_cascade.py::test_cascade[cascade]", "-q"),
@@ -183,12 +182,11 @@ def test_the_cascade_runs_on_a_container(image: str, tmp_path: Path) -> None:
     ]
     seen: set[str] = set()
     log = tmp_path / "log"
-    with open_engine("test") as engine, log.open("wb") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
-            found = engine.client.containers.list(filters={"name": "assay-large-"})
-            seen |= {container.name for container in found}
+            seen |= set(Leftovers(engine, "large").names())
             time.sleep(0.5)
     assert process.returncode == 0, log.read_text()[-3000:]
     assert seen
-    assert Leftovers("large").names() == []
+    assert not seen & set(Leftovers(engine, "large").names())
