@@ -77,9 +77,10 @@ def check_logprobs(subject: Subject) -> str:
             request = Request(max_tokens=8, ignore_eos=True, logprobs=True, stream=stream, **asked)  # type: ignore[arg-type]
             [answer] = _ask(subject, request)
             assert answer.token_logprobs is not None, "no log-probabilities"
-            assert len(answer.token_logprobs) == answer.output_tokens, answer
+            seen = f"{len(answer.token_logprobs)} for {answer.output_tokens} tokens"
+            assert len(answer.token_logprobs) == answer.output_tokens, f"{seen}, {stream=}, {asked}"
             assert all(value <= 0 for value in answer.token_logprobs), answer.token_logprobs
-    return f"{len(answer.token_logprobs)} for {answer.output_tokens} tokens"
+    return seen
 
 
 def check_reuse(subject: Subject) -> str:

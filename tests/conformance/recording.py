@@ -95,8 +95,8 @@ def _keep(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[No
         return
     name, head, client, engine = column
     subject = getattr(item, "funcargs", {}).get("subject")
-    group, behaviour = _row(item, params)
-    outcome, reason = _outcome(report, call, subject)
+    group, behaviour = _row(item)
+    outcome, reason = _outcome(report, call)
     if item.get_closest_marker("replays") is not None and outcome == PASS:
         outcome, reason = REPLAY, REPLAYED
     if outcome == NOT_RUN and (name, behaviour) in LACKS:
@@ -139,12 +139,19 @@ def _class_of(client: type[Any] | None) -> str:
     return next((cls.__name__ for cls in ours if cls.__module__.startswith("harness.")), "")
 
 
-def _row(item: pytest.Item, params: dict[str, Any]) -> tuple[str, str]:
+def behaviour_of(item: pytest.Item) -> str:
+    """The row that a test stands in, without its group."""
+    return _row(item)[1]
+
+
+def _row(item: pytest.Item) -> tuple[str, str]:
     replay = item.get_closest_marker("replays")
     if replay is not None:
-        return replay.args[1:]
-    if "extra" in params:
-        return "extras", params["extra"].title
+        group, behaviour = replay.args[1:]
+        return group, behaviour
+    extra = getattr(getattr(item, "callspec", None), "params", {}).get("extra")
+    if extra is not None:
+        return "extras", extra.title
     words = getattr(item, "originalname", item.name).removeprefix("test_").replace("_", " ")
     cls = getattr(item, "cls", None)
     group = (
@@ -153,15 +160,13 @@ def _row(item: pytest.Item, params: dict[str, Any]) -> tuple[str, str]:
     return group.strip(), words
 
 
-def _outcome(
-    report: pytest.TestReport, call: pytest.CallInfo[None], subject: Subject | None
-) -> tuple[str, str]:
+def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str, str]:
+    if hasattr(report, "wasxfail"):
+        return NOT_OFFERED, report.wasxfail
     if report.skipped:
         reason = str(call.excinfo.value) if call.excinfo is not None else ""
         return NOT_RUN, reason.removeprefix("Skipped: ")
     if report.failed:
-        said = str(call.excinfo.value).strip() if call.excinfo is not None else ""
+        said = str(call.excinfo.value).strip() if call.excinfo is not None else str(report.longrepr)
         return FAIL, said.splitlines()[0] if said else "failed"
-    if subject is not None and subject.absent is not None:
-        return NOT_OFFERED, subject.absent
     return PASS, ""

@@ -169,8 +169,6 @@ class Subject:
     made: list[Backend] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What was seen, for its cell."""
-    absent: str | None = None
-    """Why what was asked for is not offered: a source."""
 
     @property
     def name(self) -> str:
