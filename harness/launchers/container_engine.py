@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import socket
+import struct
 import tempfile
 import threading
 import time
@@ -29,6 +30,7 @@ __all__ = ["ContainerEngine", "foreign_errors", "open_engine"]
 _REQUEST_S = 120.0
 _SERVICE_READY_S = 20.0
 _SERVICE_GRACE_S = 5.0
+_CREDENTIALS = struct.Struct("3i")
 _LONG = 70
 """A socket's path has 107 characters at most."""
 _SPOOL = "/var/tmp"
@@ -68,12 +70,19 @@ class ContainerEngine:
 
     @property
     def ulimits(self) -> dict[str, int]:
-        """Limits that a container must be given: those of a service of our own.
+        """Hard limits on files and processes that a container must be given: those of podman itself.
 
-        podman as root asks for more files and processes than it has itself, and without CAP_SYS_RESOURCE, as
-        in a sandbox, the container then does not start.
+        podman as root asks for more than it has, and without CAP_SYS_RESOURCE, as in a sandbox, the container
+        then does not start. Empty for docker, and where podman's limits are not ours to see.
         """
-        return {} if self._service is None else self._service.limits()
+        if self.program == "docker":
+            return {}
+        try:
+            hard = [resource.prlimit(_pid_behind(self.socket), limit)[1] for limit in _LIMITS.values()]
+        except OSError:
+            return {}
+        mosts = (_MOST if most == resource.RLIM_INFINITY else min(most, _MOST) for most in hard)
+        return dict(zip(_LIMITS, mosts, strict=True))
 
     def device_requests(self, name: str, gpus: str) -> list[Any]:
         """What gives a container NVIDIA GPUs: `all`, or indexes with commas between.
@@ -174,13 +183,6 @@ class _Service:
                 self._start(name)
             self._num_users += 1
 
-    def limits(self) -> dict[str, int]:
-        """Its hard limits on files and processes, which are not those of this process."""
-        assert self._group is not None
-        hard = (resource.prlimit(self._group.pid, limit)[1] for limit in _LIMITS.values())
-        mosts = (_MOST if most == resource.RLIM_INFINITY else min(most, _MOST) for most in hard)
-        return dict(zip(_LIMITS, mosts, strict=True))
-
     def give_back(self) -> None:
         """Stop it after its last user."""
         with self._lock:
@@ -248,6 +250,15 @@ def _is_listening(path: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def _pid_behind(path: str) -> int:
+    """The process that listens on a socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid: int = _CREDENTIALS.unpack(credentials)[0]
+        return pid
 
 
 def _docker() -> Any:

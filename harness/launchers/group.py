@@ -64,12 +64,6 @@ class GuardedGroup:
         with process.stdin as gate, contextlib.suppress(BrokenPipeError):
             gate.write(b"go\n")
 
-    @property
-    def pid(self) -> int:
-        """Of the group and of its leader, once started."""
-        assert self._process is not None
-        return self._process.pid
-
     def exit_status(self) -> int | None:
         """Its exit status; `None` while it runs, or before it was started."""
         return None if self._process is None else self._process.poll()

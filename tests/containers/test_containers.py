@@ -173,6 +173,16 @@ def test_a_container_that_somebody_removes_is_an_error(image: str, leftovers: Le
     thread.join()
 
 
+def test_a_socket_that_is_named_is_used(
+    image: str, engine: ContainerEngine, leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DOCKER_HOST names the engine, also where that is a podman with limits of its own."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine.socket}")
+    with nano(image, leftovers.role).launch() as server:
+        assert server.model == "nano"
+        assert len(leftovers.names()) == 1
+
+
 def test_the_cascade_runs_on_a_container(image: str, engine: ContainerEngine, tmp_path: Path) -> None:
     """An experiment names a container as its backend, uses it, and none is left when it ends."""
     command = [
