@@ -60,7 +60,7 @@ def launcher_for(spec: BackendSpec) -> Launcher:
         case "process":
             from harness.launchers.recipes import process_launcher
 
-            given = _given(spec, "deadline_s", "python", "port")
+            given = _given(spec, "deadline_s", "python", "port", "device")
             return process_launcher(
                 str(spec.starts), name=spec.role, model=str(spec.model), args=_args(spec), **given
             )

@@ -73,6 +73,7 @@ _OPTIONS: Mapping[str, _Options] = {
     "embedded": {**_CLIENT, "n_ctx": int, "n_parallel": int, "threads": int},
     "process": {
         **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "python": str, "port": int,
+        "device": str,
     },
     "container": {
         **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "port": int, "gpus": str,
