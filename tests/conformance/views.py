@@ -72,12 +72,12 @@ class LlamaCppView:
 
 
 class MetricsView:
-    """vLLM and SGLang publish the number of requests they run."""
+    """vLLM and SGLang publish the number of requests they run, and tokenize."""
 
-    _GAUGE = re.compile(r"^(?:vllm:num_requests|sglang:num)_running(?:_reqs)?\{.*\} (\S+)$", re.MULTILINE)
+    _GAUGE = re.compile(r"^(?:vllm:num_requests_running|sglang:num_running_reqs)\{.*\} (\S+)$", re.MULTILINE)
 
     def __init__(self, server: Server) -> None:
-        self._url = server.url
+        self._url, self._model = server.url, server.model
 
     def is_idle(self) -> bool:
         values = self._GAUGE.findall(_get(f"{self._url}/metrics").decode())
@@ -85,7 +85,8 @@ class MetricsView:
         return not any(float(value) for value in values)
 
     def count_tokens(self, text: str) -> int:
-        return count_by_file(text)
+        counted: int = ask(f"{self._url}/tokenize", {"model": self._model, "prompt": text})["count"]
+        return counted
 
     def engine(self) -> str:
         try:
@@ -200,6 +201,7 @@ def _tokenizer() -> Any:
 
 
 def _get(url: str, data: bytes | None = None) -> bytes:
-    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=5) as response:
+    headers = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=5) as response:
         body: bytes = response.read()
         return body
