@@ -1,10 +1,10 @@
 """Beside a peer: does our client measure what aiperf measures, and at what cost?
 
-Both tools ask the same prompts in the same order of one llama.cpp server (a process of its own, a pocket
-model), at even times so far apart that a request has the machine to itself and a tool's bookkeeping is done
-before the next, a connection per request, greedy, the same number of tokens. Rounds alternate AB BA, and the
-ratio ours / theirs of each round's medians has a 95 % interval by t on log ratios. They agree when the whole
-interval lies within 5 % of 1.
+Both tools ask the same prompts of one llama.cpp server (a process of its own, a pocket model) at the same
+time: even arrivals at slightly different rates, so that their requests fall between each other in every
+phase, and what disturbs the machine disturbs both. A connection per request, greedy, the same number of
+tokens. The ratio ours / theirs of each round's medians has a 95 % interval by t on log ratios; they agree
+when the whole interval lies within 5 % of 1.
 
 Definitions, aiperf 0.13's, and ours computed so for this comparison only:
 
@@ -13,10 +13,10 @@ Definitions, aiperf 0.13's, and ours computed so for this comparison only:
            Latency", which is our TPOT but for its end: ours ends with the server's last byte, here with
            the last chunk that bears text
 
-CPU per token is that of the whole process tree (RUSAGE_CHILDREN, user and system), as the slope between a
-short and a long run of each tool, so that start-up costs nothing; start-up varies by as much as our client's
-own work, so slopes are added up over the rounds before they are divided (delta method). Processes that a tool
-does not wait for are not counted, which can only favour it.
+CPU per token is that of the whole process tree (`wait4`, user and system), as the slope between a short and
+a long run of each tool, so that start-up costs nothing; start-up varies by as much as our client's own work,
+so slopes are added up over the rounds before they are divided (delta method). Processes that a tool does not
+wait for are not counted, which can only favour it.
 
 The peer runs in an environment of its own: `ASSAY_PEER` is its program, or it is on PATH.
 """
@@ -26,11 +26,12 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,11 +48,11 @@ pytestmark = pytest.mark.overhead
 ROOT = Path(__file__).parent.parent
 MODEL, QUANT = "large", "f32"
 """The slowest pocket engine: of its 40 ms to the first token and 0.5 ms to the next a client is the least."""
-SHORT, LONG = 10, 90
-RATE_PER_S = 6
+SHORT, LONG = 10, 100
+OUR_RATE_PER_S, THEIR_RATE_PER_S = 4.0, 3.7
 OUTPUT_TOKENS = 64
 NUM_WORDS = 60
-ROUNDS = int(os.environ.get("ASSAY_PEER_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("ASSAY_PEER_ROUNDS", "10"))
 AGREE = 0.05
 TIMEOUT_S = 300
 ASKED = {"ignore_eos": True, "temperature": 0, "cache_prompt": False}
@@ -122,29 +123,27 @@ def test_our_client_measures_what_the_peer_measures_for_no_more_cpu(
     """TTFT and ITL agree within 5 %, and a token costs our client no more CPU than the peer."""
     ours: list[Pair] = []
     theirs: list[Pair] = []
-    orders: list[str] = []
 
     def target() -> None:
-        number = len(orders)
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        sides = [(ours, _run_ours, sys.executable), (theirs, _run_theirs, peer)]
-        for found, run, program in sides if number % 2 else sides[::-1]:
-            found.append(_pair(run, program, server, prompts, folder))
-        orders.append("TC" if number % 2 else "CT")
+        folder = tmp_path / str(len(ours))
+        runs = [
+            _side_by_side(peer, server, prompts, folder / str(number), number) for number in (SHORT, LONG)
+        ]
+        ours.append(Pair(*(mine for mine, _ in runs)))
+        theirs.append(Pair(*(other for _, other in runs)))
 
     benchmark.pedantic(target, rounds=ROUNDS, warmup_rounds=1)
     benchmark.extra_info |= {
         "peer": _version(peer),
         "model": f"{MODEL} {QUANT}",
         "requests": [SHORT, LONG],
-        "rate_per_s": RATE_PER_S,
+        "rates_per_s": [OUR_RATE_PER_S, THEIR_RATE_PER_S],
         "output_tokens": OUTPUT_TOKENS,
         "ours": [_plain(pair) for pair in ours[1:]],
         "theirs": [_plain(pair) for pair in theirs[1:]],
         "load_average": os.getloadavg(),
     }
-    found = _ratios(ours[1:], theirs[1:], orders[1:])
+    found = _ratios(ours[1:], theirs[1:])
     benchmark.extra_info["ratio_ours_to_peer"] = {name: ratio._asdict() for name, ratio in found.items()}
     for name in ("ttft", "itl"):
         ratio = found[name]
@@ -154,29 +153,33 @@ def test_our_client_measures_what_the_peer_measures_for_no_more_cpu(
     assert cost.high <= 1, f"CPU per token: ours / theirs is {_words(cost)}"
 
 
-def _pair(run: Any, program: str, server: Server, prompts: Path, folder: Path) -> Pair:
-    return Pair(*(run(program, server, prompts, folder / f"{run.__name__}-{n}", n) for n in (SHORT, LONG)))
+def _side_by_side(peer: str, server: Server, prompts: Path, folder: Path, number: int) -> tuple[Run, Run]:
+    """Ours and theirs at once; theirs takes seconds to come up, so ours waits for its first request."""
+    folder.mkdir(parents=True)
+    before = _tokens_read(server)
+    their_process = _start(_their_command(peer, server, prompts, folder, number), folder / "theirs.log")
+    ends_s = time.monotonic() + TIMEOUT_S
+    while _tokens_read(server) == before and their_process.poll() is None:
+        assert time.monotonic() < ends_s, f"no request of the peer within {TIMEOUT_S} s"
+        time.sleep(0.05)
+    our_process = _start(_our_command(server, prompts, folder, number), folder / "ours.log")
+    our_cpu_s, their_cpu_s = _cpu_s(our_process), _cpu_s(their_process)
+    return _our_run(folder, number, our_cpu_s), _their_run(folder, number, their_cpu_s)
 
 
-def _run_ours(program: str, server: Server, prompts: Path, out: Path, number: int) -> Run:
-    out.mkdir()
-    cpu_s = _spend([
-        program, "-m", "harness.load", "--backend", f"llamacpp+{server.url}", "--model", MODEL,
-        "--prompts", str(prompts / "ours.jsonl"), "--rate", str(RATE_PER_S), "--burstiness", "inf",
+def _our_command(server: Server, prompts: Path, out: Path, number: int) -> list[str]:
+    return [
+        sys.executable, "-m", "harness.load", "--backend", f"llamacpp+{server.url}", "--model", MODEL,
+        "--prompts", str(prompts / "ours.jsonl"), "--rate", str(OUR_RATE_PER_S), "--burstiness", "inf",
         "--requests", str(number),
         "--output-tokens", str(OUTPUT_TOKENS), "--ignore-eos", "--log", str(out / "requests.jsonl"), "--json",
-    ])  # fmt: skip
-    entries = read_log(out / "requests.jsonl")
-    assert [entry.output_tokens for entry in entries] == [OUTPUT_TOKENS] * number
-    ttft_s = [e.first_token_s - e.sent_s for e in entries if e.first_token_s and e.sent_s]
-    itl_s = [(e.chunk_times_s[-1] - e.chunk_times_s[0]) / (OUTPUT_TOKENS - 1) for e in entries]
-    return _median_run(ttft_s, itl_s, cpu_s, number)
+    ]  # fmt: skip
 
 
-def _run_theirs(program: str, server: Server, prompts: Path, out: Path, number: int) -> Run:
-    cpu_s = _spend([
-        program, "profile", "-m", MODEL, "-u", server.url, "--endpoint-type", "chat", "--streaming",
-        "--tokenizer", str(ROOT / "harness/models/weights" / MODEL), "--request-rate", str(RATE_PER_S),
+def _their_command(peer: str, server: Server, prompts: Path, out: Path, number: int) -> list[str]:
+    return [
+        peer, "profile", "-m", MODEL, "-u", server.url, "--endpoint-type", "chat", "--streaming",
+        "--tokenizer", str(ROOT / "harness/models/weights" / MODEL), "--request-rate", str(THEIR_RATE_PER_S),
         "--arrival-pattern", "constant", "--request-count", str(number),
         "--input-file", str(prompts / "theirs.jsonl"),
         "--custom-dataset-type", "single-turn", "--dataset-sampling-strategy", "sequential",
@@ -184,7 +187,18 @@ def _run_theirs(program: str, server: Server, prompts: Path, out: Path, number: 
         "--use-legacy-max-tokens", "--extra-inputs", json.dumps(ASKED),
         "--connection-reuse-strategy", "never", "--output-artifact-dir", str(out), "--no-server-metrics",
         "--no-gpu-telemetry", "--ui", "none",
-    ])  # fmt: skip
+    ]  # fmt: skip
+
+
+def _our_run(out: Path, number: int, cpu_s: float) -> Run:
+    entries = read_log(out / "requests.jsonl")
+    assert [entry.output_tokens for entry in entries] == [OUTPUT_TOKENS] * number
+    ttft_s = [e.first_token_s - e.sent_s for e in entries if e.first_token_s and e.sent_s]
+    itl_s = [(e.chunk_times_s[-1] - e.chunk_times_s[0]) / (OUTPUT_TOKENS - 1) for e in entries]
+    return _median_run(ttft_s, itl_s, cpu_s, number)
+
+
+def _their_run(out: Path, number: int, cpu_s: float) -> Run:
     lines = (out / "profile_export.jsonl").read_text().splitlines()
     records = [json.loads(line)["metrics"] for line in lines]
     assert [r["output_sequence_length"]["value"] for r in records] == [OUTPUT_TOKENS] * number
@@ -198,24 +212,35 @@ def _median_run(ttft_s: Sequence[float], itl_s: Sequence[float], cpu_s: float, n
     return Run(statistics.median(ttft_s), statistics.median(itl_s), cpu_s, number * OUTPUT_TOKENS)
 
 
-def _spend(command: Sequence[str]) -> float:
-    """Run a program to its end; returns the CPU seconds of it and of all that it waited for."""
+def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     # As if online: a peer that is told that it is offline looks a tokenizer's folder up as a name.
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_HUB_OFFLINE")}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=TIMEOUT_S, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with log.open("wb") as output:
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a program to end; the CPU seconds of it and of all that it waited for."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     # Ours ends with 1 when its client was slow: here that is for the comparison to show.
-    assert done.returncode in (0, 1), f"{' '.join(command[:3])}: {done.returncode}\n{done.stderr[-2000:]}"
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert process.returncode in (0, 1), f"{process.args!r} ended with {process.returncode}"
+    return usage.ru_utime + usage.ru_stime
 
 
-def _ratios(ours: Sequence[Pair], theirs: Sequence[Pair], orders: Sequence[str]) -> dict[str, Interval]:
+def _tokens_read(server: Server) -> str:
+    """The server's counter of prompt tokens, as it prints it."""
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=TIMEOUT_S) as response:
+        lines: list[str] = response.read().decode().splitlines()
+    return next(line for line in lines if line.startswith("llamacpp:prompt_tokens_total"))
+
+
+def _ratios(ours: Sequence[Pair], theirs: Sequence[Pair]) -> dict[str, Interval]:
     """Ours / theirs over the rounds."""
     both = list(zip(ours, theirs, strict=True))
     means = {
-        "ttft": log_ratio([(o.long.ttft_s, t.long.ttft_s) for o, t in both], orders),
-        "itl": log_ratio([(o.long.itl_s, t.long.itl_s) for o, t in both], orders),
+        "ttft": log_ratio([(o.long.ttft_s, t.long.ttft_s) for o, t in both]),
+        "itl": log_ratio([(o.long.itl_s, t.long.itl_s) for o, t in both]),
         "cpu_per_token": total_log_ratio([(o.cpu_s_per_token, t.cpu_s_per_token) for o, t in both]),
     }
     for name, mean in means.items():
