@@ -40,6 +40,8 @@ from harness.models import gguf_path
             "openai org/m http://gpu1:1",
         ),
         ("large=http://gpu1:1/v1/org/m", {"url": "http://gpu1:1", "model": "org/m"}, None),
+        ("large=http://gpu1:1/v1/chat/completions", {"url": "http://gpu1:1", "model": None}, None),
+        ("large=process:llamacpp?model=nano", {"kind": "llamacpp", "slots": 1}, None),
         ("large=https://host/api/v1", {"url": "https://host/api", "model": None}, None),
         ("large=http://gpu1:1?model=org/m", {"url": "http://gpu1:1", "model": "org/m", "options": {}}, None),
         (
@@ -144,7 +146,7 @@ def test_a_spec_is_read_as_documented(text: str, fields: dict[str, Any], label: 
         ("large=process:vllm", "vllm serves one model; name it with ?model=NAME"),
         ("large=container:my/image", "give it with ?port=8000"),
         ("large=container:my/image?port=1&speaks=grpc", "speaks is 'grpc'"),
-        ("large=container:vllm?model=m&pull=maybe", "give a value of type 0 or 1"),
+        ("large=container:vllm?model=m&pull=maybe", "give a 0 or 1"),
         ("large=transformers:", "nothing after transformers:"),
         ("large=gpu1", "unknown scheme 'gpu1'"),
         ("large=http://", "is no URL"),
@@ -153,7 +155,17 @@ def test_a_spec_is_read_as_documented(text: str, fields: dict[str, Any], label: 
         ("small=pocket:", "nothing after pocket:"),
         ("small=pocket:nano?n_slots=4", "unknown option 'n_slots'; known are n_ctx, n_parallel"),
         ("small=pocket:nano?n_ctx=many", "n_ctx is 'many'"),
-        ("small=pocket:nano?slowdown=-1", "slowdown is -1"),
+        ("small=pocket:nano?slowdown=-1", "slowdown is '-1'; give a number of at least 0"),
+        ("small=pocket:nano?slowdown=nan", "slowdown is 'nan'"),
+        ("small=pocket:nano?n_parallel=0", "n_parallel is '0'; give a whole number of at least 1"),
+        ("large=http://host?slots=0", "slots is '0'"),
+        ("large=http://host?timeout_s=0", "timeout_s is '0'; give a number of seconds above 0"),
+        ("large=http://host?timeout_s=nan", "timeout_s is 'nan'"),
+        ("large=http://host?deadline_s=-3", "deadline_s is '-3'"),
+        ("large=http://host?deadline_s=inf", "deadline_s is 'inf'"),
+        ("large=ollama://host/m?num_ctx=0", "num_ctx is '0'"),
+        ("large=process:vllm?model=m&port=70000", "port is '70000'; give a port, 1 to 65535"),
+        ("large=process:vllm?model=", "model is ''; give a text"),
         ("large=http://host?n_ctx=1", "unknown option 'n_ctx'"),
     ],
     ids=lambda value: value if "=" in value else "",
@@ -181,10 +193,11 @@ def test_an_unknown_pocket_model_is_told(text: str) -> None:
         launcher_for(parse_backend(text))
 
 
-def test_an_impossible_option_is_told() -> None:
-    """A value that no engine can run with is misuse."""
-    with pytest.raises(UsageError, match="small: n_parallel is 0"):
-        launcher_for(parse_backend("small=pocket:nano?n_parallel=0"))
+def test_a_key_in_a_url_is_refused_and_not_repeated() -> None:
+    """What stands in an error, a label or a record is no place for a secret."""
+    with pytest.raises(UsageError, match=r"use \?key_env=VARIABLE") as caught:
+        parse_backend("large=http://user:secret@host:1/m")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_spec_chooses_its_client() -> None:
@@ -195,6 +208,15 @@ def test_a_spec_chooses_its_client() -> None:
     assert type(plain) is OpenAIBackend
     assert isinstance(slowed, LlamaCppBackend)
     assert (slowed.slowdown, slowed.timeout_s, slowed.name, slowed.model) == (0.5, 7.0, "small", "m")
+
+
+@pytest.mark.parametrize("scheme", ["sglang", "vllm", "ollama", "llamacpp"])
+def test_a_server_that_does_not_name_itself_is_no_proof_of_an_engine(scheme: str) -> None:
+    """Without its word, nothing but the plain API is assumed."""
+    server = Server(url="http://x:1", model="m", start_s=0.0)
+    with pytest.raises(UsageError, match=r"does not say what it is, not .*; use openai\+http://"):
+        backend_for(parse_backend(f"large={scheme}://x:1/m"), server)
+    assert type(backend_for(parse_backend("large=openai+http://x:1/m"), server)) is OpenAIBackend
 
 
 @pytest.mark.parametrize(

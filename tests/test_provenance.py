@@ -125,6 +125,20 @@ def test_a_silent_server_is_held_to_what_was_measured_by_time(share: float | Non
     assert share is None or f"large saved {share:.0%} of prefill" in found.observed
 
 
+def test_log_probabilities_that_were_asked_for_and_not_given_are_seen() -> None:
+    """A router that defers by confidence never defers to silence, and must not pass for one that was sure."""
+    done = runs()
+    asked = replace(done[0].attempts[0].request, logprobs=True)
+    stages = {
+        name: replace(stage, attempts=tuple(replace(a, request=asked) for a in stage.attempts))
+        for name, stage in done[0].stages.items()
+    }
+    found = check("logprobs_answered", [replace(done[0], stages=stages)])
+    assert not found.ok
+    assert found.observed == "2 of 2 answers lack the log-probabilities that were asked for"
+    assert check("logprobs_answered", done).ok
+
+
 def test_edges_without_a_single_output_are_seen() -> None:
     """Empty outputs are in every prompt, and prove nothing."""
     assert not check("edges_carry_data", runs(FakeBackend([""], model="m"))).ok

@@ -70,8 +70,8 @@ def test_a_nonce_leaves_the_length_and_takes_the_beginning(request_: Request) ->
     ]
     plain = request_.prompt or request_.messages[0].content
     assert {len(text) for text in texts} == {len(plain)}
-    assert len({text[:8] for text in (*texts, plain)}) == 3
-    assert all(text[9:] == plain[9:] for text in texts)
+    assert len({text[:12] for text in (*texts, plain)}) == 3
+    assert all(text[12:] == plain[12:] for text in texts)
 
 
 def test_a_real_engines_cache_is_seen_by_time() -> None:

@@ -13,6 +13,7 @@ from harness.backends.base import Backend
 from harness.backends.spec import AUTO, SPEAKS, BackendSpec
 from harness.errors import UsageError
 from harness.launchers import EmbeddedLauncher, Launcher, Server, UrlLauncher
+from harness.launchers.probe import serving_engine
 
 if TYPE_CHECKING:
     from harness.backends.ollama import OllamaBackend
@@ -147,14 +148,20 @@ def _container_launcher(spec: BackendSpec) -> Launcher:
 
 
 def _kind(spec: BackendSpec, server: Server) -> str:
-    said = None if server.engine is None else _CALLED.get(server.engine, server.engine)
+    engine = server.engine
+    if engine is None and spec.way == "container":
+        engine = serving_engine(server.url)  # an image of the user's own
+    said = None if engine is None else _CALLED.get(engine, engine)
     if spec.kind == AUTO:
         return said if said in _SCHEMES else "openai"
-    if spec.way == "url" and spec.kind in _SCHEMES and said in _SCHEMES and said != spec.kind:
-        remedy = f"use {said}://, or openai+http:// for the API that both share"
-        raise UsageError(
-            f"{spec.role}: {spec.url} says that it is {server.engine}, not {spec.kind}; {remedy}"
+    if spec.way not in ("url", "container") or spec.kind not in (*_SCHEMES, "transformers-serve"):
+        return spec.kind  # of our own starting, or not said to be anything
+    if said != spec.kind if spec.kind in _SCHEMES else said in _SCHEMES:
+        who = "does not say what it is" if engine is None else f"says that it is {engine}"
+        remedy = (
+            f"use {said}://" if said in _SCHEMES else "use openai+http:// for a server with that API alone"
         )
+        raise UsageError(f"{spec.role}: {server.url} {who}, not {spec.engine}; {remedy}")
     return spec.kind
 
 

@@ -26,6 +26,7 @@ An engine inside this process:
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ _FORMS = (
     "or simulated:NAME"
 )
 _DEFAULT_QUANT = "f16"
+_API_PATHS = ("chat/completions", "completions", "models", "responses")
 _URL_SLOTS = 64
 _PORTS = {"sglang": 30000, "vllm": 8000, "ollama": 11434, "llamacpp": 8080, "transformers-serve": 8000}
 _ENGINE_NAMES = {"llamacpp": "llama.cpp", "transformers-serve": "transformers serve", AUTO: "openai"}
@@ -59,28 +61,38 @@ _ENGINE_NAMES = {"llamacpp": "llama.cpp", "transformers-serve": "transformers se
 _Options = Mapping[str, Callable[[str], Any]]
 
 
-def _yes(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(text)
-    return text == "1"
+def _checked(kind: Callable[[str], Any], is_good: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    """A reader of an option's value, called by what it reads."""
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not is_good(value):
+            raise ValueError(text)
+        return value
+
+    read.__name__ = what
+    return read
 
 
-_yes.__name__ = "0 or 1"
-_CLIENT: _Options = {"timeout_s": float, "slowdown": float}
-_OF_OLLAMA: _Options = {"keep_alive": str, "num_ctx": int}
+_yes = _checked({"0": False, "1": True}.get, lambda value: value is not None, "0 or 1")
+_text = _checked(str, bool, "text")
+_count = _checked(int, lambda value: value >= 1, "whole number of at least 1")
+_port = _checked(int, lambda value: 0 < value < 65536, "port, 1 to 65535")
+_seconds = _checked(float, lambda value: 0 < value < math.inf, "number of seconds above 0")
+_share = _checked(float, lambda value: 0 <= value < math.inf, "number of at least 0")
+_CLIENT: _Options = {"timeout_s": _seconds, "slowdown": _share}
+_SERVER: _Options = {**_CLIENT, "deadline_s": _seconds, "slots": _count, "model": _text}
+_OF_OLLAMA: _Options = {"keep_alive": _text, "num_ctx": _count}
 _OPTIONS: Mapping[str, _Options] = {
-    "url": {**_CLIENT, "deadline_s": float, "key_env": str, "slots": int, "model": str},
-    "embedded": {**_CLIENT, "n_ctx": int, "n_parallel": int, "threads": int},
-    "process": {
-        **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "python": str, "port": int,
-        "device": str,
-    },
+    "url": {**_SERVER, "key_env": _text},
+    "embedded": {**_CLIENT, "n_ctx": _count, "n_parallel": _count, "threads": _count},
+    "process": {**_SERVER, "args": _text, "python": _text, "port": _port, "device": _text},
     "container": {
-        **_CLIENT, "deadline_s": float, "slots": int, "model": str, "args": str, "port": int, "gpus": str,
-        "shm_size": str, "weights": str, "image": str, "pull": _yes, "runtime": str, "speaks": str,
+        **_SERVER, "args": _text, "port": _port, "gpus": _text, "shm_size": _text, "weights": _text,
+        "image": _text, "pull": _yes, "runtime": _text, "speaks": _text,
     },
-    "transformers": {**_CLIENT, "deadline_s": float, "device": str, "dtype": str, "threads": int},
-    "simulated": {**_CLIENT, "device": str, "slots": int, "output": str},
+    "transformers": {**_CLIENT, "deadline_s": _seconds, "device": _text, "dtype": _text, "threads": _count},
+    "simulated": {**_CLIENT, "device": _text, "slots": _count, "output": _text},
 }  # fmt: skip
 """Way → option → type."""
 
@@ -127,7 +139,9 @@ class BackendSpec:
         """Requests outstanding at once: what was asked for, else one inside this process, many elsewhere."""
         if self.way in ("embedded", "transformers"):
             return int(self.options.get("n_parallel", 1))
-        return int(self.options.get("slots", _URL_SLOTS))
+        # A llama.cpp of ours is started with one slot: more would wait inside it, and seem to be its prefill.
+        is_ours = self.way in ("process", "container") and self.kind == "llamacpp"
+        return int(self.options.get("slots", 1 if is_ours else _URL_SLOTS))
 
     @property
     def engine(self) -> str:
@@ -175,10 +189,14 @@ def _parse_url(text: str, role: str, url: str, kind: str) -> BackendSpec:
         raise UsageError(f"--backend {text}: {url} is no URL; use {_FORMS}")
     extra = _OF_OLLAMA if kind == "ollama" else {}
     options = _options(text, parts.query, {**_OPTIONS["url"], **extra})
+    if "@" in parts.netloc:
+        bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        raise UsageError(f"--backend {role}={bare}…: a key does not belong into a URL; use ?key_env=VARIABLE")
     # A copied URL often holds the API's prefix: before it stands the root, behind it the model.
     root, prefix, rest = f"{parts.path}/".partition("/v1/")
     path = unquote(rest if prefix else root)
-    model = options.pop("model", None) or path.strip("/") or None
+    named = path.strip("/")
+    model = options.pop("model", None) or (None if prefix and named in _API_PATHS else named) or None
     root = f"{parts.scheme}://{parts.netloc}{root if prefix else ''}"
     return BackendSpec(role=role, kind=kind, model=model, url=root.rstrip("/"), options=options)
 
@@ -266,7 +284,5 @@ def _options(text: str, query: str, known: _Options) -> dict[str, Any]:
             options[name] = known[name](value)
         except ValueError as exc:
             kind = known[name].__name__
-            raise UsageError(f"--backend {text}: {name} is {value!r}; give a value of type {kind}") from exc
-    if options.get("slowdown", 0.0) < 0:
-        raise UsageError(f"--backend {text}: slowdown is {options['slowdown']}; give 0 or more")
+            raise UsageError(f"--backend {text}: {name} is {value!r}; give a {kind}") from exc
     return options
