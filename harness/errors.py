@@ -5,7 +5,8 @@
     │   ├── BackendUnreachable  no connection could be made
     │   ├── BackendTimeout      no answer within the deadline
     │   ├── BackendRejected     the server refused the request (4xx)
-    │   └── BackendBroken       the answer broke off, or was no valid answer (5xx, bad stream)
+    │   ├── BackendBroken       the answer broke off, or was no valid answer (5xx, bad stream)
+    │   └── ClientExhausted     this process ran out of descriptors or ports: no word on the server
     ├── LaunchError             a server did not come up
     ├── UnavailableError        it cannot run here; the message is the line that would change that
     ├── UsageError              we were asked for something that makes no sense
@@ -28,6 +29,7 @@ __all__ = [
     "BackendTimeout",
     "BackendUnreachable",
     "BudgetError",
+    "ClientExhausted",
     "GradingError",
     "HarnessError",
     "LaunchError",
@@ -61,6 +63,10 @@ class BackendRejected(BackendError):
 
 class BackendBroken(BackendError):
     """The answer broke off, or was no valid answer."""
+
+
+class ClientExhausted(BackendError):
+    """This process had no file descriptor, port or buffer left; the server was not asked."""
 
 
 class LaunchError(HarnessError):

@@ -19,7 +19,7 @@ from harness.backends import Backend, BatchSampler, CacheFlusher, Chunk, Message
 from harness.backends.ndjson import LineParser
 from harness.backends.ollama import OllamaBackend
 from harness.backends.ollama_answer import full_name
-from harness.errors import BackendBroken, BackendRejected
+from harness.errors import BackendBroken, BackendRejected, UsageError
 from harness.launchers.canned import CannedServer, replaying, routing
 from tests.conformance.frames import SCHEMA
 from tests.conformance.subjects import run, use
@@ -113,7 +113,7 @@ class TestSent:
 
     def test_a_context_without_room_is_no_context(self) -> None:
         """A wrong option ends before anything is asked."""
-        with pytest.raises(ValueError, match="small: num_ctx is 0"):
+        with pytest.raises(UsageError, match="small: num_ctx is 0"):
             OllamaBackend("http://x", model="m", name="small", num_ctx=0)
 
 

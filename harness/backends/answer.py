@@ -89,7 +89,7 @@ class Answer:
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
             raise malformed(body, exc) from exc
 
-    def completion(self, *, sent_s: float, done_s: float) -> Completion:
+    def completion(self, *, sent_s: float, done_s: float, written_s: float | None = None) -> Completion:
         """The whole answer; what the server did not say is `None`."""
         usage, timings = self._usage or {}, self._timings or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
@@ -98,6 +98,7 @@ class Answer:
             prompt_tokens=usage.get("prompt_tokens"),
             output_tokens=usage.get("completion_tokens"),
             sent_s=sent_s,
+            written_s=written_s,
             done_s=done_s,
             first_token_s=self._times_s[0] if self._times_s else None,
             chunk_times_s=tuple(self._times_s),
@@ -116,11 +117,16 @@ class Answer:
             self.finish_reason = finish_reason
         logprobs = choice.get("logprobs")
         if logprobs:
-            if self._logprobs is None:
-                self._logprobs = []
             # Chat lists one record per token; plain completions a list of numbers, except llama.cpp's.
+            # A frame without a token may say so by null: `content` is nullable in the API's schema.
             records = logprobs.get("content")
-            values = logprobs["token_logprobs"] if records is None else [r["logprob"] for r in records]
+            if records is not None:
+                values = [record["logprob"] for record in records]
+            elif "token_logprobs" in logprobs or "content" not in logprobs:
+                values = logprobs["token_logprobs"] or []
+            else:
+                return
+            self._logprobs = self._logprobs or []
             self._logprobs.extend(v for v in values if v is not None)
 
     def _take_accounts(self, frame: dict[str, Any]) -> None:

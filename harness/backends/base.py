@@ -104,6 +104,9 @@ class Completion:
     output_tokens: int | None
     sent_s: float
     done_s: float
+    written_s: float | None = None
+    """When a client over a network began to write the request: connected, and its event loop had come to it.
+    From `sent_s` until then lie the connection and the client's own wait; `None` inside one process."""
     first_token_s: float | None = None
     chunk_times_s: tuple[float, ...] = ()
     cached_tokens: int | None = None

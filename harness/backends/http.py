@@ -14,16 +14,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesPayload
 
 from harness.backends.answer import Answer, MalformedAnswer
 from harness.backends.base import Chunk, Completion, OnChunk, Request
+from harness.backends.foreign import foreign_errors
 from harness.backends.prometheus import parse_samples
 from harness.backends.slowing import slowed
 from harness.errors import BackendBroken, BackendError, BackendRejected, BackendTimeout, BackendUnreachable
@@ -45,6 +46,17 @@ class StreamParser(Protocol):
 
     def close(self) -> list[bytes]:
         """Return the events that the end of the stream completes."""
+
+
+class _Body(BytesPayload):
+    """A request's body that notes when it was written: connected, and the loop had come to it."""
+
+    written_s: float | None = None
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write head and body; the time is taken before, since a server may be slow in reading them."""
+        self.written_s = time.perf_counter()
+        await super().write_with_length(writer, content_length)
 
 
 class HttpBackend:
@@ -100,20 +112,21 @@ class HttpBackend:
         if request.json_schema is not None:
             # Imported before the clock starts: the first import takes 50 ms.
             from harness.backends.schema import schema_error
-        payload = json.dumps(self._body(request), ensure_ascii=False).encode()
+        body = _Body(json.dumps(self._body(request), ensure_ascii=False).encode())
         session = self._session_of_this_loop()
         answer = self._answer()
-        with self._foreign_errors(self.timeout_s):
+        own: list[Exception] = []
+        with foreign_errors(self.name, self.url, self.timeout_s, own):
             sent_s = time.perf_counter()
-            async with session.post(self.url + path, data=payload, headers=self._headers) as response:
+            async with session.post(self.url + path, data=body, headers=self._headers) as response:
                 if response.status >= 400:
                     raise await self._refusal(response)
                 if response.content_type == self._stream_type:
-                    done_s = await self._read_stream(response, answer, on_chunk)
+                    done_s = await self._read_stream(response, answer, on_chunk, own)
                 else:
                     answer.add_whole(await response.read())
                     done_s = time.perf_counter()
-        completion = answer.completion(sent_s=sent_s, done_s=done_s)
+        completion = answer.completion(sent_s=sent_s, done_s=done_s, written_s=body.written_s)
         if request.json_schema is not None:
             error = schema_error(completion.text, request.json_schema, finish_reason=completion.finish_reason)
             completion = dataclasses.replace(completion, schema_error=error)
@@ -193,7 +206,7 @@ class HttpBackend:
         timeout = aiohttp.ClientTimeout(total=limit_s, sock_connect=self._timeout.sock_connect)
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         session = self._session_of_this_loop()
-        with self._foreign_errors(limit_s):
+        with foreign_errors(self.name, self.url, limit_s):
             async with session.request(
                 method, self.url + path, data=data, headers=self._headers, timeout=timeout
             ) as response:
@@ -219,25 +232,20 @@ class HttpBackend:
         return answer
 
     async def _read_stream(
-        self, response: aiohttp.ClientResponse, answer: Answer, on_chunk: OnChunk | None
-    ) -> float:
-        """Feed the answer from the stream; return the time of its end."""
+        self, response: aiohttp.ClientResponse, answer: Answer, on_chunk: OnChunk | None,
+        own: list[Exception],
+    ) -> float:  # fmt: skip
+        """Feed the answer from the stream; return the time of its end.
+
+        Arguments: `own`, where what `on_chunk` raises is noted, before it is raised again.
+        """
         parser = self._parser()
         async for data in response.content.iter_any():
             now_s = time.perf_counter()
-            for event in parser.feed(data):
-                if event == _DONE:
-                    return now_s
-                text = answer.add_event(event, now_s)
-                if text and on_chunk is not None:
-                    on_chunk(Chunk(text, now_s))
+            if _feed(answer, parser.feed(data), now_s, on_chunk, own):
+                return now_s
         done_s = time.perf_counter()
-        for event in parser.close():
-            if event != _DONE:
-                text = answer.add_event(event, done_s)
-                if text and on_chunk is not None:
-                    on_chunk(Chunk(text, done_s))
-        if not answer.is_whole:
+        if not _feed(answer, parser.close(), done_s, on_chunk, own) and not answer.is_whole:
             raise MalformedAnswer(f"the stream broke off after {answer.num_chunks} chunks")
         return done_s
 
@@ -247,24 +255,6 @@ class HttpBackend:
         remedy = self._remedy(response.status, text)
         kind = BackendBroken if response.status >= 500 else BackendRejected
         return kind(said if remedy is None else f"{said}; {remedy}")
-
-    @contextmanager
-    def _foreign_errors(self, limit_s: float) -> Iterator[None]:
-        """Translate every error of the client library and of the answer's form, with its cause."""
-        at = f"{self.name}: "
-        try:
-            yield
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as exc:
-            remedy = f"start the server or pass --backend {self.name}=URL"
-            raise BackendUnreachable(f"{at}no connection to {self.url} ({_reason(exc)}); {remedy}") from exc
-        except TimeoutError as exc:
-            what = f"no whole answer from {self.url} within {limit_s:g} s"
-            raise BackendTimeout(f"{at}{what}; raise timeout_s") from exc
-        except MalformedAnswer as exc:
-            raise BackendBroken(f"{at}{self.url} gave no valid answer: {exc}; see the server's log") from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            why = f"{self.url} broke the connection off ({_reason(exc)}); see the server's log"
-            raise BackendBroken(f"{at}{why}") from exc
 
     def _session_of_this_loop(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -281,10 +271,20 @@ class HttpBackend:
         return self._session
 
 
-def _reason(exc: BaseException) -> str:
-    """What the system says of a failed connection, in its own words."""
-    cause = getattr(exc, "os_error", None) or exc
-    errno = getattr(cause, "errno", None)
-    if errno is not None and errno > 0:
-        return os.strerror(errno)
-    return str(getattr(cause, "strerror", None) or exc or type(exc).__name__)
+def _feed(
+    answer: Answer, events: list[bytes], now_s: float, on_chunk: OnChunk | None, own: list[Exception]
+) -> bool:
+    """Feed the answer with these events; return whether the last of its stream was among them."""
+    for event in events:
+        if event == _DONE:
+            if not answer.is_whole:
+                raise MalformedAnswer(f"the stream ended after {answer.num_chunks} chunks, not the answer")
+            return True
+        text = answer.add_event(event, now_s)
+        if text and on_chunk is not None:
+            try:
+                on_chunk(Chunk(text, now_s))
+            except Exception as exc:
+                own.append(exc)
+                raise
+    return False

@@ -38,7 +38,7 @@ from harness.backends.ollama_answer import (
     read_models,
     read_running,
 )
-from harness.errors import BackendBroken, BackendRejected
+from harness.errors import BackendBroken, BackendRejected, UsageError
 
 __all__ = ["OllamaBackend"]
 
@@ -83,9 +83,15 @@ class OllamaBackend(HttpBackend):
         keep_alive: how long the model stays loaded after a request: seconds, or a duration ("10m"); negative
             is for ever, 0 unloads it at once. `None` leaves it to the server (5 minutes).
         num_ctx: context in tokens, prompt and answer together. `None` leaves it to the server (often 4096).
+
+        Raises
+        ------
+        UsageError: `num_ctx` is below 1.
         """
         if num_ctx is not None and num_ctx < 1:
-            raise ValueError(f"{name}: num_ctx is {num_ctx}, and must be at least 1")
+            raise UsageError(
+                f"{name}: num_ctx is {num_ctx}; give at least 1 token, or leave it to the server"
+            )
         super().__init__(
             url,
             model=model,

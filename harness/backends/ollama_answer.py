@@ -116,7 +116,7 @@ class OllamaAnswer(Answer):
             raise malformed(body, exc) from exc
         self._texts.append(text or "")
 
-    def completion(self, *, sent_s: float, done_s: float) -> Completion:
+    def completion(self, *, sent_s: float, done_s: float, written_s: float | None = None) -> Completion:
         """The whole answer; what the server did not say is `None`."""
         last = self._last or {}
         return Completion(
@@ -124,6 +124,7 @@ class OllamaAnswer(Answer):
             prompt_tokens=last.get("prompt_eval_count"),
             output_tokens=last.get("eval_count"),
             sent_s=sent_s,
+            written_s=written_s,
             done_s=done_s,
             first_token_s=self._times_s[0] if self._times_s else None,
             chunk_times_s=tuple(self._times_s),

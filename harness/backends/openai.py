@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.backends.answer import Answer, read_batch
 from harness.backends.base import Batch, Request
+from harness.backends.foreign import foreign_errors
 from harness.backends.http import HttpBackend
 from harness.backends.slowing import wait_until
 from harness.backends.sse import EventParser
@@ -68,7 +69,7 @@ class OpenAIBackend(HttpBackend):
         path = self._path(request)
         body = self._body(request) | {"n": num, "stream": False}
         body.pop("stream_options", None)
-        with self._foreign_errors(self.timeout_s):
+        with foreign_errors(self.name, self.url, self.timeout_s):
             sent_s = time.perf_counter()
             answer = await self._ask("POST", path, body)
             batch = read_batch(answer, sent_s=sent_s, done_s=time.perf_counter())

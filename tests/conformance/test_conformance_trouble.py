@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
 import time
 from typing import Any
 
+import aiohttp
 import pytest
 
 from harness.backends import Request
@@ -18,6 +22,7 @@ from harness.errors import (
     BackendRejected,
     BackendTimeout,
     BackendUnreachable,
+    ClientExhausted,
 )
 from harness.launchers.canned import (
     CannedServer,
@@ -51,6 +56,7 @@ class TestBrokenServers:
             (replaying(piece("a"), event(error={"message": "slot lost"})), BackendBroken, "slot lost"),
             (replaying(piece("a"), piece("", "abort")), BackendBroken, "the server gave it up .abort."),
             (replaying(piece("a")), BackendBroken, "broke off after 1 chunks"),
+            (replaying(piece("a"), b"data: [DONE]\n\n"), BackendBroken, "ended after 1 chunks"),
             (replaying(), BackendBroken, "broke off after 0 chunks"),
             (replaying(b"<html>", content_type="text/html"), BackendBroken, "no valid answer"),
             (replaying(b"{}", content_type="application/json"), BackendBroken, "no valid answer"),
@@ -69,6 +75,7 @@ class TestBrokenServers:
             "error in stream",
             "given up",
             "no end",
+            "DONE too soon",
             "empty",
             "HTML",
             "no choices",
@@ -106,14 +113,47 @@ class TestBrokenServers:
         )
         assert isinstance(caught.value.__cause__, OSError)
 
-    def test_errors_of_the_callers_own_are_not_translated(self, client: OpenAIBackend) -> None:
-        """What `on_chunk` raises reaches the caller as it is."""
+    @pytest.mark.parametrize("kind", [LookupError, OSError, TimeoutError, aiohttp.ClientError])
+    def test_errors_of_the_callers_own_are_not_translated(
+        self, client: OpenAIBackend, kind: type[Exception]
+    ) -> None:
+        """What `on_chunk` raises reaches the caller as it is, of whatever class it is."""
+        raised = kind("the caller's own")
 
         def fail(_: object) -> None:
-            raise LookupError("the caller's own")
+            raise raised
 
-        with pytest.raises(LookupError, match="own"):
+        with pytest.raises(kind) as caught:
             use(client, lambda: client.generate(CHAT, fail))
+        assert caught.value is raised
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="has no limit of descriptors")
+    def test_a_client_without_descriptors_blames_itself(
+        self, client: OpenAIBackend, canned: CannedServer
+    ) -> None:
+        """What this process ran out of is no word on the server: the error says so, and what to raise."""
+        with pytest.raises(ClientExhausted, match=r"small: this client ran out.*Too many open files.*ulimit"):
+            use(client, lambda: without_descriptors(client))
+        assert not canned.exchanges
+
+
+async def without_descriptors(client: OpenAIBackend) -> None:
+    """Ask while every descriptor that this process may have is in use."""
+    import resource
+
+    # The loop and its thread pool have theirs already; a lower limit spares opening a million.
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/dev/fd"))) + 3, limits[1]))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        await client.generate(CHAT)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 class TestConnections:

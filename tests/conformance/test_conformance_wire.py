@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -216,3 +217,26 @@ class TestAccounts:
         canned.behave = replaying(frame)
         [answer] = run(client, Request(prompt="x", max_tokens=2, logprobs=True))
         assert answer.token_logprobs == (-0.5, -1.5)
+
+    def test_a_frame_may_have_no_logprobs(self, client: OpenAIBackend, canned: CannedServer) -> None:
+        """Null is a legal list of them, and takes nothing from those of other frames."""
+        some = {"content": [{"logprob": -0.5}]}
+        frames = [
+            event(choices=[{"delta": {"content": text}, "finish_reason": end, "logprobs": logprobs}])
+            for text, end, logprobs in (("", None, {"content": None}), ("a", None, some), ("", "stop", some))
+        ]
+        canned.behave = replaying(*frames, event(choices=[{"delta": {}, "logprobs": {"content": None}}]))
+        [answer] = run(client, CHAT)
+        assert (answer.text, answer.token_logprobs) == ("a", (-0.5, -0.5))
+        canned.behave = replaying(frames[0], piece("a", "stop"))
+        assert run(client, CHAT)[0].token_logprobs is None
+
+    def test_writing_comes_after_sending_and_before_the_answer(
+        self, client: OpenAIBackend, canned: CannedServer
+    ) -> None:
+        """The connection lies between the two, and the server cannot answer what was not written."""
+        canned.behave = answering()
+        for answer in run(client, CHAT, replace(CHAT, stream=False)):
+            assert answer.written_s is not None
+            assert answer.sent_s < answer.written_s < answer.done_s
+            assert answer.first_token_s is None or answer.written_s < answer.first_token_s
