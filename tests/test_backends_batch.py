@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from harness.errors import BackendBroken, BackendError, BackendRejected
 from harness.launchers import EmbeddedLauncher
 from harness.launchers.canned import Behaviour, CannedServer, answering, refusing, replaying
 from harness.models import gguf_path
-from tests.conformance.frames import CHAT
+from tests.conformance.frames import CHAT, SCHEMA
 from tests.conformance.subjects import use
 
 PROMPT = Request(prompt="x", max_tokens=3)
@@ -87,6 +88,21 @@ def test_a_batch_that_fails_is_one_clear_error(
     backend = OpenAIBackend(canned.url, model="m", name="small")
     with pytest.raises(error, match=f"small: .*{says}"):
         use(backend, lambda: backend.sample(PROMPT, 2))
+
+
+def test_each_answer_of_a_batch_is_held_to_the_schema(canned: CannedServer) -> None:
+    """As one answer is: a server that drops the schema in silence is found out, answer by answer."""
+    texts = ('{"answer": 1}', "free", '{"answer": "x"}')
+    choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]
+    canned.behave = saying(choices=choices)
+    backend = OpenAIBackend(canned.url, model="m")
+    good, free, wrong = use(
+        backend, lambda: backend.sample(replace(CHAT, json_schema=SCHEMA), 3)
+    ).schema_errors
+    assert good is None
+    assert "no JSON" in free
+    assert "$.answer" in wrong
+    assert use(backend, lambda: backend.sample(CHAT, 3)).schema_errors == ()
 
 
 def test_a_slowed_backend_samples_later_too(canned: CannedServer) -> None:

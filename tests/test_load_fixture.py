@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import Any
 
 import pytest
 
 from fixtures.load import LoadArm, LoadPlan
+from harness.backends import Completion, OnChunk, Request
 from harness.backends.fake import FakeBackend
-from harness.errors import BackendBroken
+from harness.errors import BackendBroken, ClientExhausted
 from harness.load import read_log
 from harness.routers import FixedRouter
 from harness.workflow import Endpoint, EngineTimePrice, StageSpec, Task, Workload
@@ -100,6 +103,58 @@ def test_the_client_is_held_to_the_rule_of_every_load(runner: Any, tmp_path: Pat
     assert "limit 10% of the median TTFT" in check.observed
     arm.cpu_shares.append(0.71)
     assert not arm.check().ok
+
+
+class Written(FakeBackend):
+    """Comes to its requests as late as it is told."""
+
+    late_s = 0.0
+
+    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Completion:
+        answer = await super().generate(request, on_chunk)
+        return replace(answer, written_s=answer.sent_s + self.late_s)
+
+
+def test_a_late_request_counts_though_its_task_began_in_time(runner: Any, tmp_path: Path) -> None:
+    """The rule looks at when requests were written, as in every load."""
+    backend = Written(("one two",), prefill_s=0.05)
+    arm = measured(backend, runner, tmp_path / "requests.jsonl")
+    late_ms = delay_ms(arm.check())
+    backend.late_s = 1.0
+    arm = measured(backend, runner, tmp_path / "later.jsonl")
+    assert late_ms < 1000 <= delay_ms(arm.check())
+    assert not arm.check().ok
+
+
+def delay_ms(check: Any) -> float:
+    return float(check.observed.split("dispatched ")[1].split(" ms")[0])
+
+
+def test_a_request_that_was_never_sent_spoils_the_round(runner: Any, tmp_path: Path) -> None:
+    """The client ran out: that is no failure of the arm."""
+    backend = FakeBackend(("one two",), fail={0: ClientExhausted("no descriptor")})
+    arm = measured(backend, runner, tmp_path / "requests.jsonl")
+    assert not arm.check().ok
+    assert "ran out of what 1 requests needed" in arm.check().observed
+
+
+class Computing(FakeBackend):
+    """Takes 6 ms of this thread's time for each request, before it waits."""
+
+    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Completion:
+        ends_s = thread_time() + 0.006
+        while thread_time() < ends_s:
+            pass
+        return await super().generate(request, on_chunk)
+
+
+def test_the_drain_after_the_arrivals_hides_no_busy_client(runner: Any, tmp_path: Path) -> None:
+    """A client that computes while tasks arrive, and then waits for answers, is judged by the arrivals."""
+    cpu_s, wall_s = thread_time(), perf_counter()
+    arm = measured(Computing(("one two",), prefill_s=0.3), runner, tmp_path / "requests.jsonl")
+    whole = (thread_time() - cpu_s) / (perf_counter() - wall_s)
+    assert len(arm.cpu_shares) == 4
+    assert max(arm.cpu_shares) > 2 * whole
 
 
 def test_an_arm_that_never_ran_is_not_valid(runner: Any, tmp_path: Path) -> None:

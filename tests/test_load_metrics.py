@@ -214,6 +214,20 @@ def test_a_server_that_fails_does_not_excuse_the_client() -> None:
     assert not check_client([0.1], [0.0] * 100, [math.inf] * 100).ok
 
 
+def test_a_request_that_was_never_sent_decides() -> None:
+    """One of a thousand is enough: what a client leaves out, no percentile of the others shows."""
+    found = check_client([0.1], [0.0] * 1000, [0.1] * 1000, 1)
+    assert not found.ok
+    assert "1 requests" in found.observed
+
+
+def test_a_dispatch_delay_ends_when_the_request_was_written() -> None:
+    """What lies between sending and writing is the client's wait and the connection."""
+    assert entry(1.0, late_s=0.001, written_s=1.005).dispatch_delay_s == pytest.approx(0.005)
+    assert entry(1.0, late_s=0.001).dispatch_delay_s == pytest.approx(0.001)
+    assert failed(1.0).dispatch_delay_s == 0.0
+
+
 def test_a_load_without_requests_is_not_valid() -> None:
     """Nothing seen is not seen to be good."""
     assert not check_client([0.1], [], []).ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from harness.load.asking import Listed, MadeUp, read_prompts, words_for
 from harness.load.metrics import SLO
 from harness.load.report import report
 from harness.load.scenario import ClosedLoop, OpenLoop, Scenario, drive
+from harness.load.table import text_of
 from harness.load.workers import Target, drive_with
 
 ROOT = Path(__file__).parent.parent
@@ -68,8 +70,10 @@ def test_every_arrival_becomes_an_entry(canned: CannedServer, tmp_path: Path) ->
     assert {e.output_tokens for e in found.entries} == {3}
     assert {len(e.chunk_times_s) for e in found.entries} == {3}
     assert all(
-        e.intended_s <= e.dispatched_s <= e.sent_s <= e.first_token_s <= e.done_s for e in found.entries
+        e.intended_s <= e.dispatched_s <= e.sent_s < e.written_s < e.first_token_s <= e.done_s
+        for e in found.entries
     )
+    assert all(e.dispatch_delay_s == e.written_s - e.intended_s for e in found.entries)
     assert [e.index for e in read_log(path)] == list(range(10))
     assert len(canned.exchanges) == 10
 
@@ -319,6 +323,9 @@ def test_the_table_fits_100_columns(canned: CannedServer, capsys: pytest.Capture
         (["--rate", "5", "--requests", "5", "--log", "/none/x"], "cannot be written"),
         (["--rate", "5", "--requests", "5", "--log", __file__], "exists already"),
         (["--rate", "5", "--requests", "5", "--model", "other"], "not other"),
+        (["--rate", "5", "--requests", "5", "--speed", "2"], "--speed 2: has no effect without --arrivals"),
+        (["--rate", "5", "--requests", "5", "--think-s", "1"], "no effect without --concurrency"),
+        (["--concurrency", "1", "--requests", "5", "--burstiness", "1"], "no effect without --rate"),
     ],
 )
 def test_what_cannot_be_offered_is_said_in_a_line(
@@ -337,6 +344,89 @@ def test_no_server_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None
     """With the address that was tried."""
     assert main(["--backend", "http://127.0.0.1:9?deadline_s=0.2", "--rate", "5", "--requests", "5"]) == 2
     assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9?deadline_s=0.2", "http://x:0", "ftp://x"])
+def test_an_error_names_the_option_that_was_given(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    """Whoever gave `--url` finds no `--backend` with a role in the error."""
+    assert main(["--url", url, "--rate", "5", "--requests", "5"]) == 2
+    said = capsys.readouterr().err
+    assert "--url " in said
+    assert "--backend" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of descriptors")
+def test_a_client_that_runs_out_makes_the_measurement_invalid(canned: CannedServer) -> None:
+    """With 40 descriptors and no right to more, requests fail here and not at the server: status 1."""
+    canned.behave = answering(token_s=0.1)
+    load = [sys.executable, "-m", "harness.load", "--url", f"openai+{canned.url}", "--json"]
+    load += ["--rate", "200", "--requests", "80", "--output-tokens", "10", "--prompts", "LICENSE"]
+    command = ["sh", "-c", 'ulimit -n 40 && exec "$@"', "sh", *load]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert not found["valid"]
+    assert 0 < found["num_unsent"] == found["num_failed"] < 80
+    [error] = found["errors"]
+    assert re.match(r"ClientExhausted: load: this client ran out.*`ulimit -n` \(now 40\)", error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of descriptors")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_load_takes_the_descriptors_that_it_may_have(canned: CannedServer, workers: str) -> None:
+    """A soft limit of 60 below a hard one of 4,096 stops no load of 80 requests at once."""
+    canned.behave = answering(token_s=0.1)
+    load = [sys.executable, "-m", "harness.load", "--url", f"openai+{canned.url}", "--json"]
+    load += ["--rate", "800", "--requests", "160", "--output-tokens", "10", "--prompts", "LICENSE"]
+    command = ["sh", "-c", 'ulimit -Hn 4096 && ulimit -Sn 60 && exec "$@"', "sh", *load, "--workers", workers]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    found = json.loads(done.stdout)
+    assert (found["num_failed"], found["num_unsent"]) == (0, 0), found["errors"]
+
+
+def test_a_second_run_asks_other_prompts(canned: CannedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A seed is drawn for each run and printed; given, it asks the same again."""
+    load = ["--url", canned.url, "--concurrency", "1", "--requests", "3", "--output-tokens", "2", "--json"]
+
+    def asked(*more: str) -> tuple[int, list[str]]:
+        before = len(canned.exchanges)
+        main([*load, *more])
+        bodies = [exchange.body for exchange in canned.exchanges[before:] if "messages" in exchange.body]
+        return json.loads(capsys.readouterr().out)["seed"], [b["messages"][0]["content"] for b in bodies[2:]]
+
+    (first, texts), (second, others) = asked(), asked()
+    assert first != second
+    assert len(set(texts)) == 3
+    assert not set(texts) & set(others)
+    assert asked("--seed", str(first)) == (first, texts)
+
+
+@pytest.mark.parametrize(
+    ("cached", "share", "said"),
+    [
+        (6, 0.5, "50.0% of the prompt tokens"),
+        (0, 0.0, "0.0% of the prompt tokens"),
+        (None, None, "not counted (by"),
+    ],
+)
+def test_what_a_cache_answered_is_printed(
+    canned: CannedServer, cached: int | None, share: float | None, said: str
+) -> None:
+    """As the server counts it: none is 0, and no count is no number."""
+    canned.behave = answering(
+        prompt_tokens=12, **({} if cached is None else {"timings": {"cache_n": cached}})
+    )
+    loop = ClosedLoop(concurrency=1, num_requests=4)
+    found = report(loop, driven(canned, Scenario(loop=loop, asking=ASKING)), slo=SLO())
+    assert found.cached_share == found.to_json()["cached_share"] == share
+    assert said in text_of(found)
+
+
+def test_recorded_arrivals_have_the_rate_of_their_gaps(canned: CannedServer) -> None:
+    """Three arrivals a tenth of a second apart are 10 per second for 0.2 s; made ones fill their window."""
+    for loop, rate in ((OpenLoop(due_s=(0.0, 0.1, 0.2), window_s=0.2), 10), (open_loop(4, 0.2), 20)):
+        found = report(loop, driven(canned, Scenario(loop=loop, asking=ASKING)), slo=SLO())
+        assert found.offered == f"open loop, arrivals, {rate}/s for 0.2 s"
 
 
 def test_made_up_prompts_differ_from_the_first_word_and_repeat() -> None:
@@ -369,6 +459,10 @@ def test_prompts_come_from_a_file(tmp_path: Path) -> None:
     """A line each, or objects with lengths of their own; around again at the end."""
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
     (tmp_path / "a.jsonl").write_text('{"prompt": "one", "output_tokens": 3}\n{"prompt": "two"}\n')
+    (tmp_path / "b.jsonl").write_text('{"prompt": "one\u2028two\x85"}\n', encoding="utf-8")
+    assert read_prompts(tmp_path / "b.jsonl", output_tokens=9).request(0).messages[0].content == (
+        "one\u2028two\x85"
+    )
     plain = read_prompts(tmp_path / "a.txt", output_tokens=9)
     assert [plain.request(i).messages[0].content for i in range(3)] == ["one", "two", "one"]
     assert [read_prompts(tmp_path / "a.jsonl", output_tokens=9).request(i).max_tokens for i in (0, 1)] == [

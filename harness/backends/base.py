@@ -175,6 +175,8 @@ class Batch:
     """Of all answers together, as the server counted them."""
     sent_s: float
     done_s: float
+    schema_errors: tuple[str | None, ...] = ()
+    """For each answer what `Completion.schema_error` says; empty when no schema was asked for."""
 
 
 @runtime_checkable

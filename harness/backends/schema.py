@@ -6,6 +6,7 @@ that they know still ends an object in the middle when the tokens run out.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from jsonschema.exceptions import SchemaError, best_match  # type: ignore[import-untyped]
 from jsonschema.validators import Draft202012Validator, validator_for  # type: ignore[import-untyped]
 
+from harness.backends.base import Batch
 from harness.errors import UsageError
 
-__all__ = ["schema_error"]
+__all__ = ["schema_error", "with_schema_errors"]
 
 _SHOWN = 80
 
@@ -47,3 +49,10 @@ def schema_error(text: str, schema: Mapping[str, Any], *, finish_reason: str | N
     if error is None:
         return None
     return f"{error.json_path}: {error.message[: 2 * _SHOWN]}"
+
+
+def with_schema_errors(batch: Batch, schema: Mapping[str, Any]) -> Batch:
+    """The same answers, each checked; raises as `schema_error`."""
+    ends = zip(batch.texts, batch.finish_reasons, strict=True)
+    errors = tuple(schema_error(text, schema, finish_reason=reason) for text, reason in ends)
+    return dataclasses.replace(batch, schema_errors=errors)

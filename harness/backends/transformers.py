@@ -17,7 +17,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from harness.backends.base import Batch, Chunk, Completion, EngineTimes, OnChunk, Request
-from harness.backends.schema import schema_error
+from harness.backends.schema import schema_error, with_schema_errors
 from harness.backends.slowing import slowed
 from harness.clock import require_real_time
 from harness.errors import BackendBroken, BackendError, BackendRejected, BackendTimeout, BackendUnreachable
@@ -96,7 +96,7 @@ class TransformersBackend:
             raise ValueError(f"{self.name}: num is {num}, and must be at least 1")
         sent_s = perf_counter()
         outcome, _ = await self._run(_job(self.name, request, num=num), None)
-        return Batch(
+        batch = Batch(
             texts=tuple(row.text for row in outcome.rows),
             finish_reasons=tuple(row.finish_reason for row in outcome.rows),
             prompt_tokens=outcome.prompt_tokens,
@@ -104,6 +104,7 @@ class TransformersBackend:
             sent_s=sent_s,
             done_s=perf_counter(),
         )
+        return batch if request.json_schema is None else with_schema_errors(batch, request.json_schema)
 
     async def flush_cache(self) -> None:
         """Drop the kept keys and values; raises `BackendRejected` while a request runs."""

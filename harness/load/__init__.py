@@ -15,6 +15,7 @@ module           what it holds
 `window`         what is counted, and whether it was steady
 `metrics`        TTFT, TPOT, ITL and rates, with their formulas
 `client`         whether the client was what was slow
+`descriptors`    as many of them as the process may have
 `goodput`        one rate of a load of workflows
 ===============  ==============================================================================
 

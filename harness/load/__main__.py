@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from harness.errors import HarnessError, UsageError
 from harness.launchers import Server
 from harness.load.arrivals import constant, gamma, poisson
 from harness.load.asking import Asking, MadeUp, read_prompts, words_for
+from harness.load.descriptors import raise_descriptor_limit
 from harness.load.log import RequestLog
 from harness.load.metrics import SLO
 from harness.load.replay import Trace, read_trace
@@ -44,10 +46,12 @@ T = TypeVar("T")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = _parser().parse_args(arguments)
+    options.seed = random.SystemRandom().randrange(10**9) if options.seed is None else options.seed
+    raise_descriptor_limit()
     try:
         found = _measure(options)
     except HarnessError as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        print(f"error: {_as_given(options, str(exc))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing is reported", file=sys.stderr)
@@ -74,16 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     when.add_argument(
         "--burstiness",
         type=_burstiness,
-        default=1.0,
         metavar="B",
         help="gamma shape of the gaps at --rate: 1 is Poisson (default), below is burstier, inf is even",
     )
     when.add_argument("--requests", type=_count, metavar="N", help="how many")
     when.add_argument("--duration", type=_positive, metavar="S", help="seconds of arrivals")
-    when.add_argument("--think-s", type=_not_negative, default=0.0, metavar="S", help="pause of a user")
-    when.add_argument("--speed", type=_positive, default=1.0, metavar="F", help="replay F times as fast")
+    when.add_argument("--think-s", type=_not_negative, metavar="S", help="pause of a user")
+    when.add_argument("--speed", type=_positive, metavar="F", help="replay F times as fast")
     when.add_argument("--warmup-s", type=_not_negative, default=0.0, metavar="S", help="served, not counted")
-    when.add_argument("--seed", type=int, default=0, metavar="N", help="of arrivals and prompts")
+    when.add_argument("--seed", type=int, metavar="N", help="of arrivals and prompts (default: drawn anew)")
     what = parser.add_argument_group("what")
     what.add_argument("--prompt-tokens", type=_count, metavar="N", help="made-up prompts (default 64)")
     what.add_argument("--output-tokens", type=_count, default=64, metavar="N", help="at most (default 64)")
@@ -100,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace) -> LoadReport:
+    _check_used(options)
     spec = _spec(options)
-    trace = read_trace(options.arrivals).scaled(options.speed) if options.arrivals else None
+    trace = read_trace(options.arrivals).scaled(options.speed or 1.0) if options.arrivals else None
     loop = _loop(options, trace)
     if options.log:
         _make_log(Path(options.log))
@@ -110,14 +114,37 @@ def _measure(options: argparse.Namespace) -> LoadReport:
         scenario = Scenario(loop=loop, asking=asking, log=options.log)
         driven = _drive(options.workers, scenario, spec, server)
     slo = SLO(*(_seconds(ms) for ms in (options.slo_ttft_ms, options.slo_tpot_ms, options.slo_e2e_ms)))
-    return report(loop, driven, warmup_s=options.warmup_s, slo=slo)
+    found = report(loop, driven, warmup_s=options.warmup_s, slo=slo, seed=options.seed)
+    return dataclasses.replace(found, errors={_as_given(options, e): n for e, n in found.errors.items()})
+
+
+def _check_used(options: argparse.Namespace) -> None:
+    """An option without effect is a mistake: the load would not be the one asked for."""
+    for name, of in (("speed", "arrivals"), ("burstiness", "rate"), ("think_s", "concurrency")):
+        given = getattr(options, name)
+        if given is not None and getattr(options, of) is None:
+            said = f"--{name.replace('_', '-')} {given:g}"
+            raise UsageError(f"{said}: has no effect without --{of}; leave it out, or use --{of}")
+
+
+def _role(text: str) -> str | None:
+    """The role that the user gave with the backend."""
+    role, equals, _ = text.partition("=")
+    return role if equals and role.replace("-", "_").isidentifier() else None
+
+
+def _as_given(options: argparse.Namespace, error: str) -> str:
+    """An error in the words of this command, whose one server needs no role."""
+    text = options.url or options.backend
+    role = _role(text)
+    option = "--backend " if options.url is None else "--url "
+    given = option if role is None else f"{option}{role}="
+    return error.replace(f"--backend {role or _ROLE}=", given)
 
 
 def _spec(options: argparse.Namespace) -> BackendSpec:
-    text = options.url or options.backend
-    role, equals, _ = text.partition("=")
-    named = bool(equals) and role.replace("-", "_").isidentifier()
-    spec = parse_backend(text if named else f"{_ROLE}={text}")
+    text = options.url if options.backend is None else options.backend
+    spec = parse_backend(text if _role(text) else f"{_ROLE}={text}")
     return dataclasses.replace(spec, model=options.model) if options.model else spec
 
 
@@ -137,7 +164,7 @@ def _loop(options: argparse.Namespace, trace: Trace | None) -> OpenLoop | Closed
             _check_warmup(options.warmup_s, duration_s)
         return ClosedLoop(
             concurrency=options.concurrency, num_requests=number, duration_s=duration_s,
-            think_s=options.think_s,
+            think_s=options.think_s or 0.0,
         )  # fmt: skip
     if number is not None and duration_s is not None:
         raise UsageError("load: at a --rate, --requests and --duration say the same; give one of them")
@@ -147,7 +174,8 @@ def _loop(options: argparse.Namespace, trace: Trace | None) -> OpenLoop | Closed
 
 
 def _pattern(options: argparse.Namespace, number: int) -> OpenLoop:
-    rate, shape = options.rate, options.burstiness
+    rate = options.rate
+    shape = 1.0 if options.burstiness is None else options.burstiness
     if shape == 1:
         due_s, name = poisson(rate, number, seed=options.seed), "Poisson arrivals"
     elif shape == float("inf"):

@@ -108,7 +108,8 @@ def read_prompts(path: Path | str, *, output_tokens: int, options: Mapping[str, 
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a line of JSON may hold U+2028, and a prompt a form feed.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise UsageError(f"prompts {path}: cannot be read ({reason}); give a text or .jsonl file") from exc

@@ -1,11 +1,12 @@
 """Was the client what was slow? Then its numbers say nothing of the server, and are invalid.
 
-The rule has two limits, and either is enough:
+The rule has three limits, and each is enough:
 
     CPU              the busiest client process used 70 % of a core or more: it may have been late in reading
                      what the server sent, and every latency holds that lateness
     dispatch delay   its 99th percentile is above 10 % of the median TTFT of the answers: requests went out
                      late, and the latencies, which count from the intended start, hold a client's wait
+    exhaustion       one request was not sent, since this machine had no descriptor or port left for it
 
 The percentile is the nearest rank: with fewer than 100 requests it is the largest.
 """
@@ -32,14 +33,21 @@ class ClientCheck(NamedTuple):
 
 
 def check_client(
-    cpu_shares: Sequence[float], dispatch_delay_s: Sequence[float], ttft_s: Sequence[float]
+    cpu_shares: Sequence[float],
+    dispatch_delay_s: Sequence[float],
+    ttft_s: Sequence[float],
+    num_unsent: int = 0,
 ) -> ClientCheck:
     """Apply the rule.
 
     Arguments: `cpu_shares`, CPU time ÷ wall time of each client process; `dispatch_delay_s` and `ttft_s`, of
     every request, counted from its intended start; a failed request's TTFT is infinite and left out, since a
-    server that fails must not excuse the client, and where answers come whole their latency stands in for it.
+    server that fails must not excuse the client, and where answers come whole their latency stands in for it;
+    `num_unsent`, requests that failed by `ClientExhausted`.
     """
+    if num_unsent:
+        what = f"the client ran out of what {num_unsent} requests needed, and never sent them"
+        return ClientCheck(False, what)
     answered_s = [value for value in ttft_s if math.isfinite(value)]
     if not dispatch_delay_s or not cpu_shares:
         return ClientCheck(False, "nothing was dispatched")

@@ -2,7 +2,7 @@
 
 Times are seconds from the begin of the load, on one monotonic clock; a time or count that is not known is
 `None`, never 0. `intended_s` is when the request was due, `dispatched_s` when the client came to it, `sent_s`
-when it went out.
+when it began to connect, `written_s` when it was connected and wrote the request.
 
 A file holds one JSON object per line. A line is appended by one write when its request has ended, so that a
 killed client loses no request that had ended, and several processes may write one file. What a crash tore is
@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.backends.base import Completion
-from harness.errors import LoadError
+from harness.errors import ClientExhausted, LoadError
 
-__all__ = ["Entry", "RequestLog", "read_log"]
+__all__ = ["Entry", "RequestLog", "is_clients_fault", "read_log"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class Entry:
     done_s: float
     """When its answer was whole, or it failed."""
     sent_s: float | None = None
+    written_s: float | None = None
     first_token_s: float | None = None
     chunk_times_s: tuple[float, ...] = ()
     """Of each piece of the answer that bore text; empty for an answer that came whole."""
@@ -64,6 +65,7 @@ class Entry:
             dispatched_s=dispatched_s - begin_s,
             done_s=answer.done_s - begin_s,
             sent_s=answer.sent_s - begin_s,
+            written_s=None if answer.written_s is None else answer.written_s - begin_s,
             first_token_s=None if answer.first_token_s is None else answer.first_token_s - begin_s,
             chunk_times_s=tuple(time_s - begin_s for time_s in answer.chunk_times_s),
             prompt_tokens=answer.prompt_tokens,
@@ -80,9 +82,15 @@ class Entry:
         return self.error is not None
 
     @property
+    def is_clients_fault(self) -> bool:
+        """Whether it failed for want of something on this machine, so that the server was not asked."""
+        return is_clients_fault(self.error)
+
+    @property
     def dispatch_delay_s(self) -> float:
-        """How late the client was: from when the request was due until it went out (or was tried)."""
-        return (self.dispatched_s if self.sent_s is None else self.sent_s) - self.intended_s
+        """How late the client was: from when the request was due until it was written (or was tried)."""
+        out_s = self.sent_s if self.written_s is None else self.written_s
+        return (self.dispatched_s if out_s is None else out_s) - self.intended_s
 
     @property
     def ttft_s(self) -> float | None:
@@ -105,6 +113,11 @@ class Entry:
     def itl_s(self) -> tuple[float, ...]:
         """The gaps between neighbouring chunks."""
         return tuple(b - a for a, b in pairwise(self.chunk_times_s))
+
+
+def is_clients_fault(error: str | None) -> bool:
+    """Whether an error, told as "class: message", is this machine's and no word on the server."""
+    return error is not None and error.startswith(f"{ClientExhausted.__name__}: ")
 
 
 class RequestLog:
@@ -186,7 +199,7 @@ def read_log(path: Path | str) -> list[Entry]:
 
 _NAMES = tuple(f.name for f in fields(Entry))
 _NEEDED = {"index", "intended_s", "dispatched_s", "done_s"}
-_TIMES = ("intended_s", "dispatched_s", "sent_s", "first_token_s", "done_s")
+_TIMES = ("intended_s", "dispatched_s", "sent_s", "written_s", "first_token_s", "done_s")
 _DIGITS = 7
 _FIRST = b'{"index"'
 """How each line begins."""

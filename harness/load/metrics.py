@@ -50,7 +50,7 @@ FORMULAS: Mapping[str, str] = MappingProxyType({
     "tpot_s": "(done - first chunk) / (output tokens - 1), per request",
     "itl_s": "gap between neighbouring chunks, whatever tokens they hold; pooled over requests",
     "e2e_latency_s": "done - intended start",
-    "dispatch_delay_s": "sent - intended start: the client's own lateness",
+    "dispatch_delay_s": "written - intended start: the client's own lateness, and the time to connect",
     "tokens_per_chunk": "output tokens / chunks, over all answers counted",
     "request_throughput": "answers that ended in the window / its length",
     "output_throughput": "output tokens in the window / its length; an answer's tokens count evenly "

@@ -66,7 +66,7 @@ def read_trace(path: Path | str) -> Trace:
 
 
 def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    reader = csv.DictReader(text.split("\n"), strict=True)
     names = reader.fieldnames or []
     unknown = sorted(set(names) - {_TIME, *_LENGTHS})
     if _TIME not in names or unknown or len(set(names)) < len(names):

@@ -31,11 +31,16 @@ class LoadReport:
     num_counted: int
     num_failed: int
     """Of those counted."""
+    num_unsent: int
+    """Of the whole load: those that failed for want of something on this machine."""
     errors: Mapping[str, int]
     """What went wrong, the most frequent first, over the whole load."""
     prompt_tokens: float | None
     output_tokens: float | None
     """Means of the answers counted, as the server counted them."""
+    cached_share: float | None
+    """Prompt tokens that the server took from its cache, of all that it counted; `None` where it does not
+    count them."""
     latencies: Mapping[str, Distribution]
     rates: Rates
     slo: SLO
@@ -43,6 +48,8 @@ class LoadReport:
     cpu_shares: tuple[float, ...]
     """Of a core, of each client process, over the window."""
     client: ClientCheck
+    seed: int | None = None
+    """Of arrivals and prompts."""
 
     @property
     def is_valid(self) -> bool:
@@ -60,9 +67,12 @@ class LoadReport:
             "num_requests": self.num_requests,
             "num_counted": self.num_counted,
             "num_failed": self.num_failed,
+            "num_unsent": self.num_unsent,
             "errors": dict(self.errors),
             "prompt_tokens": self.prompt_tokens,
             "output_tokens": self.output_tokens,
+            "cached_share": self.cached_share,
+            "seed": self.seed,
             "latencies": {
                 name: {"n": found.n, "mean": found.mean, "quantiles": [q._asdict() for q in found.quantiles]}
                 for name, found in self.latencies.items()
@@ -75,8 +85,10 @@ class LoadReport:
         }
 
 
-def report(loop: OpenLoop | ClosedLoop, driven: Driven, *, warmup_s: float = 0.0, slo: SLO) -> LoadReport:
-    """Reduce what came of a load.
+def report(
+    loop: OpenLoop | ClosedLoop, driven: Driven, *, warmup_s: float = 0.0, slo: SLO, seed: int | None = None
+) -> LoadReport:
+    """Reduce what came of a load; `seed` is that of its arrivals and prompts.
 
     Raises
     ------
@@ -86,6 +98,7 @@ def report(loop: OpenLoop | ClosedLoop, driven: Driven, *, warmup_s: float = 0.0
     window = Window.after(warmup_s, _end_s(loop, entries))
     within = counted(entries, window)
     answered = [entry for entry in within if not entry.is_failed]
+    num_unsent = sum(entry.is_clients_fault for entry in entries)
     shares = tuple(cpu_share(samples, *window) for samples in driven.cpu)
     return LoadReport(
         offered=_words(loop),
@@ -93,16 +106,22 @@ def report(loop: OpenLoop | ClosedLoop, driven: Driven, *, warmup_s: float = 0.0
         num_requests=len(entries),
         num_counted=len(within),
         num_failed=len(within) - len(answered),
+        num_unsent=num_unsent,
         errors=dict(Counter(entry.error for entry in entries if entry.error).most_common(_NUM_ERRORS)),
         prompt_tokens=_mean([entry.prompt_tokens for entry in answered]),
         output_tokens=_mean([entry.output_tokens for entry in answered]),
+        cached_share=_cached_share(answered),
+        seed=seed,
         latencies=distributions(within),
         rates=rates(entries, window, slo),
         slo=slo,
         steadiness=steadiness(entries, window),
         cpu_shares=shares,
         client=check_client(
-            shares, [entry.dispatch_delay_s for entry in within], [_first_s(entry) for entry in within]
+            shares,
+            [entry.dispatch_delay_s for entry in within],
+            [_first_s(entry) for entry in within],
+            num_unsent,
         ),
     )
 
@@ -122,10 +141,20 @@ def _first_s(entry: Entry) -> float:
 
 def _words(loop: OpenLoop | ClosedLoop) -> str:
     if isinstance(loop, OpenLoop):
-        rate = len(loop.due_s) / loop.window_s
+        # Recorded arrivals end with the last, so their gaps are one fewer than they.
+        gaps = len(loop.due_s) - (loop.due_s[-1] >= loop.window_s)
+        rate = gaps / loop.window_s
         return f"open loop, {loop.pattern}, {rate:.4g}/s for {loop.window_s:.4g} s"
     think = f", {loop.think_s:g} s of thought" if loop.think_s else ""
     return f"closed loop, {loop.concurrency} users{think}"
+
+
+def _cached_share(answered: Sequence[Entry]) -> float | None:
+    counts = [(entry.cached_tokens, entry.prompt_tokens) for entry in answered]
+    known = [(cached, prompt) for cached, prompt in counts if cached is not None and prompt]
+    if not known or len(known) < len(counts):
+        return None
+    return sum(cached for cached, _ in known) / sum(prompt for _, prompt in known)
 
 
 def _mean(counts: Sequence[int | None]) -> float | None:

@@ -35,6 +35,11 @@ def _head(found: LoadReport) -> list[str]:
         "tokens   ",
         f"prompt {_plain(found.prompt_tokens)}, output {_plain(found.output_tokens)} (means, by the server)",
     )
+    share = found.cached_share
+    cached = "not counted" if share is None else f"{share:.1%} of the prompt tokens"
+    lines += _wrapped("cached   ", f"{cached} (by the server)")
+    if found.seed is not None:
+        lines += _wrapped("seed     ", f"{found.seed} (with --seed {found.seed} the same is asked again)")
     levels = ", ".join(f"{level:.1f}" for level in found.steadiness.in_flight)
     steady = "" if found.steadiness.is_steady else ": NOT STEADY, more is offered than served"
     lines += _wrapped("in flight", f" {levels} (mean of each quarter of the window){steady}")
@@ -45,7 +50,8 @@ def _head(found: LoadReport) -> list[str]:
 
 
 def _remedy(found: LoadReport) -> str:
-    return f"{found.client.observed}. {_OFFER_LESS if found.num_failed < found.num_counted else _SEE}"
+    is_slow = found.num_failed < found.num_counted and not found.num_unsent
+    return f"{found.client.observed}. {_OFFER_LESS if is_slow else _SEE}"
 
 
 def _latencies(latencies: Mapping[str, Distribution]) -> list[str]:

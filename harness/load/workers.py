@@ -26,6 +26,7 @@ from harness.backends.spec import BackendSpec
 from harness.clock import now_s
 from harness.errors import HarnessError, LoadError
 from harness.launchers import Server
+from harness.load.descriptors import raise_descriptor_limit
 from harness.load.scenario import Driven, Scenario, drive
 
 __all__ = ["Target", "drive_with"]
@@ -165,6 +166,7 @@ def _ending(exitcode: int | None) -> str:
 def _work(pipe: Connection, share: Scenario, target: Target) -> None:
     """A worker's whole life. Interrupts are the parent's to handle: its end of the pipe closes then."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_descriptor_limit()
     try:
         result = asyncio.run(_worker(pipe, share, target))
     except (EOFError, OSError, asyncio.CancelledError):
