@@ -151,7 +151,7 @@ class Computing(FakeBackend):
 def test_the_drain_after_the_arrivals_hides_no_busy_client(runner: Any, tmp_path: Path) -> None:
     """A client that computes while tasks arrive, and then waits for answers, is judged by the arrivals."""
     cpu_s, wall_s = thread_time(), perf_counter()
-    arm = measured(Computing(("one two",), prefill_s=0.3), runner, tmp_path / "requests.jsonl")
+    arm = measured(Computing(("one two",), prefill_s=0.2), runner, tmp_path / "requests.jsonl")
     whole = (thread_time() - cpu_s) / (perf_counter() - wall_s)
     assert len(arm.cpu_shares) == 4
     assert max(arm.cpu_shares) > 2 * whole

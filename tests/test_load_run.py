@@ -378,7 +378,7 @@ def test_a_load_takes_the_descriptors_that_it_may_have(canned: CannedServer, wor
     canned.behave = answering(token_s=0.1)
     load = [sys.executable, "-m", "harness.load", "--url", f"openai+{canned.url}", "--json"]
     load += ["--rate", "800", "--requests", "160", "--output-tokens", "10", "--prompts", "LICENSE"]
-    command = ["sh", "-c", 'ulimit -Hn 4096 && ulimit -Sn 60 && exec "$@"', "sh", *load, "--workers", workers]
+    command = ["sh", "-c", 'ulimit -Sn 60 && ulimit -Hn 4096 && exec "$@"', "sh", *load, "--workers", workers]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout)
     assert (found["num_failed"], found["num_unsent"]) == (0, 0), found["errors"]
