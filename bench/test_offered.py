@@ -2,8 +2,8 @@
 
 Streamed requests of 16 chunks, 5 ms apart, at even times, to a canned server in a process of its own: 150
 per second from one worker, and twice that from two. A worker is one process with one event loop, so it has
-one core at most. It must dispatch within 5 ms at p99, measured from when each request was due, and use less
-than 70 % of its core over the window.
+one core at most. It must dispatch within 5 ms at p99, measured from when each request was due until it was
+written to its connection, and use less than 70 % of its core over the window.
 
 The server needs a core as well. Where there are fewer than workers and server together, both would be
 measured while they wait for each other: the test is skipped with the number that it needs.
@@ -53,7 +53,7 @@ def paced() -> Iterator[Server]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_core_offers_150_streamed_requests_a_second(benchmark: Any, paced: Server, workers: int) -> None:
-    """In the median round requests go out within 5 ms at p99, from workers that are not busy."""
+    """In the median round requests are written within 5 ms at p99, from workers that are not busy."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores < workers + 1:
         pytest.skip(f"{workers} workers and the server need {workers + 1} cores; this machine has {cores}")
