@@ -18,10 +18,10 @@ from harness.launchers.canned import (
 from tests.conformance.subjects import run, use
 from tests.ollama_replay import CHAT, client, line, ollama, streamed, transcript
 
-__all__ = ["ollama"]
+__all__ = ["FAILURES", "ollama"]
 
 
-@pytest.mark.parametrize(
+FAILURES = pytest.mark.parametrize(
     ("behave", "error", "says"),
     [
         (refusing(500, "out of memory"), BackendBroken, "500.*out of memory"),
@@ -49,6 +49,9 @@ __all__ = ["ollama"]
         "no answer", "HTML", "nothing", "whole, no end", "silent",
     ],
 )  # fmt: skip
+
+
+@FAILURES
 def test_a_failure_is_one_clear_error(
     ollama: CannedServer, behave: Behaviour, error: type[BackendError], says: str
 ) -> None:

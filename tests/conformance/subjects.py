@@ -23,6 +23,7 @@ from harness.backends.sglang import SGLangBackend
 from harness.backends.spec import BackendSpec, parse_backend
 from harness.backends.transformers_serve import TransformersServeBackend
 from harness.backends.vllm import VLLMBackend
+from harness.clock import now_s
 from harness.errors import HarnessError, LaunchError, UnavailableError
 from harness.launchers import Launcher, Server
 from tests.conformance.views import (
@@ -41,9 +42,10 @@ CLIENTS: dict[str, type[OpenAIBackend]] = {
     "llamacpp": LlamaCppBackend,
     "openai": OpenAIBackend,
     "sglang": SGLangBackend,
+    "transformers-serve": TransformersServeBackend,
     "vllm": VLLMBackend,
 }
-"""Those that keep to the API's words and may add their own; `transformers-serve` leaves some of them out."""
+"""Those that speak the OpenAI API; for Ollama's see `test_conformance_ollama_wire.py`."""
 OLLAMA_MODEL = os.environ.get("ASSAY_OLLAMA_MODEL", "qwen2.5:0.5b-instruct")
 NOWHERE = "http://127.0.0.1:9"
 
@@ -121,7 +123,7 @@ ROWS = (
     ),
     Row(
         name="transformers-serve",
-        head="openai, at `transformers serve`",
+        head="transformers-serve",
         spec="process:transformers?model=nano",
         view=CpuView,
         client=TransformersServeBackend,
@@ -169,6 +171,8 @@ class Subject:
     made: list[Backend] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What was seen, for its cell."""
+    num_waits: int = 0
+    """Of a script: one before each token."""
 
     @property
     def name(self) -> str:
@@ -182,13 +186,16 @@ class Subject:
     @property
     def view(self) -> View:
         """The engine, seen past the client."""
-        seen: View = FakeView(self.made) if self.server is None else self.row.view(self.server)
+        seen: View = (
+            FakeView(self.made, lambda: self.num_waits) if self.server is None else self.row.view(self.server)
+        )
         return seen
 
     def make(self, **options: Any) -> Backend:
         """A new client of the subject's server; `timeout_s` is the option that all have."""
         if self.server is None:
-            backend: Backend = FakeBackend(model="nano", prefill_s=0.001, token_s=0.0002, **options)
+            script = {"prefill_s": 0.001, "token_s": 0.0002, "clock": now_s, "sleep": self._wait}
+            backend: Backend = FakeBackend(model="nano", **script, **options)  # type: ignore[arg-type]
         else:
             backend = _client(self.row, self.server, **options)
         self.made.append(backend)
@@ -203,6 +210,10 @@ class Subject:
         gone = self.row.launcher().launch()
         gone.stop()
         return _client(self.row, gone)
+
+    async def _wait(self, wait_s: float) -> None:
+        self.num_waits += 1
+        await asyncio.sleep(wait_s)
 
     def note(self, what: str) -> None:
         """Keep what was seen."""

@@ -6,6 +6,7 @@ Nothing is decided here. A cell shows what a run stored; a row that a subject ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tests.conformance.cells import FOLDER, NOT_RUN, PASS, Cell, Column, read
@@ -18,7 +19,11 @@ GROUP_SIZE = 5
 """Columns of one table: more do not fit a page."""
 EXTRAS = "extras"
 CLIENT = "client-"
+JSON_LINES = "client-ollama"
 ABSENT = Cell(group="", behaviour="", outcome=NOT_RUN, reason="no run stored it")
+OTHER_WORDS = replace(
+    ABSENT, reason="a row of the OpenAI API; `tests/test_backends_ollama.py` has Ollama's words"
+)
 
 HEAD = """\
 # Conformance
@@ -36,6 +41,10 @@ the cells in [`conformance/`](conformance/), which hold the evidence of each; do
 Run it: `pytest tests/conformance`; subjects that cost more are named, `--subjects vllm`.
 Store what was seen: add `--record-conformance`, then make the page again.
 """
+PLAIN = """\
+A plain `OpenAIBackend` cannot be used at `transformers serve`: `ignore_eos` is refused there, a temperature
+alone samples nothing, stop strings stay in the text, and `/v1/models` fails without a hub's cache.
+"""
 CORE_HEAD = """\
 ## Core
 
@@ -51,7 +60,8 @@ CLIENTS_HEAD = """\
 
 Slow and broken servers, characters cut between packets, connections dropped by the server: what the HTTP
 clients make of canned answers, byte for byte. Rows are tests of `tests/conformance/`:
-`test_conformance_wire.py` and `test_conformance_trouble.py`.
+`test_conformance_wire.py`, `test_conformance_trouble.py`,
+and `test_conformance_ollama_wire.py` for JSON lines.
 """
 
 
@@ -65,6 +75,7 @@ def render(columns: Mapping[str, Column]) -> str:
     parts = [
         HEAD,
         _engines(subjects),
+        PLAIN,
         CORE_HEAD,
         *_tables(core, subjects, notes),
         EXTRAS_HEAD,
@@ -105,7 +116,7 @@ def _tables(table_rows: list[tuple[str, str]], columns: list[Column], notes: dic
         for row in table_rows:
             group, behaviour = row
             label = behaviour if group in (EXTRAS, "core") else f"{group}: {behaviour}"
-            cells = (_shown(column.cell(row) or ABSENT, notes) for column in some)
+            cells = (_shown(column.cell(row) or _absent(column), notes) for column in some)
             lines.append("| " + " | ".join((label, *cells)) + " |")
         yield "\n".join(lines) + "\n"
 
@@ -115,6 +126,10 @@ def _shown(cell: Cell, notes: dict[str, int]) -> str:
         return PASS
     number = notes.setdefault(cell.reason.replace("|", r"\|"), len(notes) + 1)
     return f"{cell.outcome} [{number}](#notes)"
+
+
+def _absent(column: Column) -> Cell:
+    return OTHER_WORDS if column.subject == JSON_LINES else ABSENT
 
 
 def _evidence(table_rows: list[tuple[str, str]], columns: list[Column]) -> str:

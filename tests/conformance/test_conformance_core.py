@@ -14,6 +14,8 @@ from tests.conformance.subjects import N_PARALLEL, Subject, run, use
 
 CHAT = Request(messages=(Message("user", "hello"),), max_tokens=24, ignore_eos=True)
 PROMPT = Request(prompt="def f(x):\n    return x", max_tokens=24, ignore_eos=True)
+LONG = Request(prompt="x", max_tokens=900, ignore_eos=True)
+"""Fast engines decode it in 0.1 s: waiting for them to be idle tells nothing of a cancelled call."""
 
 
 def sampled(seed: int) -> Request:
@@ -133,22 +135,29 @@ class TestTrouble:
     """What goes wrong, and what is left of it."""
 
     def test_a_cancelled_call_frees_the_server(self, subject: Subject) -> None:
-        """Cancelling ends the server's work, and the backend answers the next request."""
-        backend = subject.make()
+        """Cancelling ends the server's work, by its own account, and the backend answers the next request.
+
+        A quarter of the work is allowed for the delay on a busy machine, of the least of three trials.
+        """
+        backend, view, calls = subject.make(), subject.view, N_PARALLEL + 1
 
         async def cancel() -> Completion:
-            long = Request(prompt="x", max_tokens=900, ignore_eos=True)
-            for _ in range(N_PARALLEL + 1):
-                started = asyncio.Event()
-                task = asyncio.create_task(backend.generate(long, lambda _, seen=started: seen.set()))
-                await asyncio.wait_for(started.wait(), 10)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-            ends_s = time.monotonic() + 2
-            while not subject.view.is_idle() and time.monotonic() < ends_s:
-                await asyncio.sleep(0.01)
-            assert subject.view.is_idle()
+            before = view.work()
+            whole = await backend.generate(Request(prompt="x", max_tokens=100, ignore_eos=True))
+            assert whole.output_tokens
+            await _rest(subject)
+            uncancelled = (view.work() - before) / whole.output_tokens * LONG.max_tokens * calls
+            for _ in range(3):
+                before = view.work()
+                for _ in range(calls):
+                    await _cancel_one(backend, LONG)
+                    await _rest(subject)
+                done = view.work() - before
+                if done < uncancelled / 4:
+                    break
+            seen = f"{done:.3g} of {uncancelled:.3g} {view.unit} in {calls} cancelled calls"
+            assert done < uncancelled / 4, seen
+            subject.note(seen)
             return await backend.generate(PROMPT)
 
         assert use(backend, cancel).output_tokens == 24
@@ -207,3 +216,21 @@ class TestTrouble:
         for _ in range(2):
             assert asyncio.run(backend.generate(PROMPT)).output_tokens == 24
         use(backend, backend.ready)
+
+
+async def _cancel_one(backend: Backend, request: Request) -> None:
+    """Cancel a call when its first chunk came."""
+    started = asyncio.Event()
+    task = asyncio.create_task(backend.generate(request, lambda _: started.set()))
+    await asyncio.wait_for(started.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def _rest(subject: Subject) -> None:
+    """Wait until the engine works on nothing."""
+    ends_s = time.monotonic() + 20
+    while not subject.view.is_idle() and time.monotonic() < ends_s:
+        await asyncio.sleep(0.01)
+    assert subject.view.is_idle(), "the server still works on a call that nobody waits for"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 recording.write.__defaults__ = (Path(__file__).parent / "cells",)
 extras.LACKS[("fake", "never declares what it has")] = "[source](x): says so"
-extras.LACKS[("fake", "declares what it lacks")] = "[source](x): says so"
+for lack in ("declares what it lacks", "crashes at what it lacks"):
+    extras.LACKS[("fake", lack)] = "[source](x): says so"
 """
 SUITE = """
 import pytest
@@ -23,6 +24,7 @@ import pytest
 def test_holds(subject): subject.note("42 of 42")
 def test_breaks(subject): assert not subject.name, "seen: a name"
 def test_declares_what_it_lacks(subject): assert False
+def test_crashes_at_what_it_lacks(subject): raise TypeError("no such argument")
 def test_never_declares_what_it_has(subject): pass
 def test_cannot_be_seen(subject): pytest.skip("no path tokenizes")
 @pytest.mark.parametrize("way", ["chat", "prompt"])
@@ -42,15 +44,16 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def test_each_outcome_makes_its_cell(suite: pytest.Pytester) -> None:
-    """Pass, failure, absence, absence that is none, no view, and a replay: each is its own word."""
+    """Pass, failure, absence, a crash at it, absence that is none, no view, replay: each is its own word."""
     result = suite.runpytest_subprocess("-p", "no:benchmark", "--subjects", "fake", "--record-conformance")
-    result.assert_outcomes(passed=3, failed=3, xfailed=1, skipped=1)
+    result.assert_outcomes(passed=3, failed=4, xfailed=1, skipped=1)
     stored = json.loads((suite.path / "cells" / "fake.json").read_text())
     assert stored["client"] == "FakeBackend"
     assert {c["behaviour"]: (c["outcome"], c["reason"]) for c in stored["cells"]} == {
         "holds": ("pass", ""),
         "breaks": ("fail", "seen: a name"),
         "declares what it lacks": ("not offered", "[source](x): says so"),
+        "crashes at what it lacks": ("fail", "no such argument"),
         "never declares what it has": ("fail", "[XPASS(strict)] [source](x): says so"),
         "cannot be seen": ("not run", "no path tokenizes"),
         "holds one way": ("fail", "broke"),

@@ -46,7 +46,8 @@ def test_every_column_has_the_rows_of_its_kind(name: str) -> None:
     """No stored row is of a behaviour that is gone, and none is missing."""
     columns = cells.read()
     like = "client-openai" if name.startswith(table.CLIENT) else "llamacpp"
-    assert {c.row for c in columns[name].cells} == {c.row for c in columns[like].cells}
+    rows, all_rows = ({c.row for c in columns[each].cells} for each in (name, like))
+    assert rows <= all_rows if name == table.JSON_LINES else rows == all_rows
 
 
 @pytest.mark.parametrize("name", sorted(cells.read()))

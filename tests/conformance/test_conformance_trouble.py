@@ -92,10 +92,12 @@ class TestBrokenServers:
         assert len(canned.exchanges) == 1, "the request was sent more than once"
 
     @pytest.mark.parametrize("behave", [hanging, answering(token_s=0.1)], ids=["silent", "too slow"])
-    def test_a_server_too_slow_is_given_up_at_the_deadline(self, canned: CannedServer, behave: Any) -> None:
+    def test_a_server_too_slow_is_given_up_at_the_deadline(
+        self, client: OpenAIBackend, canned: CannedServer, behave: Any
+    ) -> None:
         """The deadline holds for the whole answer, begun or not, and the connection is closed."""
         canned.behave = behave
-        backend = OpenAIBackend(canned.url, model="canned", timeout_s=0.25)
+        backend = type(client)(canned.url, model="canned", name="small", timeout_s=0.25)
         began_s = time.monotonic()
         with pytest.raises(BackendTimeout, match=r"0\.25 s") as caught:
             run(backend, Request(prompt="x", max_tokens=100))

@@ -1,7 +1,7 @@
-"""What can be seen of an engine from outside, past the client under test: whether it works, and its tokens.
+"""What can be seen of an engine from outside, past the client under test: its work, and its tokens.
 
-A client that misreports would agree with itself. So idleness and token counts are asked of the server by
-plain HTTP, of the operating system, or of the model's own tokenizer file.
+A client that misreports would agree with itself. So work, idleness and token counts are asked of the server
+by plain HTTP, of the operating system, or of the model's own tokenizer file.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import json
 import re
 import time
 import urllib.request
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -39,6 +41,12 @@ _IDLE_SHARE = 0.1
 class View(Protocol):
     """An engine, seen from outside."""
 
+    unit: str
+    """Of its work."""
+
+    def work(self) -> float:
+        """What it did since it started, in its unit: tokens that it decoded, or the time that took."""
+
     def is_idle(self) -> bool:
         """Whether it works on no request."""
 
@@ -50,13 +58,18 @@ class View(Protocol):
 
 
 class LlamaCppView:
-    """llama.cpp's server tells its slots, and tokenizes."""
+    """llama.cpp's server tells its slots and what they decoded, and tokenizes."""
+
+    unit = "tokens"
 
     def __init__(self, server: Server) -> None:
         self._url = server.url
 
     def is_idle(self) -> bool:
         return not any(slot["is_processing"] for slot in ask(f"{self._url}/slots"))
+
+    def work(self) -> float:
+        return _sum_of(self._url, "llamacpp:tokens_predicted_total")
 
     def count_tokens(self, text: str) -> int:
         return len(ask(f"{self._url}/tokenize", {"content": text})["tokens"])
@@ -72,7 +85,9 @@ class LlamaCppView:
 
 
 class MetricsView:
-    """vLLM and SGLang publish the number of requests they run, and tokenize."""
+    """vLLM and SGLang publish the number of requests they run and of tokens they made, and tokenize."""
+
+    unit = "tokens"
 
     _GAUGE = re.compile(r"^(?:vllm:num_requests_running|sglang:num_running_reqs)\{.*\} (\S+)$", re.MULTILINE)
 
@@ -83,6 +98,9 @@ class MetricsView:
         values = self._GAUGE.findall(_get(f"{self._url}/metrics").decode())
         assert values, f"no gauge of running requests at {self._url}/metrics"
         return not any(float(value) for value in values)
+
+    def work(self) -> float:
+        return _sum_of(self._url, "(?:vllm|sglang):generation_tokens_total")
 
     def count_tokens(self, text: str) -> int:
         counted: int = ask(f"{self._url}/tokenize", {"model": self._model, "prompt": text})["count"]
@@ -98,13 +116,15 @@ class MetricsView:
 class CpuView:
     """A server that tells nothing of its work is known by the CPU time that its process uses."""
 
+    unit = "CPU s"
+
     def __init__(self, server: Server) -> None:
         self._port = urlsplit(server.url).port
 
     def is_idle(self) -> bool:
-        began_s, began = time.monotonic(), self._cpu_s()
+        began_s, began = time.monotonic(), self.work()
         time.sleep(_SAMPLE_S)
-        return self._cpu_s() - began < _IDLE_SHARE * (time.monotonic() - began_s)
+        return self.work() - began < _IDLE_SHARE * (time.monotonic() - began_s)
 
     def count_tokens(self, text: str) -> int:
         return count_by_file(text)
@@ -112,7 +132,7 @@ class CpuView:
     def engine(self) -> str:
         return f"transformers {version('transformers')}, serve"
 
-    def _cpu_s(self) -> float:
+    def work(self) -> float:
         import psutil
 
         [pid] = {
@@ -140,10 +160,19 @@ class OllamaView(CpuView):
 
 
 class HeldView:
-    """An engine inside this process says itself how many requests it runs."""
+    """An engine inside this process says itself how many requests it runs; its model's calls are counted."""
+
+    unit = "forward passes"
+    _PASSES: ClassVar[WeakKeyDictionary[Any, list[int]]] = WeakKeyDictionary()
 
     def __init__(self, server: Server) -> None:
         self._held: Any = server.held
+
+    def work(self) -> float:
+        if self._held not in self._PASSES:
+            passes = self._PASSES[self._held] = [0]
+            self._held._loaded.model.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+        return self._PASSES[self._held][0]
 
     def is_idle(self) -> bool:
         return not self._held.num_running
@@ -156,7 +185,13 @@ class HeldView:
 
 
 class SimulatedView(HeldView):
-    """A simulation: tokens are four characters, begun or whole."""
+    """A simulation: tokens are four characters, begun or whole, and it sums the time of its iterations."""
+
+    unit = "s of iterations"
+
+    def work(self) -> float:
+        busy_s: float = self._held.busy_s
+        return busy_s
 
     def count_tokens(self, text: str) -> int:
         return (len(text) + 3) // 4
@@ -166,10 +201,15 @@ class SimulatedView(HeldView):
 
 
 class FakeView:
-    """A script: its own calls in flight, and words for tokens."""
+    """A script: its own calls in flight, and words for tokens, with a wait before each."""
 
-    def __init__(self, made: list[Any]) -> None:
-        self._made = made
+    unit = "tokens"
+
+    def __init__(self, made: list[Any], num_waits: Callable[[], int]) -> None:
+        self._made, self._num_waits = made, num_waits
+
+    def work(self) -> float:
+        return self._num_waits()
 
     def is_idle(self) -> bool:
         return not any(backend.num_running for backend in self._made if isinstance(backend, FakeBackend))
@@ -189,6 +229,13 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
 def count_by_file(text: str) -> int:
     """Tokens by the tokenizer file that the engine loads too."""
     return len(_tokenizer().encode(text).ids)
+
+
+def _sum_of(url: str, counter: str) -> float:
+    lines = _get(f"{url}/metrics").decode()
+    values = re.findall(rf"^{counter}(?:\{{.*\}})? (\S+)$", lines, re.MULTILINE)
+    assert values, f"no {counter} at {url}/metrics"
+    return sum(map(float, values))
 
 
 @cache
