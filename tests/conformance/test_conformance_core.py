@@ -155,7 +155,7 @@ class TestTrouble:
                 done = view.work() - before
                 if done < uncancelled / 4:
                     break
-            seen = f"{done:.3g} of {uncancelled:.3g} {view.unit} in {calls} cancelled calls"
+            seen = f"{done:.4g} of {uncancelled:.4g} {view.unit} in {calls} cancelled calls"
             assert done < uncancelled / 4, seen
             subject.note(seen)
             return await backend.generate(PROMPT)
