@@ -100,7 +100,7 @@ def test_the_client_is_held_to_the_rule_of_every_load(runner: Any, tmp_path: Pat
     arm = measured(FakeBackend(("one two",), prefill_s=0.01), runner, tmp_path / "requests.jsonl")
     check = arm.check()
     assert check.name == "client_not_bottleneck"
-    assert "limit 10% of the median TTFT" in check.observed
+    assert "limit 10% of the SLO, 1000.0 ms; median TTFT" in check.observed
     arm.cpu_shares.append(0.71)
     assert not arm.check().ok
 
