@@ -197,9 +197,7 @@ def lazy_residents(problem: Problem, assignment: tuple[int, ...]) -> tuple[froze
 def _keep(problem: Problem, used: frozenset[int], old: frozenset[int]) -> frozenset[int]:
     fleet, kept = problem.fleet, set(used)
     room = fleet.budget_bytes - total_bytes(fleet, used)
-    for m in sorted(
-        old - used, key=lambda m: (-problem.load_micro[m], fleet.size_bytes[m], fleet.models[m])
-    ):
+    for m in sorted(old - used, key=lambda m: (-problem.load_micro[m], fleet.size_bytes[m], fleet.models[m])):
         if fleet.size_bytes[m] <= room:
             kept.add(m)
             room -= fleet.size_bytes[m]

@@ -1,4 +1,4 @@
-"""What a planner must beat: greedy, the best single model, random, strong/weak by preference; and the ceiling.
+"""What a planner must beat: greedy, the best single model, random, preference; and the ceiling.
 
 All of them fit the budget.
 """

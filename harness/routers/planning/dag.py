@@ -1,7 +1,7 @@
 """Jobs as graphs of tasks.
 
-A task waits for those that its edges name; the tasks of a layer run at once. What travels along an edge is the
-answer of the earlier task: the origin drew edges that carried nothing, so its third job could not be solved.
+A task waits for those that its edges name; the tasks of a layer run at once. What travels along an edge is
+the answer of the earlier task: the origin drew edges that carried nothing, so its third job could not be solved.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ class TaskGraph:
 def merged(graphs: Sequence[TaskGraph], name: str) -> TaskGraph:
     """Several jobs as one graph without edges between them: branches that may be interleaved."""
     tasks = tuple(
-        TaskNode(
-            id=f"{g.id}.{t.id}", type=t.type, difficulty=t.difficulty, num_tokens=t.num_tokens
-        )
+        TaskNode(id=f"{g.id}.{t.id}", type=t.type, difficulty=t.difficulty, num_tokens=t.num_tokens)
         for g in graphs
         for t in g.tasks
     )

@@ -1,8 +1,8 @@
 """The exact planner: the best set of models that are loaded together, and each task's best within it.
 
 Given the set, each task takes its best model in it; so only sets are searched. Up to 8 models that fit by
-themselves, all sets are valued at once. Above, sets grow one model at a time, and a set is dropped when no
-completion of it can beat the best one known.
+themselves, all sets are valued at once. Above, all fitting sets are, where there are few; else sets grow one
+model at a time, and a set is dropped when no completion of it can beat the best one known.
 
 The bound: adding models gains at most the sum of what each would gain alone (the objective is submodular),
 and what fits is at most a fractional knapsack of these (Nemhauser, Wolsey and Fisher 1978, Mathematical
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.routers.planning.base import MICRO, Array, Certificate, Fleet, Plan, Problem, lazy_residents
-from harness.routers.planning.subsets import pick, set_values, subsets_of
+from harness.routers.planning.subsets import pick, set_values, subsets_of, tree_of, tree_values
 
 __all__ = ["ExactPlanner"]
 
@@ -36,6 +36,8 @@ class ExactPlanner:
     max_nodes: int = 20_000
     """Sets looked at before growing stops; the certificate then says that the plan may not be the best."""
     max_enumerated: int = MAX_ENUMERATED
+    max_sets: int = 3000
+    """Fitting sets of a larger fleet that are kept and all valued; where there are more, sets are grown."""
 
     def plan(self, problem: Problem) -> Plan:
         """Plan every task on one set of models that fits the budget."""
@@ -43,6 +45,14 @@ class ExactPlanner:
         if len(due) <= self.max_enumerated or len(problem.fleet.fitting) <= self.max_enumerated:
             assignment, value, nodes = _enumerate(problem, due)
             certificate = Certificate("subsets", True, value, None, False, nodes)
+        elif (tree := tree_of(problem.fleet, self.max_sets)) is not None:
+            columns = np.ascontiguousarray(problem.micro.T[list(tree.columns)])
+            costs = tree.bits @ np.array([due[m] for m in tree.columns])
+            values = (tree_values(columns, tree) - costs)[tree.ranked]
+            at = int(values.argmax())
+            assignment = tuple(pick(problem.micro, tree, int(tree.ranked[at])))
+            value = float(values[at]) / MICRO
+            certificate = Certificate("tree", True, value, None, False, len(values))
         else:
             grown = _Growth(problem, due, self.max_nodes).run()
             assignment, value = grown.assignment, grown.value

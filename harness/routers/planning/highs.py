@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UnavailableError
-from harness.routers.planning.base import MICRO, Certificate, Fleet, Plan, Problem, lazy_residents, total_bytes
+from harness.routers.planning.base import (
+    MICRO,
+    Certificate,
+    Fleet,
+    Plan,
+    Problem,
+    lazy_residents,
+    total_bytes,
+)
 from harness.routers.planning.lp import BYTES_PER_GB, TOLERANCE
 
 __all__ = ["WarmLPPlanner"]
@@ -60,7 +68,7 @@ def _build(fleet: Fleet, num_tasks: int) -> Any:
     try:
         import highspy
     except ImportError as exc:
-        raise UnavailableError("lp-warm: highspy is not installed; run: pip install 'assay[routing]'") from exc
+        raise UnavailableError("lp-warm: highspy is missing; run: pip install 'assay[routing]'") from exc
     num_models = len(fleet.models)
     num_x = num_tasks * num_models
     lower, upper, starts, index, value = [], [], [], [], []

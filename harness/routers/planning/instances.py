@@ -1,8 +1,9 @@
 """Seeded instances: WorkflowBench's shapes with other numbers, and random planning problems.
 
-Random problems: utilities uniform in 0 to 1, sizes uniform in 1 to 13 GB in tenths, loads cost 0.02 per GB
-(as the origin's 600 ms for 2 GB do, nearly), and the budget is a share of all sizes that is uniform in 15 to
-50 %, but at least the smallest model. The recipe is ours; shares of violations are those of this recipe.
+Random problems: sizes uniform in 1 to 13 GB in tenths; quality 0.45 + 0.35 × size / 13 GB with noise of 0.1,
+less 0.08 per GB and 1000 tokens (100 to 450 tokens), so that larger models are better and dearer, as the
+origin's are; loads cost 0.026 per GB, as for the origin's three larger models; the budget is that of a card: 8,
+12, 16 or 24 GB, but at least the smallest model. The recipe is ours; shares of violations are those of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from harness.routers.planning.published import jobs
 __all__ = ["random_problem", "workflow_instances"]
 
 TENTH_GB = 10**8
-LOAD_COST_PER_GB = 0.02
+LOAD_COST_PER_GB = 0.026
+CARDS_GB = (8, 12, 16, 24)
 
 
 def workflow_instances(num: int, *, seed: int) -> tuple[TaskGraph, ...]:
@@ -40,16 +42,18 @@ def random_problem(num_tasks: int, num_models: int, *, seed: int, num_layers: in
     """A planning problem; the same for the same arguments."""
     rng = np.random.default_rng([seed, num_tasks, num_models, num_layers])
     tenths = rng.integers(10, 131, num_models)
-    budget = max(int(tenths.min()), int(tenths.sum() * rng.uniform(0.15, 0.5)))
+    budget = max(int(tenths.min()), 10 * int(rng.choice(CARDS_GB)))
     fleet = Fleet(
         models=tuple(f"m{m:02}" for m in range(num_models)),
         size_bytes=tuple(int(tenth) * TENTH_GB for tenth in tenths),
         budget_bytes=budget * TENTH_GB,
     )
     parts = np.array_split(np.arange(num_tasks), num_layers)
+    quality = 0.45 + 0.35 * tenths / 130 + rng.normal(0, 0.1, (num_tasks, num_models))
+    ktokens = rng.uniform(0.1, 0.45, (num_tasks, 1))
     return Problem(
         fleet=fleet,
-        utility=rng.uniform(0, 1, (num_tasks, num_models)),
+        utility=np.clip(quality, 0, 1) - 0.08 * ktokens * tenths / 10,
         load_cost=tuple(float(LOAD_COST_PER_GB * tenth / 10) for tenth in tenths),
         layers=tuple(tuple(int(i) for i in part) for part in parts),
     )

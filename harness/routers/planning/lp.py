@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UnavailableError
-from harness.routers.planning.base import MICRO, Array, Certificate, Plan, Problem, lazy_residents, total_bytes
+from harness.routers.planning.base import (
+    MICRO,
+    Array,
+    Certificate,
+    Plan,
+    Problem,
+    lazy_residents,
+    total_bytes,
+)
 
 __all__ = ["LPPlanner"]
 
@@ -57,7 +65,7 @@ def _solve(problem: Problem) -> tuple[Array, Array, float, str]:
     try:
         import cvxpy as cp
     except ImportError as exc:
-        raise UnavailableError("lp: cvxpy is not installed; run: pip install 'assay[routing]'") from exc
+        raise UnavailableError("lp: cvxpy is missing; run: pip install 'assay[routing]'") from exc
     num_models = len(problem.fleet.models)
     x: Any = cp.Variable((problem.num_tasks, num_models), nonneg=True)
     y: Any = cp.Variable(num_models, nonneg=True)
@@ -73,7 +81,7 @@ def _solve(problem: Problem) -> tuple[Array, Array, float, str]:
     for solver in (cp.HIGHS, cp.SCS):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # cvxpy tells of an inexact solution; we check it
+                warnings.simplefilter("ignore", UserWarning)  # of an inexact solution: checked below
                 program.solve(solver=solver)
         except cp.error.SolverError:
             continue

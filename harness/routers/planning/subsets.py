@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from harness.routers.planning.base import Array, Fleet
 
-__all__ = ["Subsets", "set_values", "subsets_of"]
+__all__ = ["Subsets", "Tree", "set_values", "subsets_of", "tree_of", "tree_values"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +77,72 @@ def set_values(columns: Array) -> Array:
     return total
 
 
-def pick(utility: Array, subsets: Subsets, chosen: int) -> list[int]:
+def pick(utility: Array, subsets: Subsets | Tree, chosen: int) -> list[int]:
     """The best model within a set for each task, by index of the fleet; the first by name among equals."""
     members = subsets.members[chosen]
     columns: Sequence[int] = [subsets.columns[k] for k in members]
     if len(columns) == 1:
         return [columns[0]] * len(utility)
     return [columns[k] for k in utility[:, columns].argmax(axis=1).tolist()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """The fitting sets of a large fleet alone: each is an earlier one and one model more."""
+
+    columns: tuple[int, ...]
+    """models that fit by themselves, in order of name"""
+    parents: tuple[npt.NDArray[np.intp], ...]
+    """by size of set, from 2 on: place among the sets of one model less"""
+    added: tuple[npt.NDArray[np.intp], ...]
+    """by size of set, from 1 on: the column added"""
+    bits: Array
+    """[sets × columns], by size of set"""
+    ranked: npt.NDArray[np.intp]
+    """all sets, the preferred among equals first, as in `Subsets`"""
+    members: tuple[tuple[int, ...], ...]
+
+
+@lru_cache(maxsize=64)
+def tree_of(fleet: Fleet, max_sets: int) -> Tree | None:
+    """All fitting sets, or None where there are more than `max_sets`."""
+    columns = fleet.fitting
+    sizes = [fleet.size_bytes[m] for m in columns]
+    level = [((k,), sizes[k]) for k in range(len(columns))]
+    every, parents, added = list(level), [], [np.arange(len(columns), dtype=np.intp)]
+    while level:
+        grown = [
+            (at, (*members, k), size + sizes[k])
+            for at, (members, size) in enumerate(level)
+            for k in range(members[-1] + 1, len(columns))
+            if size + sizes[k] <= fleet.budget_bytes
+        ]
+        if len(every) + len(grown) > max_sets:
+            return None
+        level = [(members, size) for _, members, size in grown]
+        every += level
+        if grown:
+            parents.append(np.array([at for at, _, _ in grown], dtype=np.intp))
+            added.append(np.array([members[-1] for _, members, _ in grown], dtype=np.intp))
+    bits = np.zeros((len(every), len(columns)))
+    for row, (members, _) in enumerate(every):
+        bits[row, members] = 1
+    ranked = sorted(range(len(every)), key=lambda s: (every[s][1], len(every[s][0]), every[s][0]))
+    return Tree(
+        columns=columns,
+        parents=tuple(parents),
+        added=tuple(added),
+        bits=bits,
+        ranked=np.array(ranked, dtype=np.intp),
+        members=tuple(members for members, _ in every),
+    )
+
+
+def tree_values(columns: Array, tree: Tree) -> Array:
+    """Σ over tasks of the best utility within each set of the tree; columns: [columns × tasks]."""
+    best = columns
+    values = [best.sum(axis=1)]
+    for parents, added in zip(tree.parents, tree.added[1:], strict=True):
+        best = np.maximum(best[parents], columns[added])
+        values.append(best.sum(axis=1))
+    return np.concatenate(values)
