@@ -8,7 +8,7 @@ from harness.routers.planning.controls import (
     RandomPlanner,
     offline_optimum,
 )
-from harness.routers.planning.dag import TaskGraph, TaskNode, merged
+from harness.routers.planning.dag import TaskGraph, TaskNode, in_sequence, merged
 from harness.routers.planning.exact import ExactPlanner
 from harness.routers.planning.highs import WarmLPPlanner
 from harness.routers.planning.horizon import Trajectory, flat, roll
@@ -39,6 +39,7 @@ __all__ = [
     "WarmLPPlanner",
     "flat",
     "fleet",
+    "in_sequence",
     "job",
     "jobs",
     "memory_of",

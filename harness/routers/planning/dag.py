@@ -1,17 +1,19 @@
 """Jobs as graphs of tasks.
 
 A task waits for those that its edges name; the tasks of a layer run at once. What travels along an edge is
-the answer of the earlier task: the origin drew edges that carried nothing, so its third job could not be solved.
+the answer of the earlier task: the origin drew edges that carried nothing, so its third job could not be
+solved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from harness.errors import WorkloadError
 
-__all__ = ["TASK_TYPES", "TaskGraph", "TaskNode", "merged"]
+__all__ = ["TASK_TYPES", "TaskGraph", "TaskNode", "in_sequence", "merged"]
 
 TASK_TYPES = ("code", "creative", "extraction", "math", "reasoning", "summarize")
 
@@ -94,3 +96,14 @@ def merged(graphs: Sequence[TaskGraph], name: str) -> TaskGraph:
     )
     edges = tuple((f"{g.id}.{before}", f"{g.id}.{after}") for g in graphs for before, after in g.edges)
     return TaskGraph(id=name, tasks=tasks, edges=edges)
+
+
+def in_sequence(graphs: Sequence[TaskGraph], name: str) -> TaskGraph:
+    """Several jobs as one graph, each after the one before: what is resident stays between them."""
+    whole = merged(graphs, name)
+    joints: list[tuple[str, str]] = []
+    for old, new in pairwise(graphs):
+        ends = [f"{old.id}.{old.tasks[i].id}" for i in old.layers()[-1]]
+        starts = [f"{new.id}.{new.tasks[i].id}" for i in new.layers()[0]]
+        joints += [(end, start) for end in ends for start in starts]
+    return TaskGraph(id=name, tasks=whole.tasks, edges=(*whole.edges, *joints))

@@ -91,6 +91,12 @@ class _Level(NamedTuple):
     value: Array
     num_bytes: npt.NDArray[np.int64]
 
+    def first(self, num: int) -> _Level:
+        """Some of them."""
+        return _Level(
+            self.sets[:num], self.last[:num], self.best[:num], self.value[:num], self.num_bytes[:num]
+        )
+
 
 class _Growth:
     """Sets grow by one model a level, in an order that puts the most gain per byte first."""
@@ -105,7 +111,8 @@ class _Growth:
         self.utility = np.ascontiguousarray(problem.micro[:, self.columns].T)
         self.cost = np.array([due[m] for m in self.columns])
         self.sizes = np.array([fleet.size_bytes[m] for m in self.columns], dtype=np.int64)
-        self.value, self.chosen = -np.inf, [()]
+        self.value = -np.inf
+        self.chosen: list[tuple[int, ...]] = [()]
         self.num_nodes = 0
 
     def run(self) -> Grown:
@@ -126,20 +133,21 @@ class _Growth:
                 complete = False
                 break
             if len(level.last) > room:
-                complete, level = False, _Level(*(part[:room] for part in level))
+                complete, level = False, level.first(room)
             level = self._grow(level)
         return self._result(complete)
 
     def _result(self, complete: bool) -> Grown:
         members = min(self.chosen, key=lambda found: _rank(self.fleet, found))
         models = sorted(members, key=self.fleet.models.__getitem__)
-        best = self.problem.micro[:, models].argmax(axis=1).tolist()
+        best = self.problem.micro[:, np.array(models)].argmax(axis=1).tolist()
         return Grown(tuple(models[k] for k in best), float(self.value) / MICRO, complete, self.num_nodes)
 
     def _climb(self) -> None:
         """A first plan: add the model that gains most per byte, while one gains."""
         best, used, left = self.floor, 0, list(range(len(self.columns)))
-        value, members = float(self.floor.sum()), []
+        value = float(self.floor.sum())
+        members: list[int] = []
         while True:
             gains = np.maximum(self.utility - best, 0).sum(axis=1) - self.cost
             open_ = [k for k in left if used + self.sizes[k] <= self.fleet.budget_bytes]

@@ -71,7 +71,11 @@ def _build(fleet: Fleet, num_tasks: int) -> Any:
         raise UnavailableError("lp-warm: highspy is missing; run: pip install 'assay[routing]'") from exc
     num_models = len(fleet.models)
     num_x = num_tasks * num_models
-    lower, upper, starts, index, value = [], [], [], [], []
+    lower: list[float] = []
+    upper: list[float] = []
+    starts: list[int] = []
+    index: list[int] = []
+    value: list[float] = []
 
     def row(low: float, high: float, columns: list[int], values: list[float]) -> None:
         lower.append(low)
@@ -96,7 +100,8 @@ def _build(fleet: Fleet, num_tasks: int) -> Any:
     lp.a_matrix_.start_ = np.array([*starts, len(index)], dtype=np.int32)
     lp.a_matrix_.index_ = np.array(index, dtype=np.int32)
     lp.a_matrix_.value_ = np.array(value)
-    highs = highspy.Highs()
+    solver: Any = highspy.Highs
+    highs = solver()
     highs.silent()
     highs.passModel(lp)
     return highs

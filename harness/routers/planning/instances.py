@@ -2,8 +2,8 @@
 
 Random problems: sizes uniform in 1 to 13 GB in tenths; quality 0.45 + 0.35 × size / 13 GB with noise of 0.1,
 less 0.08 per GB and 1000 tokens (100 to 450 tokens), so that larger models are better and dearer, as the
-origin's are; loads cost 0.026 per GB, as for the origin's three larger models; the budget is that of a card: 8,
-12, 16 or 24 GB, but at least the smallest model. The recipe is ours; shares of violations are those of it.
+origin's are; loads cost 0.026 per GB, as for the origin's three larger models; the budget is that of a card:
+8, 12, 16 or 24 GB, but at least the smallest model. The recipe is ours; shares of violations are those of it.
 """
 
 from __future__ import annotations

@@ -63,9 +63,10 @@ class LPPlanner:
 
 def _solve(problem: Problem) -> tuple[Array, Array, float, str]:
     try:
-        import cvxpy as cp
+        import cvxpy
     except ImportError as exc:
         raise UnavailableError("lp: cvxpy is missing; run: pip install 'assay[routing]'") from exc
+    cp: Any = cvxpy  # its own types lack what its namespace gathers
     num_models = len(problem.fleet.models)
     x: Any = cp.Variable((problem.num_tasks, num_models), nonneg=True)
     y: Any = cp.Variable(num_models, nonneg=True)

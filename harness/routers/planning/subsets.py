@@ -108,7 +108,7 @@ def tree_of(fleet: Fleet, max_sets: int) -> Tree | None:
     """All fitting sets, or None where there are more than `max_sets`."""
     columns = fleet.fitting
     sizes = [fleet.size_bytes[m] for m in columns]
-    level = [((k,), sizes[k]) for k in range(len(columns))]
+    level: list[tuple[tuple[int, ...], int]] = [((k,), sizes[k]) for k in range(len(columns))]
     every, parents, added = list(level), [], [np.arange(len(columns), dtype=np.intp)]
     while level:
         grown = [
