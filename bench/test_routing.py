@@ -3,12 +3,13 @@
 Speed is that of the whole call: checking and rounding the utilities (`Problem`), planning, residents. Three
 planners answer the same problems in turn, so that a busy machine slows all three alike; what is compared is
 the ratio of each problem's three times. The ceilings hold for the planner alone, called in a row as a server
-would: between two solvers its caches are cold and a call takes some three times as long (recorded beside). What depends on fleet and budget alone (the sets that fit; HiGHS's
-warm model) is computed before, as it would be in a server that plans for one fleet.
+would: between two solvers its caches are cold and a call takes some three times as long (recorded beside).
+What depends on fleet and budget alone (the sets that fit; HiGHS's warm model) is computed before, as it would
+be in a server that plans for one fleet.
 
 Regret is what a stream of four jobs, one after the other, lost per task against its offline optimum, cold at
-the start. (Alone, a job has three layers at most, and a window of three sees all of it.) A plan of the
-LP that does not fit cannot be run: greedy's is executed in its place, and both counts stand beside.
+the start. (Alone, a job has three layers at most, and a window of three sees all of it.) A plan of the LP
+that does not fit cannot be run: greedy's is executed in its place, and both counts stand beside.
 
 Limits: fleets and utilities are the origin's or seeded; no model answers anything here.
 """
