@@ -1,10 +1,16 @@
-"""Asking a server whether it is there and what it serves, by plain HTTP."""
+"""Asking a server whether it is there and what it serves, by plain HTTP.
+
+A limit holds for the whole answer: the standard library's own is for each read, and so never reached by a
+server that sends a byte now and then.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
+import queue
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +20,8 @@ __all__ = ["served_models", "serving_engine", "wait_until_answering"]
 
 _PAUSE_S = 0.05
 _ATTEMPT_S = 5.0
+_PIECE_BYTES = 65536
+_MOST_BYTES = 16 * 2**20
 _OWNERS = {"sglang": "sglang", "vllm": "vllm", "llamacpp": "llama.cpp"}
 _OLLAMA_GREETING = b"Ollama is running"
 
@@ -85,17 +93,52 @@ def serving_engine(url: str, *, api_key: str | None = None, timeout_s: float = _
 
 
 def _get(url: str, timeout_s: float, api_key: str | None) -> bytes:
+    """The answer's body, whole, within `timeout_s` for all of it."""
+    ends_s = time.monotonic() + timeout_s
+    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_read(url, ends_s, api_key))
+        except Exception as exc:
+            answers.put(exc)
+
+    # A daemon: one that is kept by a name server, or by headers that drip, holds up nobody.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise TimeoutError("timed out") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _read(url: str, ends_s: float, api_key: str | None) -> bytes:
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key.strip()}"}
     # A proxy meant for the internet must not come between a benchmark and its server.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:
-            body: bytes = response.read()
-            return body
+        left_s = max(0.1, ends_s - time.monotonic())
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=left_s) as response:
+            return _body(response, ends_s)
     except urllib.error.HTTPError as exc:
         # A refusal is a response too, and holds its connection.
         exc.close()
         raise
+
+
+def _body(response: http.client.HTTPResponse, ends_s: float) -> bytes:
+    body, wanted = bytearray(), response.length
+    while (wanted is None or len(body) < wanted) and (piece := response.read1(_PIECE_BYTES)):
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise ValueError(f"its answer is longer than {_MOST_BYTES >> 20} MiB")
+        if time.monotonic() > ends_s:
+            raise TimeoutError("timed out")
+    if wanted is not None and len(body) < wanted:
+        raise http.client.IncompleteRead(bytes(body), wanted - len(body))
+    return bytes(body)
 
 
 def _root(exc: Exception) -> object:

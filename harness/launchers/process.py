@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import LaunchError, UnavailableError
+from harness.errors import LaunchError, UnavailableError, UsageError
 from harness.launchers.base import Server
 from harness.launchers.group import GuardedGroup
 from harness.launchers.ports import free_port, is_free
@@ -68,6 +69,11 @@ class ProcessLauncher:
     on_progress: Callable[[str], None] | None = None
     """Told the log's last line while the server starts, at most once a second."""
 
+    def __post_init__(self) -> None:
+        if self.port is not None and not 0 < self.port < 65536:
+            what = f"port is {self.port}; give one from 1 to 65535, or none for a free one"
+            raise UsageError(f"{self.name}: {what}")
+
     def launch(self) -> Server:
         """Start the program and wait until it answers; see `Launcher.launch`."""
         began_s = time.perf_counter()
@@ -81,9 +87,11 @@ class ProcessLauncher:
                 running.start()
                 model = self._wait(running, began_s + self.deadline_s - time.perf_counter())
             except (OSError, ValueError, LookupError) as exc:
-                is_lost = running.has_exited() and not is_free(self.host, running.port)
-                failure = self._failure(running, exc)
-                running.stop()
+                try:
+                    is_lost = running.has_exited() and not is_free(self.host, running.port)
+                    failure = self._failure(running, exc)
+                finally:
+                    running.stop()
                 if is_lost and tries_left:
                     continue
                 raise failure from exc
@@ -171,10 +179,11 @@ def _has_packages(python: str, packages: tuple[str, ...]) -> bool:
 
 
 def _temporary_log(name: str) -> Path:
-    handle, path = tempfile.mkstemp(prefix=f"assay-{name}-", suffix=".log")
-    os.close(handle)
+    path = Path(tempfile.gettempdir(), f"assay-{name}-{uuid.uuid4().hex[:12]}.log")
+    # Under guard before it is there: a kill in between would leave it.
     the_watchdog().guard("file", path)
-    return Path(path)
+    path.touch(mode=0o600, exist_ok=False)
+    return path
 
 
 def _tail(log: Path) -> str:

@@ -13,6 +13,9 @@ from harness.launchers.probe import served_models, serving_engine, wait_until_an
 
 __all__ = ["UrlLauncher"]
 
+_LEAST_S = 1.0
+"""For each question to a server that answered at the last moment."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlLauncher:
@@ -34,6 +37,10 @@ class UrlLauncher:
         UsageError: it serves several models and none was named, or not the one that was.
         """
         began_s = time.perf_counter()
+
+        def left_s() -> float:
+            return max(_LEAST_S, began_s + self.deadline_s - time.perf_counter())
+
         remedy = f"start the server or pass --backend {self.name}=URL"
         try:
             wait_until_answering(f"{self.url}/v1/models", self.deadline_s, api_key=self.api_key)
@@ -43,13 +50,13 @@ class UrlLauncher:
                 f"{self.name}: no server answers at {self.url} {waited} ({exc}); {remedy}"
             ) from exc
         try:
-            served = served_models(self.url, api_key=self.api_key)
+            served = served_models(self.url, api_key=self.api_key, timeout_s=left_s())
         except urllib.error.HTTPError as exc:
             raise self._refused(exc) from exc
         except (OSError, http.client.HTTPException, ValueError) as exc:
             what = f"{self.url}/v1/models gave no list of models ({exc})"
             raise LaunchError(f"{self.name}: {what}; pass the URL of an OpenAI-compatible server") from exc
-        engine = serving_engine(self.url, api_key=self.api_key)
+        engine = serving_engine(self.url, api_key=self.api_key, timeout_s=left_s())
         model = self._choose(served, engine)
         return Server(url=self.url, model=model, start_s=time.perf_counter() - began_s, engine=engine)
 

@@ -5,7 +5,8 @@ what is guarded; its end, which the kernel brings about even on SIGKILL, is the 
 first process groups, then containers, then the service that was asked to remove them, last files. The child
 lives in a session of its own and ignores interrupts, so that a Ctrl-C in the terminal does not end it before
 its work is done. A fork of this process keeps the write end open, so the child also looks whether its parent
-has changed. It is run as a file, with the standard library alone.
+has changed. It is run as a file, with the standard library alone. What is guarded is known here too: should
+the child be killed, a new one is told all of it at the next word.
 
 A container is guarded by a name that is chosen before it is asked for, and its creation may still be in
 flight when this process dies: "no such container" is asked again until that cannot be so any more.
@@ -13,6 +14,7 @@ flight when this process dies: "no such container" is asked again until that can
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -44,18 +46,23 @@ class Watchdog:
         """Start the child."""
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        self._child = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__)), str(self._owner)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._wards: dict[str, None] = {}
+        self._child = _child(self._owner)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it belongs to this process and not to one it was forked from."""
+        return self._owner == os.getpid()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child runs, and belongs to this process and not to one it was forked from."""
-        return self._owner == os.getpid() and self._child.poll() is None
+        """Whether the child runs, and belongs to this process."""
+        return self.is_ours and self._child.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
 
     def guard(self, kind: str, *what: object) -> None:
         """Have something ended when this process is gone.
@@ -65,23 +72,66 @@ class Watchdog:
         kind: `group` (of processes, by id), `container` (name, socket of its engine), `service` (a group that
             removes the containers, and so outlives them), `file` (or folder, by path).
         """
-        self._tell(f"+{kind} {' '.join(map(str, what))}")
+        ward = f"{kind} {' '.join(map(str, what))}"
+        with self._lock:
+            self._wards[ward] = None
+            self._tell(f"+{ward}")
 
     def release(self, kind: str, *what: object) -> None:
-        """Forget what has ended."""
-        self._tell(f"-{kind} {' '.join(map(str, what))}")
+        """Forget what has ended; that never fails, whatever became of the child."""
+        ward = f"{kind} {' '.join(map(str, what))}"
+        with self._lock, contextlib.suppress(OSError):
+            self._wards.pop(ward, None)
+            self._tell(f"-{ward}")
 
     def close(self) -> None:
         """End what is still guarded, and the child; return when all are gone."""
-        assert self._child.stdin is not None
-        self._child.stdin.close()
+        self._hang_up()
         self._child.wait()
 
-    def _tell(self, line: str) -> None:
+    def leave(self) -> None:
+        """As `close`, at the end of this process, which the child is meant to outlive: do not wait for it."""
+        self._hang_up()
+        # What Popen looks at before it warns that a child is still running.
+        self._child.returncode = 0
+
+    def _hang_up(self) -> None:
+        self._wards.clear()
         assert self._child.stdin is not None
-        with self._lock:
+        self._child.stdin.close()
+
+    def _tell(self, line: str) -> None:
+        # A fork has no say in what its parent guards.
+        if not self.is_ours or (self._child.poll() is None and self._is_said(line)):
+            return
+        if self._wards:
+            assert self._child.stdin is not None
+            self._child.stdin.close()
+            self._child.wait()
+            self._child = _child(self._owner)
+            for ward in self._wards:
+                self._is_said(f"+{ward}")
+
+    def _is_said(self, line: str) -> bool:
+        """Whether there was somebody to say it to."""
+        assert self._child.stdin is not None
+        # Its death shows as a broken pipe, our own end as a closed one.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self._child.stdin.write(f"{line}\n".encode())
-            self._child.stdin.flush()
+            return True
+        return False
+
+
+def _child(owner: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(Path(__file__)), str(owner)],
+        # A line that cannot be delivered must not be kept for later.
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 _watchdog: Watchdog | None = None
@@ -92,8 +142,9 @@ def the_watchdog() -> Watchdog:
     """The watchdog of this process, started at the first call."""
     global _watchdog
     with _starting:
-        if _watchdog is None or not _watchdog.is_alive:
+        if _watchdog is None or not _watchdog.is_ours:
             _watchdog = Watchdog()
+            atexit.register(_watchdog.leave)
         return _watchdog
 
 
