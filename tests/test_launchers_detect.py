@@ -149,9 +149,23 @@ class TestProgram:
         """One line, and an exit status that a script can test."""
         monkeypatch.setattr("harness.launchers.__main__.detect", lambda hosts: [])
         assert main([]) == 1
-        assert capsys.readouterr().err.startswith(
-            "nothing answers at the ports 30000, 30001, 8000, 8080, 11434"
-        )
+        said = capsys.readouterr().err
+        assert said.startswith("nothing answers at 127.0.0.1 (")
+        assert "30000, 30001, 8000, 8080, 11434" in said
+
+    @pytest.mark.parametrize("form", ["{host}:{port}", "http://{host}:{port}", "http://{host}:{port}/"])
+    def test_asks_an_address_as_it_stands(
+        self, form: str, engine: Server, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A port that no engine has by default is found when it is named."""
+        assert main([form.format(host="127.0.0.1", port=port_of(engine.url))]) == 0
+        assert f"llamacpp://127.0.0.1:{port_of(engine.url)}" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("host", ["no.such.host.invalid", "http://[", "no.such.host.invalid:80"])
+    def test_a_name_that_leads_nowhere_is_told(self, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A typo in a host is no machine without servers."""
+        assert main([host]) == 2
+        assert capsys.readouterr().err.startswith(f"{host}: ")
 
     def test_prints_what_it_found(
         self, engine: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

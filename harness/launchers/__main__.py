@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import socket
 import sys
 from urllib.parse import quote, urlsplit
 
@@ -32,15 +33,33 @@ def lines(found: Found) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Print what runs; 1 when nothing does."""
     parser = argparse.ArgumentParser(prog="python -m harness.launchers", description="Find running servers.")
-    parser.add_argument("hosts", nargs="*", metavar="HOST", help="where to look (this machine)")
-    servers = detect(parser.parse_args(arguments).hosts or ("127.0.0.1",))
+    parser.add_argument("hosts", nargs="*", metavar="HOST", help="host, HOST:PORT or URL (this machine)")
+    hosts = parser.parse_args(arguments).hosts or ["127.0.0.1"]
+    for host in hosts:
+        if (why := _unresolved(host)) is not None:
+            print(f"{host}: {why}; give a host, HOST:PORT or a URL", file=sys.stderr)
+            return 2
+    servers = detect(hosts)
     if not servers:
-        asked = ", ".join(map(str, PORTS))
-        print(f"nothing answers at the ports {asked}; start a server, or pass its URL", file=sys.stderr)
+        ports = ", ".join(map(str, PORTS))
+        asked = f"{', '.join(hosts)} (where no port is given: {ports})"
+        print(f"nothing answers at {asked}; start a server, or pass its URL", file=sys.stderr)
         return 1
     for server in servers:
         print(*lines(server), sep="\n")
     return 0
+
+
+def _unresolved(host: str) -> str | None:
+    """Why the host's name leads nowhere; `None` when it leads somewhere."""
+    try:
+        name = urlsplit(host if "://" in host else f"http://{host}").hostname
+        socket.getaddrinfo(name or "", None)
+    except ValueError as exc:
+        return str(exc)
+    except socket.gaierror as exc:
+        return str(exc.strerror)
+    return None
 
 
 def _option(spec: str) -> str:

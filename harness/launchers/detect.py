@@ -47,9 +47,9 @@ def detect(
 ) -> list[Found]:
     """The servers at these hosts, and the one that OLLAMA_HOST names, within `limit_s`.
 
-    Whatever answers a list of models, or refuses one as servers do that load or want a key, is a server.
+    A host is a name, asked at every port, or HOST:PORT or a URL, asked as it stands. Whatever answers a list of models, or refuses one as servers do that load or want a key, is a server.
     """
-    urls = [f"http://{host}:{port}" for host in hosts for port in ports]
+    urls = [url for host in hosts for url in _urls_of(host, ports)]
     if (ollama := ollama_url(os.environ.get("OLLAMA_HOST", ""))) is not None and ollama not in urls:
         urls.append(ollama)
     found: dict[str, Found] = {}
@@ -67,6 +67,14 @@ def detect(
     for thread in threads:
         thread.join(max(0.0, ends_s - time.monotonic()))
     return [found[url] for url in urls if url in found]
+
+
+def _urls_of(host: str, ports: Sequence[int]) -> list[str]:
+    if "://" in host:
+        return [host.rstrip("/")]
+    if ":" in host.rpartition("]")[2]:
+        return [f"http://{host}"]
+    return [f"http://{host}:{port}" for port in ports]
 
 
 def _ask(url: str, timeout_s: float) -> Found | None:

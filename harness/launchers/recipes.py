@@ -55,10 +55,11 @@ def process_launcher(
 
     Raises
     ------
-    UsageError: the engine or device is unknown, or no model is named.
+    UsageError: the engine or device is unknown, no model is named, or an option is empty or makes no sense.
     ModelError: the pocket model's weights are missing or corrupt, or the engine cannot load such a model.
     """
     known = recipe(engine)
+    _refuse_empty(name, model=model, python=python, device=device)
     part = _device_part(known, device)
     weights = weights_of(known, model, name)
     command, packages, variables = _program(known, python)
@@ -98,46 +99,36 @@ def container_launcher(
 
     Parameters
     ----------
-    name: the role's name in this run.
-    model: a pocket model, a folder or file, or a name that the engine fetches itself.
+    name, model, args, env, deadline_s: as for `process_launcher`.
     image: in place of the official one.
     port: where the server is to listen inside; `None` takes the image's own.
-    args: added to the recipe's, after them, so that they win.
-    env: variables added to the recipe's; they win too.
-    deadline_s: seconds until it must answer; `None` takes the recipe's.
     weights: a folder or file that holds the model, served under the model's name.
     gpus: `all`, indexes or `none`; `None` takes all that are there, for images that can use them.
-    shm_size: shared memory ("8g"); `None` takes the recipe's.
-    runtime: what docker runs containers with; `None` leaves it the choice.
-    pull: whether an image that is not here is fetched.
+    shm_size, runtime, pull: see `ContainerLauncher`; `None` takes the recipe's.
 
     Raises
     ------
-    UsageError: the engine is unknown or has no image, no model is named, or an option makes no sense.
-    ModelError: the pocket model's weights are missing or corrupt, or the engine cannot load such a model.
+    UsageError, ModelError: as for `process_launcher`; the engine has no image.
     UnavailableError: the official image needs a GPU, and there is none.
     """
-    known = recipe(engine)
-    part = known.container
-    if part is None:
-        raise UsageError(f"{name}: {engine} has no official image; use process:{engine}, or container:IMAGE")
+    known, part = _with_image(engine, name)
+    _refuse_empty(
+        name, model=model, image=image, weights=weights, gpus=gpus, shm_size=shm_size, runtime=runtime
+    )
     found = weights_of(known, model, name, weights)
     gpus = gpus or _gpus(part, name, engine, is_official=image is None)
-    device = known.cpu if gpus == "none" else known.gpu
-    source, port = found.text, port or part.port
-    inside = found._replace(text=f"{_INSIDE}/{Path(source).name}") if found.is_local else found
-    passed = {key: os.environ[key] for key in part.pass_env if key in os.environ}
-    variables = {**passed, **known.env, **device.env, **(known.local_env if found.is_local else {})}
-    given = [*(part.args or known.args), *device.args]
+    port = part.port if port is None else port
+    inside = found._replace(text=f"{_INSIDE}/{Path(found.text).name}") if found.is_local else found
+    command, variables = _told_inside(known, part, gpus, inside, port)
     return ContainerLauncher(
         name=name,
         image=image or part.image,
         entrypoint=part.entrypoint,
-        command=(*(_fill_inside(text, inside, port) for text in given), *args),
+        command=(*command, *args),
         model=_fill(known.served_as, inside),
         port=port,
-        env={key: _fill_inside(text, inside, port) for key, text in variables.items()} | dict(env or {}),
-        weights=source if found.is_local else None,
+        env=variables | dict(env or {}),
+        weights=found.text if found.is_local else None,
         mounts=() if found.is_local else _cache(part),
         shm_size=shm_size or (str(part.shm_size_bytes) if part.shm_size_bytes else None),
         gpus=gpus,
@@ -148,6 +139,30 @@ def container_launcher(
         fetch=_fill(part.fetch, inside),
         engine=known.label or known.name,
     )
+
+
+def _with_image(engine: str, name: str) -> tuple[Recipe, ContainerPart]:
+    known = recipe(engine)
+    if known.container is None:
+        raise UsageError(f"{name}: {engine} has no official image; use process:{engine}, or container:IMAGE")
+    return known, known.container
+
+
+def _refuse_empty(name: str, **options: str | None) -> None:
+    for option, value in options.items():
+        if value == "":
+            raise UsageError(f"{name}: {option} is empty; give {option}=VALUE, or leave it out")
+
+
+def _told_inside(
+    known: Recipe, part: ContainerPart, gpus: str, inside: Weights, port: int
+) -> tuple[list[str], dict[str, str]]:
+    """The arguments and the variables for the server in the container."""
+    device = known.cpu if gpus == "none" else known.gpu
+    passed = {key: os.environ[key] for key in part.pass_env if key in os.environ}
+    variables = {**passed, **known.env, **device.env, **(known.local_env if inside.is_local else {})}
+    command = [_fill_inside(text, inside, port) for text in (*(part.args or known.args), *device.args)]
+    return command, {key: _fill_inside(text, inside, port) for key, text in variables.items()}
 
 
 def _gpus(part: ContainerPart, name: str, engine: str, *, is_official: bool) -> str:
@@ -200,9 +215,10 @@ def _program(known: Recipe, python: str | None) -> tuple[tuple[str, ...], tuple[
 
 def _install(known: Recipe, part: DevicePart, has_packages: bool) -> str:
     line = part.install or known.install
-    if not has_packages:
+    variable = f"ASSAY_{known.name.upper()}_PYTHON"
+    if not has_packages or variable in line:
         return line
-    return f"{line}, or name another interpreter in ASSAY_{known.name.upper()}_PYTHON"
+    return f"{line}, or name another interpreter in {variable}"
 
 
 def _fill(text: str, weights: Weights) -> str:
