@@ -47,7 +47,8 @@ def detect(
 ) -> list[Found]:
     """The servers at these hosts, and the one that OLLAMA_HOST names, within `limit_s`.
 
-    A host is a name, asked at every port, or HOST:PORT or a URL, asked as it stands. Whatever answers a list of models, or refuses one as servers do that load or want a key, is a server.
+    A host is a name, asked at every port, or HOST:PORT or a URL, asked as it stands. Whatever answers a list
+    of models, or refuses one as servers do that load or want a key, is a server.
     """
     urls = [url for host in hosts for url in _urls_of(host, ports)]
     if (ollama := ollama_url(os.environ.get("OLLAMA_HOST", ""))) is not None and ollama not in urls:
