@@ -53,7 +53,7 @@ OUR_RATE_PER_S, THEIR_RATE_PER_S = 2.0, 1.85
 """A request keeps the server busy for 0.1 s: few meet one of the other tool's, and the medians none."""
 OUTPUT_TOKENS = 64
 NUM_WORDS = 60
-ROUNDS = int(os.environ.get("ASSAY_PEER_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("ASSAY_PEER_ROUNDS", "20"))
 AGREE = 0.05
 TIMEOUT_S = 300
 ASKED = {"ignore_eos": True, "temperature": 0, "cache_prompt": False}
