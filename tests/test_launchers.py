@@ -259,6 +259,8 @@ class TestProcessLauncher:
             "import os, signal, sys, tempfile\n"
             "from harness.launchers import ProcessLauncher\n"
             f"tempfile.tempdir = {str(tmp_path)!r}\n"
+            # A suite in the background of a shell inherits that interrupts are ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "pid = os.path.join(tempfile.tempdir, 'pid')\n"
             "command = ('sh', '-c', f'echo $$ > {pid}; kill -INT {os.getpid()}; exec sleep 100')\n"
             "try:\n"

@@ -265,7 +265,11 @@ def test_a_load_that_is_stopped_leaves_nothing(
         sys.executable, "-m", "harness.load", "--url", f"openai+{canned.url}", "--concurrency", "2",
         "--duration", "60", "--workers", "2", "--log", str(path), "--output-tokens", "2",
     ]  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as load:
+    # A suite in the background of a shell inherits that interrupts are ignored, and would hand it on.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    load = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    signal.signal(signal.SIGINT, ignored)
+    with load:
         wait_for(lambda: path.exists() and path.stat().st_size > 0)
         family = [psutil.Process(load.pid), *psutil.Process(load.pid).children(recursive=True)]
         load.send_signal(sign)

@@ -33,6 +33,10 @@ __all__ = ["Watchdog", "remove_container", "the_watchdog"]
 _GRACE_S = 3.0
 _LOOK_S = 0.5
 _IN_FLIGHT_S = 10.0
+_SETTLED_S = 2.0
+"""A container that was removed has to stay away for so long."""
+_LIMIT_S = 30.0
+"""Nothing is tried for longer."""
 _REQUEST_S = 20.0
 _GONE = ("200", "204")
 
@@ -211,11 +215,15 @@ def _stop(groups: set[int]) -> None:
 
 
 def _remove(containers: set[str]) -> None:
-    ends_s = time.monotonic() + _IN_FLIGHT_S
+    """Remove each, and look again: one that was still being created comes back after its removal."""
+    began_s = time.monotonic()
+    seen_s = dict.fromkeys(containers, began_s + _IN_FLIGHT_S - _SETTLED_S)
     while containers:
-        containers = {container for container in containers if not _is_removed(container)}
-        if time.monotonic() > ends_s:
-            return
+        for container in containers:
+            if _is_removed(container):
+                seen_s[container] = time.monotonic()
+        now_s = time.monotonic()
+        containers = {c for c in containers if now_s < seen_s[c] + _SETTLED_S and now_s < began_s + _LIMIT_S}
         time.sleep(0.1)
 
 

@@ -112,10 +112,14 @@ class Suite:
 
 
 MOMENTS = [
-    *("before-service", "after-service"),
-    *("before-creation", "amid-creation", "after-creation"),
-    *("before-start", "amid-start", "after-start"),
-    "serving",
+    *("amid-creation", "amid-start"),
+    *(
+        pytest.param(moment, marks=pytest.mark.nightly)
+        for moment in (
+            *("before-service", "after-service", "before-creation", "after-creation"),
+            *("before-start", "after-start", "serving"),
+        )
+    ),
 ]
 
 
