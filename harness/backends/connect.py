@@ -13,7 +13,6 @@ from harness.backends.base import Backend
 from harness.backends.spec import AUTO, SPEAKS, BackendSpec
 from harness.errors import UsageError
 from harness.launchers import EmbeddedLauncher, Launcher, Server, UrlLauncher
-from harness.launchers.probe import serving_engine
 
 if TYPE_CHECKING:
     from harness.backends.ollama import OllamaBackend
@@ -148,16 +147,13 @@ def _container_launcher(spec: BackendSpec) -> Launcher:
 
 
 def _kind(spec: BackendSpec, server: Server) -> str:
-    engine = server.engine
-    if engine is None and spec.way == "container":
-        engine = serving_engine(server.url)  # an image of the user's own
-    said = None if engine is None else _CALLED.get(engine, engine)
+    said = None if server.engine is None else _CALLED.get(server.engine, server.engine)
     if spec.kind == AUTO:
         return said if said in _SCHEMES else "openai"
     if spec.way not in ("url", "container") or spec.kind not in (*_SCHEMES, "transformers-serve"):
         return spec.kind  # of our own starting, or not said to be anything
     if said != spec.kind if spec.kind in _SCHEMES else said in _SCHEMES:
-        who = "does not say what it is" if engine is None else f"says that it is {engine}"
+        who = f"says that it is {server.engine}" if server.engine else "does not say what it is"
         remedy = (
             f"use {said}://" if said in _SCHEMES else "use openai+http:// for a server with that API alone"
         )

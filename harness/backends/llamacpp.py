@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.backends.base import Request
-from harness.backends.openai import OpenAIBackend
+from harness.backends.openai import OpenAIBackend, untruncated
 
 __all__ = ["LlamaCppBackend"]
 
@@ -36,10 +36,8 @@ class LlamaCppBackend(OpenAIBackend):
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = super()._body(request)
-        body["cache_prompt"] = request.cache_prompt
-        body["repeat_penalty"] = 1.0
-        if request.temperature > 0:
-            body |= {"top_k": 0, "min_p": 0.0, "top_p": 1.0 if request.top_p is None else request.top_p}
+        body |= {"cache_prompt": request.cache_prompt, "repeat_penalty": 1.0}
+        body |= untruncated(request, every_token=0)
         if request.json_schema is not None:
             schema = {**request.json_schema, "x-guidance": _COMPACT_JSON}
             if request.messages:

@@ -16,7 +16,7 @@ from harness.backends.slowing import wait_until
 from harness.backends.sse import EventParser
 from harness.errors import BackendRejected
 
-__all__ = ["OpenAIBackend", "response_format"]
+__all__ = ["OpenAIBackend", "response_format", "untruncated"]
 
 
 class OpenAIBackend(HttpBackend):
@@ -131,3 +131,13 @@ def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
         "type": "json_schema",
         "json_schema": {"name": "answer", "strict": True, "schema": dict(schema)},
     }
+
+
+def untruncated(request: Request, *, every_token: int) -> dict[str, Any]:
+    """Fields by which a sampled answer comes from the whole distribution, or from the request's top-p of it.
+
+    Arguments: `every_token`, the server's top-k for all of them. A greedy answer needs none.
+    """
+    if request.temperature == 0:
+        return {}
+    return {"top_k": every_token, "min_p": 0.0, "top_p": 1.0 if request.top_p is None else request.top_p}

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.backends.base import Completion, Request
-from harness.backends.openai import OpenAIBackend
+from harness.backends.openai import OpenAIBackend, untruncated
 from harness.errors import BackendError, BackendRejected
 
 __all__ = ["SGLangBackend"]
@@ -93,9 +93,7 @@ class SGLangBackend(OpenAIBackend):
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = super()._body(request)
-        body["repetition_penalty"] = 1.0
-        if request.temperature > 0:
-            body |= {"top_k": -1, "min_p": 0.0, "top_p": 1.0 if request.top_p is None else request.top_p}
+        body |= {"repetition_penalty": 1.0, **untruncated(request, every_token=-1)}
         if not request.cache_prompt:
             body["cache_salt"] = secrets.token_hex(16)
         if request.json_schema is not None and not request.messages:

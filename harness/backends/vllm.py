@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.backends.base import Request
-from harness.backends.openai import OpenAIBackend, response_format
+from harness.backends.openai import OpenAIBackend, response_format, untruncated
 from harness.errors import BackendRejected
 
 __all__ = ["VLLMBackend"]
@@ -75,10 +75,8 @@ class VLLMBackend(OpenAIBackend):
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = super()._body(request)
-        body["repetition_penalty"] = 1.0
-        if request.temperature > 0:
-            # -1 is "all tokens" to every version; 0 to newer ones alone.
-            body |= {"top_k": -1, "min_p": 0.0, "top_p": 1.0 if request.top_p is None else request.top_p}
+        # -1 is "all tokens" to every version; 0 to newer ones alone.
+        body |= {"repetition_penalty": 1.0, **untruncated(request, every_token=-1)}
         if not request.cache_prompt:
             body["cache_salt"] = secrets.token_hex(16)
         if request.json_schema is not None:

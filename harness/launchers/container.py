@@ -17,7 +17,7 @@ from typing import Any
 from harness.errors import HarnessError, LaunchError, UnavailableError, UsageError
 from harness.launchers.base import Server
 from harness.launchers.container_engine import ContainerEngine, foreign_errors, open_engine
-from harness.launchers.probe import wait_until_answering
+from harness.launchers.probe import serving_engine, wait_until_answering
 from harness.launchers.started import started_model
 from harness.launchers.watchdog import remove_container, the_watchdog
 
@@ -71,7 +71,7 @@ class ContainerLauncher:
     fetch: str = ""
     """The line that fetches a model that the server does not list, for the error; empty does not look."""
     engine: str | None = None
-    """What serves ("sglang"), for the backend's sake."""
+    """What serves ("sglang"); `None` asks the server."""
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
@@ -94,6 +94,7 @@ class ContainerLauncher:
             deadline_s = began_s + self.deadline_s - time.perf_counter()
             wait_until_answering(container.url + self.ready_path, deadline_s, give_up=container.has_exited)
             model = started_model(self.name, container.url, self.model, self.fetch)
+            said = self.engine or serving_engine(container.url)
         except HarnessError:
             container.stop()
             raise
@@ -107,9 +108,7 @@ class ContainerLauncher:
             container.stop()
             raise
         start_s = time.perf_counter() - began_s
-        return Server(
-            url=container.url, model=model, start_s=start_s, stop=container.stop, engine=self.engine
-        )
+        return Server(url=container.url, model=model, start_s=start_s, stop=container.stop, engine=said)
 
     def _have_image(self, engine: ContainerEngine) -> float:
         """See that the image is here; return the seconds spent on fetching it."""
