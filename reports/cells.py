@@ -16,6 +16,8 @@ DIGITS = 3
 MAX_DECIMALS = 12
 ROUNDING = 1e-9
 """An interval no wider than this share of its value is rounding, not spread."""
+FLOAT_NOISE = 1e-11
+"""What adding up floats may leave in a number, as a share of it."""
 
 Interval = Sequence[float | None] | None
 
@@ -126,10 +128,16 @@ def estimate(value: float | None, interval: Interval = None, unit: str = "") -> 
 
 def _decimals(value: float, interval: Interval, digits: int = 2) -> int:
     width = _half_width(interval)
-    # Exact, but for what adding up floats leaves: as many decimals as the number has.
     if width is not None and width <= ROUNDING * abs(value):
-        return len(f"{value:.6f}".rstrip("0").partition(".")[2])
+        return _exact_decimals(value, width)
     return _places(value, DIGITS) if width is None else _places(width, digits)
+
+
+def _exact_decimals(value: float, width: float) -> int:
+    """The fewest decimals that show `value`, but for what adding up floats leaves."""
+    slack = max(0.1 * width, FLOAT_NOISE * abs(value))
+    fits = (places for places in range(MAX_DECIMALS) if abs(round(value, places) - value) <= slack)
+    return next(fits, MAX_DECIMALS)
 
 
 def _half_width(interval: Interval) -> float | None:

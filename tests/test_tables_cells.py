@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports import cells
@@ -67,6 +67,7 @@ def test_plus_minus_shows_half_the_interval() -> None:
 
 
 @given(value=finite, width=positive)
+@example(value=1000.2734375, width=1e-6)
 def test_a_value_lies_within_its_rounding(value: float, width: float) -> None:
     """Rounding moves a number by less than a tenth of its half-width, however wide the interval."""
     shown = float(cells.number(value, (value - width, value + width)).replace("−", "-"))
