@@ -33,13 +33,13 @@ from harness.routers.planning import (
     SequentialPlanner,
     WarmLPPlanner,
     fleet,
-    in_sequence,
     offline_optimum,
     problem_of,
     random_problem,
     roll,
     workflow_instances,
 )
+from harness.workflow.jobs import in_sequence
 
 pytestmark = pytest.mark.routing
 for _package in ("cvxpy", "highspy"):

@@ -19,19 +19,17 @@ from harness.routers.planning import (
     PreferencePlanner,
     Problem,
     SequentialPlanner,
-    TaskGraph,
-    TaskNode,
     WarmLPPlanner,
     flat,
     fleet,
     job,
     jobs,
     memory_of,
-    merged,
     problem_of,
     roll,
     workflow_instances,
 )
+from harness.workflow.jobs import TaskGraph, TaskNode, merged
 
 SHORT = {"gemma": "gemma2:2b", "qwen": "qwen2.5-coder:7b", "llama": "llama3.1:8b", "phi4": "phi4:14b"}
 WINDOW_1 = {"wb1": "gemma phi4 qwen", "wb2": "qwen qwen qwen", "wb3": "gemma llama llama"}

@@ -8,7 +8,6 @@ from harness.routers.planning.controls import (
     RandomPlanner,
     offline_optimum,
 )
-from harness.routers.planning.dag import TaskGraph, TaskNode, in_sequence, merged
 from harness.routers.planning.exact import ExactPlanner
 from harness.routers.planning.highs import WarmLPPlanner
 from harness.routers.planning.horizon import Trajectory, flat, roll
@@ -33,17 +32,13 @@ __all__ = [
     "Problem",
     "RandomPlanner",
     "SequentialPlanner",
-    "TaskGraph",
-    "TaskNode",
     "Trajectory",
     "WarmLPPlanner",
     "flat",
     "fleet",
-    "in_sequence",
     "job",
     "jobs",
     "memory_of",
-    "merged",
     "offline_optimum",
     "problem_of",
     "random_problem",

@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.routers.planning.base import Fleet, Problem
-from harness.routers.planning.dag import TaskGraph, TaskNode
 from harness.routers.planning.published import jobs
+from harness.workflow.jobs.graph import TaskGraph, TaskNode
 
 __all__ = ["random_problem", "workflow_instances"]
 

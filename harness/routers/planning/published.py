@@ -15,7 +15,7 @@ import numpy as np
 from harness.errors import UsageError, WorkloadError
 from harness.launchers.tables import read_tables
 from harness.routers.planning.base import Fleet, Problem
-from harness.routers.planning.dag import TaskGraph, TaskNode
+from harness.workflow.jobs.graph import TaskGraph, TaskNode
 
 __all__ = ["FleetRow", "ModelRow", "fleet", "job", "jobs", "problem_of"]
 
