@@ -36,11 +36,13 @@ def listens(url: str) -> bool:
     return asyncio.run(knock())
 
 
-def test_the_pocket_profile_names_every_role() -> None:
-    """Without options both platforms have a small and a large model, embedded."""
+def test_the_pocket_profile_is_embedded() -> None:
+    """Without options both platforms have a small and a large model, and jobs have four and a planner."""
     rows = specs_of("pocket", None, ())
-    assert set(rows) == set(ROLES) == {"large", "small", "edge-large", "edge-small"}
+    cascade, jobs = {"large", "small", "edge-large", "edge-small"}, {"nano", "code", "math", "planner"}
+    assert set(rows) == cascade | jobs
     assert all(row.spec.is_embedded for row in rows.values())
+    assert rows.keys() < set(ROLES)
 
 
 def test_a_given_backend_replaces_the_profiles() -> None:
@@ -58,6 +60,11 @@ def test_the_node_profile_is_the_set_up_of_the_seeds() -> None:
         "small": ("sglang", "Qwen/Qwen2.5-0.5B-Instruct"),
         "edge-large": ("ollama", "mistral:7b-instruct"),
         "edge-small": ("ollama", "qwen2.5:0.5b-instruct"),
+        "gemma": ("ollama", "gemma2:2b"),
+        "qwen": ("ollama", "qwen2.5-coder:7b"),
+        "llama": ("ollama", "llama3.1:8b"),
+        "phi": ("ollama", "phi4:14b"),
+        "planner": ("ollama", "llama3.1:8b"),
     }
     assert rows["large"].spec.url == "http://127.0.0.1:30000"
     assert rows["small"].spec.url == "http://127.0.0.1:30001"
