@@ -11,15 +11,21 @@ import re
 
 from harness.grading.base import Grade
 
-__all__ = ["grade_numeric", "last_number"]
+__all__ = ["grade_numeric", "last_number", "last_number_text"]
 
 _NUMBER = re.compile(r"(?<![\w.])[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.?)(?:[eE][-+]?\d+)?")
 
 
 def last_number(text: str) -> float | None:
     """Return the last number in `text`, read with thousands separators; None when there is none."""
+    found = last_number_text(text)
+    return None if found is None else float(found)
+
+
+def last_number_text(text: str) -> str | None:
+    """Return the last number in `text` in plain digits, without separators; None when there is none."""
     found = [match[0] for match in _NUMBER.finditer(text) if any(char.isdigit() for char in match[0])]
-    return float(found[-1].replace(",", "").replace("−", "-")) if found else None
+    return found[-1].replace(",", "").replace("−", "-").lstrip("+").rstrip(".") if found else None
 
 
 def grade_numeric(output: str, reference: float, relative_tolerance: float = 1e-6) -> Grade:

@@ -1,27 +1,21 @@
 """Workload files: the stages of a workflow and the tasks that run through it.
 
-`docs/workloads.md` is the schema. Reading is strict, because a misspelt key that is silently dropped
-changes what is measured: every unknown key, missing key and wrong type is a `WorkloadError` that names
-the file, the task, the key, the value and the remedy.
+`docs/workloads.md` is the schema. Reading is strict (`harness.workflow.reading`).
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
 
 from harness.errors import UsageError, WorkloadError
 from harness.workflow.prompts import TASK_FIELDS, diff, extract_code, fields_of, render
+from harness.workflow.reading import Reader, defined, label, read_json
 
 __all__ = ["GRADES", "StageSpec", "Task", "Workload", "diff", "extract_code", "load", "render"]
 
-SCHEMA = 1
+DOCS = "docs/workloads.md"
 GRADES = ("code", "text", "exact", "none")
 """How the output of a stage may be graded."""
 
@@ -109,69 +103,19 @@ def load(path_or_name: str | Path, folder: Path | None = None) -> Workload:
     the file cannot be read or breaks the schema.
     """
     path = _locate(path_or_name, folder)
-    try:
-        raw = path.read_bytes()
-        document = json.loads(raw, object_pairs_hook=_no_duplicates)
-    except OSError as exc:
-        raise WorkloadError(f"{path}: cannot be read ({exc.strerror}); name a readable JSON file") from exc
-    except (ValueError, RecursionError) as exc:
-        raise WorkloadError(f"{path}: not valid JSON ({exc}); see docs/workloads.md for the schema") from exc
-    top = _Reader(where=str(path), value=document)
+    document = read_json(path, DOCS)
+    top = Reader(str(path), document.value)
     top.keys({"schema", "name", "source", "stages", "tasks"}, optional=set())
-    if top.value["schema"] is True or top.value["schema"] != SCHEMA:
-        top.fail("schema", f"this version reads schema {SCHEMA}")
+    top.schema()
     stages = _stages(top)
     return Workload(
         name=top.text("name"),
         source=top.text("source"),
         stages=stages,
         tasks=_tasks(top, stages),
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=document.sha256,
         path=path,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """A JSON object and where it stands, for checks that say so."""
-
-    where: str
-    value: Any
-
-    def fail(self, key: str, remedy: str) -> NoReturn:
-        found = self.value.get(key) if isinstance(self.value, dict) else self.value
-        shown = textwrap.shorten(repr(found), 80, placeholder="...")
-        raise WorkloadError(f"{self.where}: {key}: {shown} is not allowed; {remedy}")
-
-    def keys(self, required: set[str], optional: set[str]) -> None:
-        if not isinstance(self.value, dict):
-            self.fail("(object)", "write a JSON object here")
-        for key in self.value.keys() - required - optional:
-            self.fail(key, f"unknown key, remove it; known are {', '.join(sorted(required | optional))}")
-        for key in sorted(required - self.value.keys()):
-            raise WorkloadError(f"{self.where}: {key}: missing; add it (see docs/workloads.md)")
-
-    def text(self, key: str) -> str:
-        value = self.value[key]
-        if not isinstance(value, str) or not value.strip():
-            self.fail(key, "write a string that is not empty")
-        return value
-
-    def texts(self, key: str, minimum: int = 0) -> tuple[str, ...]:
-        value = self.value[key]
-        if not isinstance(value, list) or len(value) < minimum:
-            self.fail(key, f"write a list of at least {minimum} strings")
-        for i, item in enumerate(value):
-            if not isinstance(item, str) or not item.strip():
-                at = f"{key}[{i}]"
-                _Reader(self.where, {at: item}).fail(at, "write a string that is not empty")
-        return tuple(value)
-
-    def objects(self, key: str) -> list[Any]:
-        value = self.value[key]
-        if not isinstance(value, list) or not value:
-            self.fail(key, "write a list of at least one object")
-        return value
 
 
 def _locate(path_or_name: str | Path, folder: Path | None) -> Path:
@@ -187,19 +131,10 @@ def _locate(path_or_name: str | Path, folder: Path | None) -> Path:
     return found
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"key {twice!r} occurs twice in one object")
-    return result
-
-
-def _stages(top: _Reader) -> tuple[StageSpec, ...]:
+def _stages(top: Reader) -> tuple[StageSpec, ...]:
     stages: dict[str, StageSpec] = {}
     for i, item in enumerate(top.objects("stages")):
-        reader = _Reader(f"{top.where}: stage {_label(item, 'name', i)}", item)
+        reader = Reader(f"{top.where}: stage {label(item, 'name', i)}", item)
         stage = _stage(reader)
         if stage.name in stages:
             reader.fail("name", "a stage of this name exists; rename one")
@@ -208,12 +143,12 @@ def _stages(top: _Reader) -> tuple[StageSpec, ...]:
     if len(code) != 1:
         raise WorkloadError(f"{top.where}: stages: {len(code)} have grade 'code'; give it to exactly one")
     for stage in stages.values():
-        _check_edges(_Reader(f"{top.where}: stage {stage.name}", asdict(stage)), stage, stages, code[0])
+        _check_edges(Reader(f"{top.where}: stage {stage.name}", asdict(stage)), stage, stages, code[0])
     ordered = _topological(top, stages)
     return tuple(replace(s, diff_of=code[0]) if "diff" in s.fields else s for s in ordered)
 
 
-def _stage(reader: _Reader) -> StageSpec:
+def _stage(reader: Reader) -> StageSpec:
     reader.keys({"name", "needs", "max_tokens", "grade", "prompt"}, optional=set())
     name, max_tokens, grade = reader.text("name"), reader.value["max_tokens"], reader.text("grade")
     if not name.isidentifier() or name in _RESERVED:
@@ -228,7 +163,7 @@ def _stage(reader: _Reader) -> StageSpec:
     return StageSpec(name=name, needs=needs, max_tokens=max_tokens, grade=grade, prompt=reader.text("prompt"))
 
 
-def _check_edges(reader: _Reader, stage: StageSpec, stages: Mapping[str, StageSpec], code: str) -> None:
+def _check_edges(reader: Reader, stage: StageSpec, stages: Mapping[str, StageSpec], code: str) -> None:
     for need in stage.needs:
         if need not in stages:
             reader.fail("needs", f"there is no stage {need!r}; the stages are {', '.join(stages)}")
@@ -242,7 +177,7 @@ def _check_edges(reader: _Reader, stage: StageSpec, stages: Mapping[str, StageSp
             reader.fail("prompt", f"{{{name}}} uses stage {source!r}; add it to needs")
 
 
-def _topological(top: _Reader, stages: Mapping[str, StageSpec]) -> list[StageSpec]:
+def _topological(top: Reader, stages: Mapping[str, StageSpec]) -> list[StageSpec]:
     ordered: dict[str, StageSpec] = {}
     while len(ordered) < len(stages):
         ready = [s for s in stages.values() if s.name not in ordered and all(n in ordered for n in s.needs)]
@@ -253,10 +188,10 @@ def _topological(top: _Reader, stages: Mapping[str, StageSpec]) -> list[StageSpe
     return list(ordered.values())
 
 
-def _tasks(top: _Reader, stages: tuple[StageSpec, ...]) -> tuple[Task, ...]:
+def _tasks(top: Reader, stages: tuple[StageSpec, ...]) -> tuple[Task, ...]:
     tasks: dict[str, Task] = {}
     for i, item in enumerate(top.objects("tasks")):
-        reader = _Reader(f"{top.where}: task {_label(item, 'id', i)}", item)
+        reader = Reader(f"{top.where}: task {label(item, 'id', i)}", item)
         task = _task(reader, {stage.name: stage for stage in stages})
         if task.id in tasks:
             reader.fail("id", "a task of this id exists; rename one")
@@ -264,7 +199,7 @@ def _tasks(top: _Reader, stages: tuple[StageSpec, ...]) -> tuple[Task, ...]:
     return tuple(tasks.values())
 
 
-def _task(reader: _Reader, stages: Mapping[str, StageSpec]) -> Task:
+def _task(reader: Reader, stages: Mapping[str, StageSpec]) -> Task:
     required = {"id", "issue", "buggy", "reference", "entry_point", "visible_tests", "hidden_tests"}
     reader.keys(required, optional={"references", "facts"})
     task = Task(
@@ -280,43 +215,24 @@ def _task(reader: _Reader, stages: Mapping[str, StageSpec]) -> Task:
     )
     for key, tests in (("visible_tests", task.visible_tests), ("hidden_tests", task.hidden_tests)):
         for i, test in enumerate(tests):
-            _parse(reader, f"{key}[{i}]", test)
-    if task.entry_point not in _defined(_parse(reader, "reference", task.reference)):
+            reader.python(f"{key}[{i}]", test)
+    if task.entry_point not in defined(reader.python("reference", task.reference)):
         reader.fail("entry_point", "name a function that the reference defines at top level")
     return task
 
 
-def _references(reader: _Reader, stages: Mapping[str, StageSpec]) -> dict[str, str]:
-    inner = _Reader(f"{reader.where}: references", reader.value.get("references", {}))
+def _references(reader: Reader, stages: Mapping[str, StageSpec]) -> dict[str, str]:
+    inner = Reader(f"{reader.where}: references", reader.value.get("references", {}))
     graded = {name for name, stage in stages.items() if stage.grade in ("text", "exact")}
     inner.keys(graded, optional=set(stages) - graded)
     return {name: inner.text(name) for name in inner.value}
 
 
-def _facts(reader: _Reader, stages: Mapping[str, StageSpec]) -> dict[str, tuple[str, ...]]:
-    inner = _Reader(f"{reader.where}: facts", reader.value.get("facts", {}))
+def _facts(reader: Reader, stages: Mapping[str, StageSpec]) -> dict[str, tuple[str, ...]]:
+    inner = Reader(f"{reader.where}: facts", reader.value.get("facts", {}))
     inner.keys(set(), optional={n for n, stage in stages.items() if stage.grade in ("text", "exact")})
     facts = {name: inner.texts(name) for name in inner.value}
     for name, patterns in facts.items():
         if not all(part.strip() for pattern in patterns for part in pattern.split("|")):
             inner.fail(name, "an empty alternative is always found; remove the spare '|'")
     return facts
-
-
-def _parse(reader: _Reader, key: str, source: str) -> ast.Module:
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError) as exc:
-        _Reader(reader.where, {key: source}).fail(key, f"not Python ({exc}); write statements that parse")
-
-
-def _defined(module: ast.Module) -> set[str]:
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    names = {node.name for node in module.body if isinstance(node, kinds)}
-    targets = [target for node in module.body if isinstance(node, ast.Assign) for target in node.targets]
-    return names | {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def _label(item: Any, key: str, index: int) -> str:
-    name = item.get(key) if isinstance(item, dict) else None
-    return name if isinstance(name, str) and name else f"#{index + 1}"

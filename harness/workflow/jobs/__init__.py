@@ -1,5 +1,20 @@
 """Jobs: small graphs of tasks whose answers travel along the edges, and how each answer is graded."""
 
+from harness.workflow.jobs.grade import Grade, grade_answer
 from harness.workflow.jobs.graph import TASK_TYPES, TaskGraph, TaskNode, in_sequence, merged
+from harness.workflow.jobs.job import Job, JobFile, JobTask, answer_of, render
 
-__all__ = ["TASK_TYPES", "TaskGraph", "TaskNode", "in_sequence", "merged"]
+__all__ = [
+    "TASK_TYPES",
+    "Grade",
+    "Job",
+    "JobFile",
+    "JobTask",
+    "TaskGraph",
+    "TaskNode",
+    "answer_of",
+    "grade_answer",
+    "in_sequence",
+    "merged",
+    "render",
+]
