@@ -1,0 +1,13 @@
+"""The machine that runs it all: what it has, and who may use how much of it.
+
+`budget` is a device's memory as one number of bytes that processes share: whoever wants memory draws on it,
+and is refused when it is full. `ledger` is the file where that is written down, `processes` says who is alive.
+
+Nothing here knows of models, servers or experiments; everything else in the harness may import it.
+"""
+
+from __future__ import annotations
+
+from harness.hardware.budget import Allocation, DeviceBudget, Holder
+
+__all__ = ["Allocation", "DeviceBudget", "Holder"]
