@@ -135,6 +135,15 @@ class OllamaBackend(HttpBackend):
         """The models that are loaded now, each with the bytes that it takes."""
         return await self._read("GET", "/api/ps", read_running)
 
+    async def load(self) -> None:
+        """Bring this model into memory, with the context and for the time that its requests will ask for."""
+        body: dict[str, Any] = {"model": self.model, "stream": False}
+        if self.keep_alive is not None:
+            body["keep_alive"] = self.keep_alive
+        if self.num_ctx is not None:
+            body["options"] = {"num_ctx": self.num_ctx}
+        await self._ask("POST", "/api/generate", body)
+
     async def unload(self) -> None:
         """Drop this model from memory; the next request loads it again."""
         await self._ask("POST", "/api/generate", {"model": self.model, "keep_alive": 0})
