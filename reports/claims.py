@@ -88,8 +88,11 @@ class Claim:
     """Checks that must have been made, and must have held."""
     also_beats: tuple[str, ...] = ()
     """Trivial alternatives that the treatment must beat too."""
+    only: str | None = None
+    """With `over` "tasks": how the ids of the tasks that count begin."""
     against: str | None = None
-    """For the equivalence of two gains: the other "backend:NAME", "SETTING:VALUE" or variant."""
+    """The other side, a "backend:NAME", "SETTING:VALUE" or variant: of the equivalence of two gains, or, with
+    quantity "difference", of the same tasks."""
     among: tuple[str, ...] = ()
     """With form "order": the variants of which none may be better on every axis."""
     axes: tuple[str, ...] = ()
@@ -283,5 +286,8 @@ def _form_problems(claim: Claim) -> Iterator[tuple[str, str]]:
             yield "axes", f"{axis!r} is not 'rounds:METRIC' or 'tasks:METRIC'"
     if claim.form == "monotone" and not (claim.along and claim.direction and claim.over == "sweep"):
         yield "along", "form 'monotone' needs over = 'sweep', along and direction"
-    if claim.against is not None and claim.form != "equivalent":
-        yield "against", "is meant for form 'equivalent'; remove it"
+    if claim.only is not None and claim.over != "tasks":
+        yield "only", "chooses tasks by their ids, and goes with over = 'tasks'; remove it"
+    by_task = (claim.quantity, claim.over) == ("difference", "tasks") and claim.form != "order"
+    if claim.against is not None and claim.form != "equivalent" and not by_task:
+        yield "against", "is meant for form 'equivalent', or for a difference over tasks; remove it"

@@ -32,7 +32,15 @@ from reports.stats import (
     total_per_log_ratio,
 )
 
-__all__ = ["advantage", "better_of", "difference_of_gains", "lost_rounds", "measure", "paired_tasks"]
+__all__ = [
+    "advantage",
+    "better_of",
+    "difference_of_gains",
+    "difference_of_tasks",
+    "lost_rounds",
+    "measure",
+    "paired_tasks",
+]
 
 Pair = tuple[float, float]
 
@@ -125,6 +133,13 @@ def difference_of_gains(
         left, right = (m._replace(value=1 - exp(m.value), se=exp(m.value) * m.se) for m in found)
         return as_difference(add(left, right), level=level)
     return as_ratio(add(found[0], found[1]), inverse=lower, level=level)
+
+
+def difference_of_tasks(
+    claim: Claim, first: Record, second: Record, level: float = LEVEL
+) -> Interval | Unsupported:
+    """first - second, both as treatments, over the tasks that both graded."""
+    return _task_difference(paired_tasks(claim.metrics, first, second), level)
 
 
 def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> list[Pair]:

@@ -7,6 +7,7 @@ provenance checks that the record carries.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reports.claims import Claim
@@ -60,7 +61,7 @@ def find(
 ) -> Found:
     """The one record of a variant (the claim's treatment unless named) that fits the claim.
 
-    `against` looks for the other side of a comparison of two gains.
+    It holds the tasks that the claim speaks of. `against` looks for the other side of a comparison.
     """
     settings, backends, name = _wanted(claim, against)
     name = variant or name
@@ -73,7 +74,11 @@ def find(
         return Found(
             None, "missing", f"{len(fitting)} tests run variant {name!r}, the settings must choose: {ids}"
         )
-    return _usable(fitting[0])
+    found = _usable(fitting[0])
+    if found.record is None or claim.only is None:
+        return found
+    some = [task for task in found.record.tasks if task.id.startswith(claim.only)]
+    return Found(replace(found.record, tasks=some))
 
 
 def failed_checks(claim: Claim, record: Record) -> list[str]:

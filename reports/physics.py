@@ -11,43 +11,23 @@ to what helps the claim most.
     decode_ratio    how much of a stage a smaller model can save, by the weights each token reads
     decode_floor    the time that decoding takes at least, by the weights each token reads
     priced_tokens   how much of a token bill the routed part can save
+    held_at_once    the memory that named models take (`reports.counting`, as the next two)
+    compliant_sum   how much the models of a job can take in sum when each fits a budget by itself
+    counted_gap     how far two mean scores can lie apart, by the tasks on which one arm was better
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
+from reports.bounds import Bound
+from reports.counting import compliant_sum, counted_gap, held_at_once
 from reports.errors import ClaimError
 
 __all__ = ["BOUNDS", "Bound", "bound"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """A limit on a claim's number, with its arithmetic."""
-
-    name: str
-    side: str
-    """"at_most": the number cannot be larger than `value`; "at_least": it cannot be smaller."""
-    value: float
-    unit: str
-    inputs: Mapping[str, Any]
-    arithmetic: str
-    """The sum, on one line, for the page."""
-    condition: str
-    """When the published number would be possible."""
-
-    def allows(self, low: float, high: float) -> bool:
-        """Whether some number of [low, high] lies within the bound."""
-        return low <= self.value if self.side == "at_most" else high >= self.value
-
-    def to_json(self) -> dict[str, Any]:
-        """The bound as plain JSON values."""
-        return asdict(self)
 
 
 def bound(name: str, inputs: Mapping[str, Any]) -> Bound:
@@ -252,5 +232,16 @@ def _share(part: float, whole: float) -> float:
 
 
 BOUNDS: dict[str, Callable[..., Bound]] = {
-    f.__name__: f for f in (token_budget, amdahl, offload, decode_ratio, decode_floor, priced_tokens)
+    f.__name__: f
+    for f in (
+        token_budget,
+        amdahl,
+        offload,
+        decode_ratio,
+        decode_floor,
+        priced_tokens,
+        held_at_once,
+        compliant_sum,
+        counted_gap,
+    )
 }

@@ -80,8 +80,10 @@ class Verdict:
     control: str | None = None
     of: str | None = None
     """The metric that a share is a share of."""
+    only: str | None = None
+    """How the ids of the tasks that count begin, where some do not."""
     against: str | None = None
-    """The other side, where two gains are compared."""
+    """The other side, where two variants are compared by their gains or by task."""
     source: str = ""
     says: str = ""
     scope: str | None = None

@@ -104,6 +104,8 @@ def test_the_lower_end_of_a_range_is_its_threshold(tmp_path: Path) -> None:
         ({"form": '"order"', "published": None, "among": '["b"]', "axes": '["cost"]'}, "axes"),
         ({"form": '"monotone"', "published": None}, "along"),
         ({"against": '"backend:ollama"'}, "against"),
+        ({"against": '"edge"', "quantity": '"difference"'}, "against"),
+        ({"only": '"wb1"'}, "only"),
         ({"says": '" "'}, "says"),
     ],
 )

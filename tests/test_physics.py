@@ -97,10 +97,55 @@ def test_decoding_takes_at_least_the_weights_through_the_memory() -> None:
     assert "1,482 GB/s" in found.condition
 
 
+def test_models_held_at_once_take_the_sum_of_their_sizes() -> None:
+    found = bound("held_at_once", {"models_gb": {"phi4:14b": 12.5}, "budget_gb": 8.0})
+    assert not found.allows(float("-inf"), 8.0)
+    assert found.allows(float("-inf"), 12.5)
+    assert "12.5 GB (phi4:14b), and the budget is 8 GB" in found.arithmetic
+    two = bound("held_at_once", {"models_gb": {"a": 2.0, "b": 6.5}, "budget_gb": 8.0})
+    assert two.value == pytest.approx(8.5)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    budget=st.integers(1, 20),
+    answers=st.lists(st.integers(0, 5), min_size=1, max_size=5),
+)
+def test_no_job_without_a_violation_uses_more_models_than_the_bound(
+    sizes: list[int], budget: int, answers: list[int]
+) -> None:
+    """Any assignment of tasks to models that fit one by one stays within the bound."""
+    fitting = [m for m, size in enumerate(sizes) if size <= budget]
+    models = {f"m{m}": float(size) for m, size in enumerate(sizes)}
+    inputs = {"models_gb": models, "budget_gb": budget, "tasks": len(answers)}
+    if not fitting:
+        with pytest.raises(ClaimError, match="compliant_sum"):
+            bound("compliant_sum", inputs)
+        return
+    used = {fitting[a % len(fitting)] for a in answers}
+    assert sum(sizes[m] for m in used) <= bound("compliant_sum", inputs).value
+
+
+@given(pairs=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9))
+def test_mean_scores_lie_no_further_apart_than_the_counts_allow(pairs: list[tuple[float, float]]) -> None:
+    better, worse = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+    found = bound("counted_gap", {"tasks": len(pairs), "better": better, "worse": worse})
+    assert sum(a - b for a, b in pairs) / len(pairs) <= found.value + 1e-9
+
+
+def test_the_counts_of_run_141650_cannot_give_its_gap() -> None:
+    """Better on two of nine tasks and worse on one: less than 22.2 points, and 29.7 are published."""
+    found = bound("counted_gap", {"tasks": 9, "better": 2, "worse": 1})
+    assert not found.allows(0.741 - 0.444, float("inf"))
+    assert "less than 2 × 1 ÷ 9 = 0.222" in found.arithmetic
+
+
 @pytest.mark.parametrize(
     ("name", "inputs"),
     [
         ("amdahll", {}),
+        ("held_at_once", {"models_gb": {}, "budget_gb": 8.0}),
+        ("counted_gap", {"tasks": 2, "better": 2, "worse": 1}),
         ("amdahl", {"total_s": 1.0}),
         ("amdahl", {"total_s": 1.0, "routed_s": 0.5, "speed": 2}),
         ("amdahl", {"total_s": 1.0, "routed_s": 2.0}),

@@ -403,6 +403,25 @@ def test_two_gains_are_compared_each_over_its_own_control(against: str) -> None:
     assert judge(row, [stored(record()), other(0.5)]).estimate == pytest.approx(-0.2, abs=0.02)
 
 
+def test_two_variants_are_compared_task_by_task() -> None:
+    """The other's tasks under its own name count, and not the control beside it."""
+    row = claim(metric="solved", over="tasks", quantity="difference", form="at_least", published=0.0)
+    row = replace(row, against="edge-cascade")
+    first = stored(record(solved=0.6))
+    assert judge(row, [first, stored(record("edge-cascade", solved=0.4))]).estimate == pytest.approx(0.2)
+    assert word(row, first, stored(record("edge-cascade", solved=0.4))) == "confirmed"
+    assert word(row, first, stored(record("edge-cascade", solved=0.8))) == "refuted"
+
+
+def test_only_the_tasks_whose_ids_begin_as_named_count() -> None:
+    """Of 300 tasks the first 180 are solved: 29 is, and 290 to 299 are not."""
+    row = claim(metric="solved", over="tasks", quantity="value", form="at_most", published=0.5, control=None)
+    verdict = judge(replace(row, only="29"), [stored(record(solved=0.6))])
+    assert (verdict.n, verdict.only) == (11, "29")
+    assert verdict.estimate == pytest.approx(1 / 11)
+    assert word(replace(row, only="wb9"), stored(record())) == "inconclusive"
+
+
 # orders
 
 
