@@ -1,7 +1,8 @@
 """The machine that runs it all: what it has, and who may use how much of it.
 
 `budget` is a device's memory as one number of bytes that processes share: whoever wants memory draws on it,
-and is refused when it is full. `ledger` is the file where that is written down, `processes` says who is alive.
+and is refused when it is full; what he gets is an `allocation`. `ledger` is what is written down of it,
+`ledger_file` the file that they share, and `processes` says who is alive.
 
 Nothing here knows of models, servers or experiments; everything else in the harness may import it.
 """

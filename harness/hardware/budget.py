@@ -16,25 +16,22 @@ change reads and writes the whole ledger: draw a few large allocations (slabs), 
 from __future__ import annotations
 
 import atexit
-import operator
 import os
 import secrets
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, Self
 
 from harness.errors import BudgetError, UsageError
-from harness.hardware import ledger as ledgers
-from harness.hardware.ledger import MAX_BYTES, Entry, Ledger, LedgerGone
+from harness.hardware import ledger_file
+from harness.hardware.allocation import Allocation, refusal, whole_bytes
+from harness.hardware.ledger import Entry, Ledger
 from harness.hardware.processes import this_process
 
 __all__ = ["Allocation", "DeviceBudget", "Holder"]
 
 MAX_OWNER_LEN = 200
-NUM_HOLDERS_NAMED = 3
 MEMORY_FOLDER = "/dev/shm"
 
 
@@ -68,9 +65,9 @@ class DeviceBudget:
         ------
         UsageError: the capacity is not a whole number of bytes > 0, the path exists or cannot be written.
         """
-        ledger = Ledger(budget_id=secrets.token_hex(8), capacity_bytes=_whole_bytes("budget", capacity_bytes))
+        ledger = Ledger(budget_id=secrets.token_hex(8), capacity_bytes=whole_bytes("budget", capacity_bytes))
         place = _temporary_path() if path is None else Path(path).resolve()
-        ledgers.create(place, ledger)
+        ledger_file.create(place, ledger)
         return cls(place, ledger)
 
     @classmethod
@@ -82,7 +79,7 @@ class DeviceBudget:
         UsageError: there is none, or what is there is not a ledger.
         """
         place = Path(path).resolve()
-        return cls(place, ledgers.read(place))
+        return cls(place, ledger_file.read(place))
 
     @property
     def path(self) -> Path:
@@ -127,26 +124,26 @@ class DeviceBudget:
         BudgetError: they are not free; nothing is taken.
         UsageError: not a whole number of bytes > 0, an owner without a name, or trouble with the ledger.
         """
-        entry = Entry(_checked_owner(owner), _whole_bytes(owner, num_bytes), this_process())
+        entry = Entry(_checked_owner(owner), whole_bytes(owner, num_bytes), this_process())
         token = secrets.token_hex(8)
-        with ledgers.changing(self._path, self._id) as ledger:
+        with ledger_file.changing(self._path, self._id) as ledger:
             has_room = ledger.charge(token, entry)
         if not has_room:
-            raise BudgetError(_refusal(ledger, f"{owner}: {num_bytes} bytes asked", entry.num_bytes))
-        return Allocation(self, token, entry)
+            raise BudgetError(refusal(ledger, f"{owner}: {num_bytes} bytes asked", entry.num_bytes))
+        return Allocation(self._path, self._id, token, entry)
 
     def reset_peak(self) -> None:
         """Let the peak start again from what is held now."""
-        with ledgers.changing(self._path, self._id) as ledger:
+        with ledger_file.changing(self._path, self._id) as ledger:
             ledger.drop_dead()
             ledger.peak_bytes = ledger.used_bytes
 
     def remove(self) -> None:
         """Delete the ledger; the budget ends for every process, and a second call does nothing."""
-        ledgers.remove(self._path, self._id)
+        ledger_file.remove(self._path, self._id)
 
     def _read(self) -> Ledger:
-        return ledgers.read(self._path, self._id)
+        return ledger_file.read(self._path, self._id)
 
     def _living(self) -> Ledger:
         ledger = self._read()
@@ -158,87 +155,6 @@ class DeviceBudget:
 
     def __repr__(self) -> str:
         return f"DeviceBudget({str(self._path)!r}, capacity_bytes={self._capacity_bytes})"
-
-
-class Allocation:
-    """Bytes held by this process; a context manager that releases them."""
-
-    def __init__(self, budget: DeviceBudget, token: str, entry: Entry) -> None:
-        self._budget = budget
-        self._token = token
-        self._entry = entry
-        self._num_bytes = entry.num_bytes
-
-    @property
-    def owner(self) -> str:
-        """In whose name."""
-        return self._entry.owner
-
-    @property
-    def num_bytes(self) -> int:
-        """How many; 0 once released."""
-        return self._num_bytes
-
-    def resize(self, num_bytes: int) -> None:
-        """Hold more or fewer bytes from now on.
-
-        Raises
-        ------
-        BudgetError: the growth does not fit; the old size stays.
-        UsageError: not a whole number of bytes > 0, already released, made by another process, or trouble
-            with the ledger.
-        """
-        entry = self._entry._replace(num_bytes=_whole_bytes(self.owner, num_bytes))
-        if self._is_foreign():
-            raise UsageError(
-                f"{self.owner}: held by process {self._entry.process.pid}, not by this fork of it: "
-                "allocate anew in the child"
-            )
-        old_bytes = self._num_bytes
-        with ledgers.changing(self._budget._path, self._budget._id) as ledger:
-            if self._token not in ledger.entries:
-                raise UsageError(f"{self.owner}: already released; allocate anew instead of resizing")
-            has_room = ledger.charge(self._token, entry)
-        if not has_room:
-            growth = f"{self.owner}: growth from {old_bytes} to {num_bytes} bytes asked"
-            raise BudgetError(_refusal(ledger, growth, entry.num_bytes))
-        self._num_bytes = entry.num_bytes
-
-    def release(self) -> None:
-        """Give the bytes back.
-
-        Nothing happens the second time, where the ledger was removed or replaced, and in a forked child,
-        since the parent holds the bytes.
-
-        Raises
-        ------
-        UsageError: trouble with the ledger.
-        """
-        if self._num_bytes == 0 or self._is_foreign():
-            return
-        try:
-            with ledgers.changing(self._budget._path, self._budget._id) as ledger:
-                ledger.entries.pop(self._token, None)
-        except LedgerGone:
-            pass
-        self._num_bytes = 0
-
-    def _is_foreign(self) -> bool:
-        return os.getpid() != self._entry.process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-    def __reduce__(self) -> NoReturn:
-        raise UsageError(f"{self.owner}: an allocation stays in its process; hand over the budget instead")
-
-    def __repr__(self) -> str:
-        return f"Allocation({self.owner!r}, num_bytes={self._num_bytes})"
 
 
 def _temporary_path() -> Path:
@@ -255,39 +171,9 @@ def _delete_folder(folder: str, pid: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _whole_bytes(owner: str, value: int) -> int:
-    """`value` as an int, for whatever counts as one; a bool does not."""
-    try:
-        whole = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        whole = 0
-    if not 0 < whole <= MAX_BYTES:
-        shown = "more than 2**63 - 1" if whole > 0 else f"{value!r}"[:80]
-        raise UsageError(f"{owner}: {shown} bytes; give a whole number of bytes > 0 and < 2**63")
-    return whole
-
-
 def _checked_owner(owner: str) -> str:
     if not isinstance(owner, str) or not owner.strip() or not owner.isprintable():
         raise UsageError(f"owner {f'{owner!r}'[:80]}: give a name of printable characters")
     if len(owner) > MAX_OWNER_LEN:
         raise UsageError(f"owner {owner[:40]!r}… has {len(owner)} characters; give at most {MAX_OWNER_LEN}")
     return owner
-
-
-def _refusal(ledger: Ledger, asked: str, num_bytes: int) -> str:
-    held: Counter[tuple[str, int]] = Counter()
-    for entry in ledger.entries.values():
-        held[entry.owner, entry.process.pid] += entry.num_bytes
-    named = [
-        f"{owner} {held_bytes} (pid {pid})"
-        for (owner, pid), held_bytes in held.most_common(NUM_HOLDERS_NAMED)
-    ]
-    if len(held) > len(named):
-        named.append(f"{len(held) - len(named)} more")
-    free_bytes = ledger.capacity_bytes - ledger.used_bytes
-    remedy = "release one of them or ask for less" if num_bytes <= ledger.capacity_bytes else "ask for less"
-    return (
-        f"{asked}, {free_bytes} of {ledger.capacity_bytes} are free; held by {', '.join(named) or 'nobody'}: "
-        f"{remedy}, or give the budget a larger capacity"
-    )
