@@ -27,6 +27,7 @@ from harness.routers.orchestration.asked_prompt import (
     check_question,
     compact_prompt,
     full_prompt,
+    max_answer_bytes,
     max_answer_tokens,
     repair_prompt,
 )
@@ -108,7 +109,7 @@ class LLMPlanner:
             if plan is not None:
                 return _decision(plan, began_s, status, num_requests, answers, complaint)
             complaint = fault
-            request = _repair(request, answer, fault)
+            request = _repair(request, answer.text, fault, max_answer_bytes(problem, tasks))
         plan = GreedyPlanner().plan(problem)
         return _decision(plan, began_s, FALLBACK, num_requests, answers, complaint)
 
@@ -120,22 +121,20 @@ class LLMPlanner:
         UsageError: tasks that are not the problem's, or a question longer than the context.
         """
         check_question(problem, tasks)
-        max_tokens = max_answer_tokens(problem, tasks)
         return Request(
-            messages=(Message("user", self._prompt(problem, tasks, max_tokens)),),
-            max_tokens=max_tokens,
+            messages=(Message("user", self._prompt(problem, tasks)),),
+            max_tokens=max_answer_tokens(problem, tasks),
             temperature=0.0,
             seed=self.seed,
             json_schema=answer_schema(problem, tasks),
             stream=False,
         )
 
-    def _prompt(self, problem: Problem, tasks: Sequence[TaskNode], max_tokens: int) -> str:
+    def _prompt(self, problem: Problem, tasks: Sequence[TaskNode]) -> str:
         """The long form where a whole conversation about it fits, else the short one."""
-        forms = (compact_prompt,) if self.compact else (full_prompt, compact_prompt)
-        repair = repair_prompt("x" * MAX_COMPLAINT_CHARS)
-        rest = _TEMPLATE_TOKENS + 2 * max_tokens + self.count_tokens(repair)
-        for form in forms:
+        rest = _TEMPLATE_TOKENS + max_answer_bytes(problem, tasks) + max_answer_tokens(problem, tasks)
+        rest += self.count_tokens(repair_prompt("x" * MAX_COMPLAINT_CHARS))
+        for form in (compact_prompt,) if self.compact else (full_prompt, compact_prompt):
             prompt = form(problem, tasks)
             needed = self.count_tokens(prompt) + rest
             if self.context_tokens is None or needed <= self.context_tokens:
@@ -176,13 +175,13 @@ def _value(problem: Problem, assignment: tuple[int, ...], residents: Sequence[fr
     return (gained - sum(problem.load_micro[m] for old, new in steps for m in new - old)) / MICRO
 
 
-def _repair(request: Request, answer: Completion, fault: str) -> Request:
+def _repair(request: Request, said: str, fault: str, max_bytes: int) -> Request:
     """The same conversation, with the answer and what is wrong with it.
 
-    No more is repeated of the answer than a right one takes: a server may ignore `max_tokens` too.
+    max_bytes: no more is repeated of the answer; a server may ignore `max_tokens` too.
     """
-    said = answer.text.encode(errors="replace")[: request.max_tokens].decode(errors="ignore")
-    turns = (Message("assistant", said or "(nothing)"), Message("user", repair_prompt(fault)))
+    echo = said.encode(errors="replace")[:max_bytes].decode(errors="ignore")
+    turns = (Message("assistant", echo or "(nothing)"), Message("user", repair_prompt(fault)))
     return replace(request, messages=request.messages + turns)
 
 

@@ -17,7 +17,7 @@ from harness.workflow.jobs.graph import TaskNode
 
 __all__ = ["MAX_COMPLAINT_CHARS", "Reading", "over_budget", "read_answer"]
 
-MAX_COMPLAINT_CHARS = 240
+MAX_COMPLAINT_CHARS = 200
 _SHOWN = 40
 _MAX_FAULTS = 4
 

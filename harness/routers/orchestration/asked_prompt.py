@@ -23,6 +23,7 @@ __all__ = [
     "check_question",
     "compact_prompt",
     "full_prompt",
+    "max_answer_bytes",
     "max_answer_tokens",
     "memory",
     "repair_prompt",
@@ -31,6 +32,7 @@ __all__ = [
 _UNITS = (("GB", 9), ("MB", 6), ("bytes", 0))
 """name and power of ten"""
 _MICRO_PLACES = 6
+_BLANKS = 32
 _RULES = """\
 Rules:
 1. Every task gets exactly one model.
@@ -112,10 +114,19 @@ def answer_schema(problem: Problem, tasks: Sequence[TaskNode]) -> dict[str, Any]
     }
 
 
-def max_answer_tokens(problem: Problem, tasks: Sequence[TaskNode]) -> int:
-    """Enough for the longest right answer, indented: no tokenizer makes more tokens than bytes."""
+def max_answer_bytes(problem: Problem, tasks: Sequence[TaskNode]) -> int:
+    """Of the longest right answer, indented; no tokenizer makes more tokens of it."""
     longest = max(problem.fleet.models, key=len)
     return len(json.dumps({task.id: longest for task in tasks}, indent=4).encode())
+
+
+def max_answer_tokens(problem: Problem, tasks: Sequence[TaskNode]) -> int:
+    """Room for a right answer and as much again for blanks, of which small models write many.
+
+    llama.cpp's grammar allows some twenty blanks in a row, and newlines, before the object and in it. Those
+    before it are decoded and counted, then trimmed: pocket nano spends 72 tokens on 47 characters.
+    """
+    return 2 * max_answer_bytes(problem, tasks) + _BLANKS
 
 
 def memory(num_bytes: int, fleet: Fleet) -> str:
