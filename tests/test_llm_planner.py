@@ -371,13 +371,15 @@ class TestWhatever:
 class TestPocket:
     """The real engine on a laptop, whose grammar leaves a model no way out of the schema."""
 
-    def test_a_model_of_no_understanding_answers_in_form(self) -> None:
-        """Every answer names a model for each task; only the budget can fault it, and that is said."""
-        problems = [replace(PROBLEM, resident=frozenset({m})) for m in (0, 1)] * 2
+    @pytest.mark.parametrize("models", [MODELS, ("large", "nano", "code", "math")], ids=["long", "short"])
+    def test_a_model_of_no_understanding_answers_in_form(self, models: tuple[str, ...]) -> None:
+        """Blanks and all, every answer ends, and only the budget can fault it; the second time likewise."""
+        problem = replace(PROBLEM, fleet=replace(PROBLEM.fleet, models=models))
+        problems = [replace(problem, resident=frozenset({m})) for m in (0, 1)] * 2
         decisions = self.decisions(LLMPlanner(context_tokens=1024), [(each, TASKS) for each in problems])
         assert [each.plan for each in decisions[:2]] == [each.plan for each in decisions[2:]]
         for decision in decisions:
-            assert fits(PROBLEM, decision.plan.assignment)
+            assert fits(problem, decision.plan.assignment)
             assert decision.status == VALID or "over the budget" in str(decision.complaint)
             assert 0 < (decision.prompt_tokens or 0) < 2 * 1024
 
