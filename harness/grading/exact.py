@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from harness.grading.base import Grade
 
-__all__ = ["NOTHING", "first_json", "grade_exact", "grade_json", "grade_label", "is_same_json"]
+__all__ = ["NOTHING", "first_json", "grade_exact", "grade_json", "grade_label", "is_same_json", "labels_in"]
 
 
 class _Nothing:
@@ -51,11 +51,16 @@ def grade_json(output: str, reference: Any) -> Grade:
 
 def grade_label(output: str, reference: str, labels: Iterable[str]) -> Grade:
     """Give 1 when `output` names `reference`, as whole words in any case, and no other of the labels."""
-    text = output.lower()
-    named = [label for label in labels if re.search(rf"(?<!\w){re.escape(label.lower())}(?!\w)", text)]
+    named = labels_in(output, labels)
     if named == [reference]:
         return Grade(1.0, True)
     return Grade(0.0, False, f"names {' and '.join(named)}" if named else "names no label")
+
+
+def labels_in(text: str, labels: Iterable[str]) -> list[str]:
+    """The labels that `text` names, as whole words in any case."""
+    lower = text.lower()
+    return [label for label in labels if re.search(rf"(?<!\w){re.escape(label.lower())}(?!\w)", lower)]
 
 
 def first_json(text: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,20 @@ class Reader:
         value = self.value[key]
         if not isinstance(value, list) or not value:
             self.fail(key, "write a list of at least one object")
+        return value
+
+    def number(self, key: str) -> float:
+        """A finite number."""
+        value = self.value[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            self.fail(key, "write a number")
+        return float(value)
+
+    def count(self, key: str) -> int:
+        """A whole number, at least 1."""
+        value = self.value[key]
+        if type(value) is not int or value < 1:
+            self.fail(key, "write a whole number, at least 1")
         return value
 
     def python(self, key: str, source: str) -> ast.Module:

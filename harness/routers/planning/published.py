@@ -1,6 +1,7 @@
 """The fleets and jobs of the origin as data, and the utilities that follow from them.
 
-`fleets.toml`, `fleet_models.toml` and `jobs.toml` hold the rows with their sources; this module their schema.
+`fleets.toml` and `fleet_models.toml` hold the rows with their sources; this module their schema. The jobs are
+those of `harness.workflow.jobs`, as planning sees them.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import numpy as np
 from harness.errors import UsageError, WorkloadError
 from harness.launchers.tables import read_tables
 from harness.routers.planning.base import Fleet, Problem
+from harness.workflow.jobs.file import published
 from harness.workflow.jobs.graph import TaskGraph, TaskNode
 
 __all__ = ["FleetRow", "ModelRow", "fleet", "job", "jobs", "problem_of"]
 
 FLEETS_FILE = Path(__file__).with_name("fleets.toml")
 MODELS_FILE = Path(__file__).with_name("fleet_models.toml")
-JOBS_FILE = Path(__file__).with_name("jobs.toml")
 BYTES_PER_GB = 10**9
-STATUSES = ("published", "fitted")
+STATUSES = ("published", "fitted", "measured")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class FleetRow:
 
     name: str
     status: str
-    """published or fitted"""
+    """published, fitted or measured"""
     budget_gb: float
     lambda_token: float
     lambda_switch: float
@@ -92,17 +93,6 @@ class FleetRow:
             raise ValueError(f"status {self.status!r}; use {', '.join(STATUSES)}")
         if (self.switch_ms is None) == (self.switch_gb is None):
             raise ValueError("give one of switch_ms and switch_gb")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _JobRow:
-    name: str
-    tasks: tuple[str, ...]
-    types: tuple[str, ...]
-    difficulties: tuple[str, ...]
-    tokens: tuple[str, ...]
-    edges: tuple[str, ...]
-    source: str
 
 
 @cache
@@ -123,7 +113,7 @@ def fleet(name: str) -> tuple[FleetRow, tuple[ModelRow, ...]]:
 @cache
 def jobs() -> tuple[TaskGraph, ...]:
     """WorkflowBench's three jobs."""
-    return tuple(_graph(row) for row in read_tables(JOBS_FILE, "job", _JobRow).values())
+    return tuple(each.graph for each in published().jobs)
 
 
 def job(name: str) -> TaskGraph:
@@ -186,17 +176,3 @@ def _load_cost(row: FleetRow, model: ModelRow) -> float:
     if model.load_ms is None or row.switch_ms is None:
         raise UsageError(f"{model.name}: load_ms is missing; add it, since {row.name} has switch_ms")
     return row.lambda_switch * model.load_ms / row.switch_ms
-
-
-def _graph(row: _JobRow) -> TaskGraph:
-    try:
-        tasks = tuple(
-            TaskNode(id=task, type=kind, difficulty=float(difficulty), num_tokens=int(tokens))
-            for task, kind, difficulty, tokens in zip(
-                row.tasks, row.types, row.difficulties, row.tokens, strict=True
-            )
-        )
-        edges = tuple((before, after) for before, after in (edge.split() for edge in row.edges))
-    except ValueError as exc:
-        raise WorkloadError(f"{JOBS_FILE.name}: job {row.name}: {exc}; give each task each value") from exc
-    return TaskGraph(id=row.name, tasks=tasks, edges=edges)

@@ -1,11 +1,14 @@
 """Jobs with contents: what each task is asked, what travels to the next one, and what is right.
 
 A prompt holds `{s0}` where the answer of task s0 belongs. What travels is the answer (`answer_of`), not the
-words around it: the last number, the code inside a fence, the JSON value. `{s0.diff}` and `{s0.number}` are
-views of it, for models that were trained on exactly that form:
+words around it: the last number, the code inside a fence, the JSON value, the label. Views of it serve models
+that were trained on exactly that form:
 
+    {s0.number}  the last digits of the answer, also inside of a word; of what changed where s0 has `buggy`
     {s0.diff}    the lines that the code of s0 changes in its `buggy` function, as `- old` and `+ new`
-    {s0.number}  the last number of that diff, or of the answer where there is no `buggy`; empty without one
+    {s0.row}     what the task's own `table` holds for the answer
+
+A view of an answer that has none is empty: a wrong answer leaves its mark on every prompt after it.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, WorkloadError
-from harness.grading.exact import NOTHING, first_json
+from harness.grading.exact import NOTHING, first_json, labels_in
 from harness.grading.numeric import last_number_text
 from harness.workflow.jobs.graph import TaskGraph, TaskNode
 from harness.workflow.prompts import diff, extract_code
@@ -37,9 +40,11 @@ __all__ = [
     "answer_of",
     "fields_of",
     "render",
+    "right_answer",
 ]
 
-VIEWS = ("diff", "number")
+VIEWS = ("diff", "number", "row")
+_DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?:\.([A-Za-z_]+))?\}")
 
 
@@ -111,6 +116,8 @@ class JobTask:
     max_tokens: int
     """output cap"""
     key: Key
+    table: Mapping[str, str] = field(default_factory=dict)
+    """What the prompt looks an earlier answer up in."""
 
     def __post_init__(self) -> None:
         _ = self.node  # the node checks what planning sees
@@ -189,8 +196,8 @@ def fields_of(prompt: str) -> tuple[Field, ...]:
 def answer_of(task: JobTask, text: str) -> str:
     """What travels along the edges: the answer without the words around it, or all of it where there is none.
 
-    A number: as it is written. Code: what the first fence holds. JSON: the value, compact. Else the text,
-    stripped.
+    A number: in plain digits. Code: what the first fence holds. JSON: the value on one line. A label: as it
+    is declared. Else the text, stripped.
     """
     match task.key:
         case NumberKey():
@@ -200,8 +207,24 @@ def answer_of(task: JobTask, text: str) -> str:
         case JsonKey():
             found = first_json(text)
             return text.strip() if found is NOTHING else json.dumps(found, ensure_ascii=False)
+        case LabelKey(labels=labels):
+            named = labels_in(text, labels)
+            return named[0] if len(named) == 1 else text.strip()
         case _:
             return text.strip()
+
+
+def right_answer(task: JobTask) -> str:
+    """A right answer, from the key."""
+    match task.key:
+        case NumberKey(value=value):
+            return f"{value:.15g}"
+        case JsonKey(value=value):
+            return json.dumps(value, ensure_ascii=False)
+        case LabelKey(value=label):
+            return label
+        case CodeKey(reference=reference) | TextKey(reference=reference):
+            return reference
 
 
 def render(job: Job, task: JobTask, answers: Mapping[str, str]) -> str:
@@ -218,6 +241,8 @@ def render(job: Job, task: JobTask, answers: Mapping[str, str]) -> str:
         name = match[1]
         if name not in answers:
             raise UsageError(f"job {job.id}: task {task.id}: no answer for {{{name}}}; run task {name} first")
+        if match[2] == "row":
+            return task.table.get(answers[name], "")
         return _view(job.task(name), answers[name], match[2])
 
     return _FIELD.sub(value, task.prompt)
@@ -232,23 +257,25 @@ def _view(task: JobTask, answer: str, view: str | None) -> str:
         case "diff":
             return change
         case _:
-            return last_number_text(change) or ""
+            return str((_DIGITS.findall(change) or [""])[-1])
 
 
 def _check_fields(job: Job, task: JobTask) -> None:
     needs, fields = job.needs(task.id), fields_of(task.prompt)
     where = f"job {job.id}: task {task.id}: prompt"
-    for field in fields:
-        if field.task not in needs:
-            remedy = f"add the edge [{field.task!r}, {task.id!r}] or take the field out"
-            raise WorkloadError(f"{where}: {{{field.task}}} is no edge that ends here; {remedy}")
-        if field.view not in (None, *VIEWS):
+    for each in fields:
+        if each.task not in needs:
+            remedy = f"add the edge [{each.task!r}, {task.id!r}] or take the field out"
+            raise WorkloadError(f"{where}: {{{each.task}}} is no edge that ends here; {remedy}")
+        if each.view not in (None, *VIEWS):
             remedy = f"no such view, use {', '.join(VIEWS)}"
-            raise WorkloadError(f"{where}: {{{field.task}.{field.view}}}: {remedy}")
-        key = job.task(field.task).key
-        if field.view == "diff" and not (isinstance(key, CodeKey) and key.buggy is not None):
-            raise WorkloadError(f"{where}: {{{field.task}.diff}}: {field.task} has no buggy function; add it")
+            raise WorkloadError(f"{where}: {{{each.task}.{each.view}}}: {remedy}")
+        key = job.task(each.task).key
+        if each.view == "diff" and not (isinstance(key, CodeKey) and key.buggy is not None):
+            raise WorkloadError(f"{where}: {{{each.task}.diff}}: {each.task} has no buggy function; add it")
+    if bool(task.table) != any(each.view == "row" for each in fields):
+        raise WorkloadError(f"{where}: a table and {{task.row}} belong together; add one or drop the other")
     for need in needs:
-        if need not in {field.task for field in fields}:
+        if need not in {each.task for each in fields}:
             remedy = f"put {{{need}}} into the prompt, or drop the edge"
             raise WorkloadError(f"{where}: the answer of {need} is never used; {remedy}")
