@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 from harness.backends.base import Backend
 from harness.clock import now_s
 from harness.errors import BudgetError, UsageError
-from harness.hardware.budget import Allocation, DeviceBudget
+from harness.hardware import Allocation, DeviceBudget
 from harness.routers.orchestration.loadable.base import Loadable, Measured
 
 __all__ = ["Change", "Residency"]
