@@ -30,6 +30,7 @@ from harness.routers.planning import (
     roll,
 )
 from harness.routers.planning.base import MICRO, total_bytes
+from harness.routers.planning.instances import RECIPES
 
 PRICED = ExactPlanner(max_enumerated=0, max_sets=0)
 TREE = ExactPlanner(max_enumerated=0)
@@ -278,23 +279,59 @@ def test_a_node_limit_is_told() -> None:
     assert plan.objective <= best <= plan.certificate.bound
 
 
-def violations(num: int, num_tasks: int, num_models: int, planner: str) -> float:
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("seed", range(6))
+def test_prices_find_what_valuing_every_set_finds(recipe: str, seed: int) -> None:
+    """60 tasks on 14 models: the same plan, proven, with far fewer sets valued."""
+    problem = random_problem(60, 14, seed=seed, recipe=recipe)
+    every = ExactPlanner(max_enumerated=0, max_sets=1 << 14).plan(problem)
+    priced = PRICED.plan(problem)
+    assert (every.certificate.solver, priced.certificate.solver) == ("tree", "priced")
+    assert priced.certificate.optimal
+    assert (priced.assignment, priced.objective) == (every.assignment, every.objective)
+    assert priced.certificate.bound == priced.objective
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_exact_plan_equals_the_integer_program(recipe: str) -> None:
+    """HiGHS on whole x and y finds the same value, where there are more models than sets are made of."""
+    for seed in range(3):
+        problem = random_problem(12, 10, seed=seed, recipe=recipe)
+        for planner in (ExactPlanner(), PRICED):
+            assert planner.plan(problem).objective == pytest.approx(time_expanded(problem), abs=1e-5)
+
+
+def violations(num: int, num_tasks: int, num_models: int, recipe: str, planner: str) -> float:
     """Share of random instances whose plan does not fit."""
     over = 0
     for seed in range(num):
-        problem = random_problem(num_tasks, num_models, seed=seed)
+        problem = random_problem(num_tasks, num_models, seed=seed, recipe=recipe)
         warm = WarmLPPlanner(problem.fleet, num_tasks) if planner == "lp" else ExactPlanner()
         over += total_bytes(problem.fleet, set(warm.plan(problem).assignment)) > problem.fleet.budget_bytes
     return over / num
 
 
-@pytest.mark.parametrize(("num", "num_tasks", "num_models"), [(4000, 3, 4), (4000, 10, 4), (2000, 30, 8)])
-def test_the_exact_plan_fits_in_ten_thousand_instances(num: int, num_tasks: int, num_models: int) -> None:
-    """10,000 seeded instances over three sizes, none over the budget."""
-    assert violations(num, num_tasks, num_models, "exact") == 0
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("num", "num_tasks", "num_models"), [(2000, 3, 4), (2000, 10, 4), (1000, 30, 8)])
+def test_the_exact_plan_fits_in_ten_thousand_instances(
+    num: int, num_tasks: int, num_models: int, recipe: str
+) -> None:
+    """10,000 seeded instances over three sizes and both recipes, none over the budget."""
+    assert violations(num, num_tasks, num_models, recipe, "exact") == 0
 
 
-@pytest.mark.parametrize(("num_tasks", "num_models"), [(3, 4), (10, 4), (30, 8)])
-def test_the_rounded_lp_does_not_fit_in_many_of_them(num_tasks: int, num_models: int) -> None:
-    """On instances of the same recipe; how often depends on the recipe and the size."""
-    assert violations(150, num_tasks, num_models, "lp") > 0.05
+@pytest.mark.parametrize(
+    ("num_tasks", "num_models", "recipe", "least", "most"),
+    [
+        (3, 4, "spread", 0.11, 0.40),
+        (10, 4, "spread", 0.11, 0.40),
+        (30, 8, "spread", 0.11, 0.40),
+        (10, 4, "tiered", 0.20, 0.45),
+        (30, 8, "tiered", 0.45, 0.80),
+    ],
+)
+def test_the_rounded_lp_does_not_fit_in_many_of_them(
+    num_tasks: int, num_models: int, recipe: str, least: float, most: float
+) -> None:
+    """As often as the study of facts found (11 to 40 %) where worth is spread, more where it is tiered."""
+    assert least <= violations(400, num_tasks, num_models, recipe, "lp") <= most

@@ -5,10 +5,10 @@ Research 26, for the uncapacitated problem):
 
     Σ_i max_{m∈S} U_im − Σ_{m∈S} c_m  ≤  Σ_i u_i + Σ_{m∈S} ρ_m,    ρ_m = Σ_i max(0, U_im − u_i) − c_m
 
-With a price λ per byte, a set that departs from the sign of r_m = ρ_m − λ·v_m in some models loses their |r_m|
-at least. Only sets that lose no more than the gap between bound and best known plan are looked at; there are
-a few tens of them where the prices are good. Prices are improved by subgradient steps towards the best known
-plan (Polyak 1969, USSR Computational Mathematics 9), and every step's prices bound the sets once more.
+With a price λ per byte, a set that departs from the sign of r_m = ρ_m − λ·v_m in some models loses at least
+their |r_m|. Only sets that lose no more than the gap between bound and best known plan are looked at; there
+are a few tens of them where the prices are good. Prices are improved by subgradient steps towards the best
+known plan (Polyak 1969, USSR Computational Mathematics 9), and every step's prices bound the sets once more.
 
 Prices are whole millionths, so that bounds and values are exact; only r and λ are rounded, and SLACK covers
 them. A set is dropped when its bound is below the best known plan, never when it is equal: ties stay decided
@@ -26,11 +26,14 @@ from harness.routers.planning.base import MICRO, Array, Problem
 
 __all__ = ["Found", "search"]
 
-STAGES = ((12, 300), (24, 3000), (100, None))
+STAGES = ((8, 300), (12, 3000), (60, None))
 """Steps of pricing, and how many sets may be left then; None: the node limit."""
 SLACK = 1e-12
 """Of the bound, for what floating point rounds."""
+MOMENTUM, SHRINK = 0.5, 0.85
+"""Of a step: the share of the last one, and its length where it did not help."""
 BATCH = 64
+"""Sets valued at once, before the best known plan is looked at again."""
 
 
 class Found(NamedTuple):
@@ -106,7 +109,8 @@ class _Search:
     def _climb(self) -> Array:
         """A first plan, by gain per byte; and first prices, between a task's best and second best in it."""
         floor = self.utility.min(axis=0)
-        best, room, members = floor, self.budget, []
+        best, room = floor, self.budget
+        members: list[int] = []
         left = list(range(len(self.columns)))
         while left := [k for k in left if self.sizes[k] <= room]:
             gains = np.maximum(self.utility[left], best).sum(axis=1) - best.sum() - self.cost[left]
@@ -162,49 +166,45 @@ class _Search:
 
     def _price(self, best: _Relaxed, prices: Array, steps: int) -> tuple[_Relaxed, Array]:
         """Move prices down the bound; the best relaxation found, and the last prices."""
-        at = best
+        at, length, slope = best, 1.0, np.zeros(len(prices))
         for _ in range(steps):
             used = np.flatnonzero(at.share)
-            slope = 1 - at.share[used] @ (self.utility[used] > prices)
+            slope = MOMENTUM * slope + 1 - at.share[used] @ (self.utility[used] > prices)
             norm = float(slope @ slope)
             if not norm or best.bound - self.value < 1:
                 break
-            prices = np.rint(prices - (at.bound - self.value) / norm * slope)
+            prices = np.rint(prices - length * (at.bound - self.value) / norm * slope)
             at = self._relax(prices)
             if at.bound < best.bound:
                 best = at
+            else:
+                length *= SHRINK
         return best, prices
 
     def _expand(self, best: _Relaxed, limit: int) -> _Sets:
         """Sets that lose no more than the gap, model by model, the dearest decision first."""
         reduced = best.worth - best.byte_price * self.sizes
         allowed = best.bound - self.value + 1 + SLACK * abs(best.bound)
-        order = np.argsort(-abs(reduced), kind="stable").tolist()
-        loss, size, complete = np.zeros(1), np.zeros(1), True
+        fixed = reduced > allowed
+        free = np.flatnonzero(abs(reduced) <= allowed)
+        loss, size, complete = np.zeros(1), np.full(1, self.sizes[fixed].sum()), True
         levels = []
-        for k in order:
+        for k in free[np.argsort(-abs(reduced[free]), kind="stable")].tolist():
             apart = float(reduced[k])
-            without = loss + max(0.0, apart)
-            grown, taken = loss - min(0.0, apart), size + self.sizes[k]
+            without, grown = loss + max(0.0, apart), loss - min(0.0, apart)
+            taken = size + self.sizes[k]
             out = np.flatnonzero(without <= allowed)
             into = np.flatnonzero((grown <= allowed) & (taken <= self.budget))
-            parent = np.concatenate([out, into])
             loss = np.concatenate([without[out], grown[into]])
             size = np.concatenate([size[out], taken[into]])
+            parent, is_in = np.concatenate([out, into]), np.arange(len(loss)) >= len(out)
             if len(loss) > limit:
                 complete = False
                 least = np.argsort(loss, kind="stable")[:limit]
-                parent, loss, size = parent[least], loss[least], size[least]
-                levels.append((k, parent, least >= len(out)))
-            else:
-                levels.append((k, parent, np.arange(len(loss)) >= len(out)))
+                parent, is_in, loss, size = parent[least], is_in[least], loss[least], size[least]
+            levels.append((k, parent, is_in))
             self.num_nodes += len(loss)
-        members = np.zeros((len(loss), len(order)), dtype=np.bool_)
-        row = np.arange(len(loss))
-        for k, parent, is_in in reversed(levels):
-            members[:, k] = is_in[row]
-            row = parent[row]
-        return _Sets(members[members.any(axis=1)], complete)
+        return _Sets(_unrolled(levels, fixed, len(loss)), complete)
 
     def _value(self, members: npt.NDArray[np.bool_]) -> None:
         """Value the sets whose bound is not below the best known plan, the highest bound first."""
@@ -231,3 +231,15 @@ class _Search:
         values: Array = best.sum(axis=1) - members @ self.cost
         return values
 
+
+def _unrolled(
+    levels: list[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.bool_]]],
+    fixed: npt.NDArray[np.bool_],
+    num: int,
+) -> npt.NDArray[np.bool_]:
+    """[sets × columns], from what each level decided about the sets of the one before; none is empty."""
+    members, row = np.tile(fixed, (num, 1)), np.arange(num)
+    for k, parent, is_in in reversed(levels):
+        members[:, k] = is_in[row]
+        row = parent[row]
+    return members[members.any(axis=1)]
