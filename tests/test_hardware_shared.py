@@ -38,6 +38,11 @@ from harness.hardware import DeviceBudget
 
 budget, draw = DeviceBudget.open(sys.argv[1]), random.Random(int(sys.argv[2]))
 held, refusals = [], 0
+first, began = budget.allocate(20, owner=sys.argv[2]), time.monotonic_ns()
+print("held", flush=True)
+sys.stdin.read()
+held.append((began, time.monotonic_ns(), 20))
+first.release()
 for _ in range(int(sys.argv[3])):
     size = draw.randint(10, 60)
     try:
@@ -110,11 +115,23 @@ def start(script: str, *words: str | Path) -> subprocess.Popen[bytes]:
 def start_holder(budget: DeviceBudget, *sizes: int) -> subprocess.Popen[bytes]:
     child = start(HOLD, *map(str, sizes))
     assert child.stdin is not None
-    assert child.stdout is not None
     pickle.dump(budget, child.stdin)
     child.stdin.flush()
-    assert child.stdout.readline() == b"held\n"
+    wait_until_held(child)
     return child
+
+
+def wait_until_held(*children: subprocess.Popen[bytes]) -> None:
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+
+
+def let_go(*children: subprocess.Popen[bytes]) -> None:
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.close()
+        child.stdin = None
 
 
 def kill_unreaped(child: subprocess.Popen[bytes]) -> None:
@@ -131,21 +148,23 @@ def highest_sum(spans: list[tuple[int, int, int]]) -> int:
 def test_processes_that_draw_at_once_never_hold_more_than_there_is(budget: DeviceBudget) -> None:
     """By their own clocks their holdings overlap, and never exceed the capacity; all come back."""
     children = [start(HAMMER, budget.path, str(seed), "120") for seed in range(4)]
+    wait_until_held(*children)
+    with pytest.raises(BudgetError):
+        budget.allocate(21, owner="parent")
+    let_go(*children)
     results = [json.loads(child.communicate(timeout=60)[0]) for child in children]
     spans = [(began, ended, size) for held, _ in results for began, ended, size in held]
-    assert max(size for _, _, size in spans) < highest_sum(spans) <= CAPACITY
-    assert highest_sum(spans) <= budget.peak_bytes <= CAPACITY
-    assert budget.num_refusals == sum(refusals for _, refusals in results) > 0
+    assert 4 * 20 <= highest_sum(spans) <= budget.peak_bytes <= CAPACITY
+    assert budget.num_refusals == 1 + sum(refusals for _, refusals in results)
     assert budget.holders() == ()
 
 
 def test_kills_at_random_moments_lose_no_byte(budget: DeviceBudget) -> None:
     """Whatever they were at, the ledger stays whole, its lock free, and all bytes come back."""
     draw = random.Random(7)
-    children = [start(HAMMER, budget.path, str(seed), "1000000") for seed in range(6)]
-    deadline_s = time.monotonic() + 30
-    while budget.peak_bytes == 0 and time.monotonic() < deadline_s:
-        time.sleep(0.01)
+    children = [start(HAMMER, budget.path, str(seed), "1000000") for seed in range(5)]
+    wait_until_held(*children)
+    let_go(*children)
     for child in children:
         time.sleep(draw.uniform(0.01, 0.06))
         assert budget.used_bytes <= CAPACITY
