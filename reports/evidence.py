@@ -11,9 +11,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reports.claims import Claim
-from reports.records import Record
+from reports.records import Record, TaskPair, Values
 
-__all__ = ["Found", "Stored", "failed_checks", "find", "unmet"]
+__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "unmet"]
+
+JOB = "job"
+"""The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
 
 
 class Stored(NamedTuple):
@@ -81,6 +84,11 @@ def find(
     return Found(replace(found.record, tasks=some))
 
 
+def by_job(stored: Sequence[Stored]) -> list[Stored]:
+    """The same tests, with whole jobs in the place of their tasks."""
+    return [s if s.record is None else s._replace(record=_of_jobs(s.record)) for s in stored]
+
+
 def failed_checks(claim: Claim, record: Record) -> list[str]:
     """The claim's provenance checks that failed or were never made, each with what was seen."""
     out = []
@@ -90,6 +98,19 @@ def failed_checks(claim: Claim, record: Record) -> list[str]:
         if not seen:
             out.append(f"{name}: was not checked")
     return out
+
+
+def _of_jobs(record: Record) -> Record:
+    """A record whose tasks are the jobs of its sweep; of a job told twice the last counts."""
+    arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
+    for point in record.sweep:
+        if point.get("name") == JOB and (arm := point.get("arm", "treatment")) in arms:
+            arms[arm][str(point[JOB])] = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
+    jobs = [
+        TaskPair(id=job, treatment=values, control=arms["control"].get(job))
+        for job, values in arms["treatment"].items()
+    ]
+    return replace(record, tasks=jobs)
 
 
 def _usable(entry: Stored) -> Found:
