@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,25 @@ def test_a_budget_in_the_place_of_another_is_not_mistaken_for_it(budget: DeviceB
     held.release()
     budget.remove()
     assert (new.used_bytes, kept.num_bytes) == (50, 50)
+
+
+def test_who_waits_for_the_lock_of_a_removed_budget_takes_the_next(budget: DeviceBudget) -> None:
+    """The file that he waited at is no longer the lock; a budget made under it could never be changed."""
+    lock = Path(f"{budget.path}.lock")
+    made: list[DeviceBudget] = []
+    waiting = threading.Thread(target=lambda: made.append(DeviceBudget.create(50, path=budget.path)))
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        waiting.start()
+        time.sleep(0.05)
+        budget.path.unlink()
+        lock.unlink()
+        child.kill()
+    waiting.join()
+    assert made[0].allocate(50, owner="new").num_bytes == 50
 
 
 def test_a_write_broken_off_leaves_the_old_ledger(budget: DeviceBudget) -> None:

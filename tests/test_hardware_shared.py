@@ -87,6 +87,31 @@ with budget.allocate(60, owner="parent") as held:
 print(budget.used_bytes)
 """
 
+FORK_LOCKED = """
+import os, signal, sys
+from harness.hardware import DeviceBudget, ledger_file
+
+budget = DeviceBudget.open(sys.argv[1])
+with ledger_file.changing(budget.path, ledger_file.read(budget.path).budget_id):
+    if not (child := os.fork()):
+        signal.pause()
+ledger_file.LOCK_DEADLINE_S = 0.2
+try:
+    print(budget.allocate(5, owner="parent").num_bytes)
+finally:
+    os.kill(child, signal.SIGKILL)
+"""
+
+ASK_FOR_INIT = """
+import os
+from harness.hardware import processes
+
+if os.getuid() == 0:
+    os.setuid(65534)
+processes.PROC = "/absent"
+print(processes.is_alive(processes.Process(1, None)))
+"""
+
 SPAWN = """
 import multiprocessing, sys
 from harness.hardware import DeviceBudget
@@ -231,6 +256,10 @@ def test_the_dead_do_not_raise_the_peak(budget: DeviceBudget) -> None:
         child.kill()
     budget.allocate(40, owner="parent")
     assert (budget.used_bytes, budget.peak_bytes) == (40, 60)
+    with start_holder(budget, 50) as child:
+        child.kill()
+    budget.reset_peak()
+    assert budget.peak_bytes == 40
 
 
 def test_a_holder_that_just_exits_gives_its_bytes_back(budget: DeviceBudget) -> None:
@@ -253,7 +282,13 @@ def test_a_new_process_under_an_old_number_is_not_the_holder(budget: DeviceBudge
 
 def test_a_live_process_of_another_user_counts_as_alive() -> None:
     """Where it may not be asked, it is there."""
-    assert processes.is_alive(processes.Process(1, None))
+    assert start(ASK_FOR_INIT).communicate(timeout=30)[0] == b"True\n"
+
+
+def test_a_fork_in_the_middle_of_a_change_does_not_keep_the_lock(budget: DeviceBudget) -> None:
+    """A thread may fork while another draws; the child inherits the lock's descriptor."""
+    child = start(FORK_LOCKED, budget.path)
+    assert child.communicate(timeout=30)[0] == b"5\n"
 
 
 def test_what_the_parent_holds_a_fork_cannot_give_away() -> None:
