@@ -18,6 +18,7 @@ from harness.routers.planning import (
     GreedyPlanner,
     LPPlanner,
     OrderFreePlanner,
+    Plan,
     Planner,
     PreferencePlanner,
     Problem,
@@ -169,6 +170,58 @@ def test_the_dynamic_program_equals_brute_force_over_time(problem: Problem) -> N
     assert SequentialPlanner().plan(problem).objective == pytest.approx(best, abs=1e-9)
     assert roll(offline_optimum(), problem).value == pytest.approx(best, abs=1e-9)
     assert roll(SequentialPlanner(window=len(problem.layers)), problem).value == pytest.approx(best, abs=1e-9)
+
+
+def test_a_load_at_a_windows_end_is_worth_it_when_more_follows() -> None:
+    """.2 gained in a layer does not pay for a load of .3, but what is loaded may serve again."""
+    fleet = Fleet(models=("a", "b"), size_bytes=(1, 1), budget_bytes=1)
+    last = Problem(fleet=fleet, utility=np.array([[0.5, 0.7]]), load_cost=(0.1, 0.3), resident=frozenset({0}))
+    more = replace(last, has_more=True)
+    planner = SequentialPlanner()
+    assert planner.plan(last).assignment == (0,)
+    assert planner.plan(more).assignment == (1,)
+    assert replace(planner, kept_share=0).plan(more).assignment == (0,)
+    assert planner.plan(more).objective == pytest.approx(0.4), "what is kept is no part of the objective"
+    assert planner.plan(more).certificate.bound is None
+
+
+def test_a_window_that_ends_before_the_job_says_that_more_follows() -> None:
+    """And the last one does not, unless the job itself says so."""
+    seen: list[bool] = []
+
+    class Watching(SequentialPlanner):
+        def plan(self, problem: Problem) -> Plan:
+            seen.append(problem.has_more)
+            return SequentialPlanner.plan(self, problem)
+
+    problem = random_problem(4, 3, seed=1, num_layers=4)
+    roll(Watching(window=2), problem)
+    roll(Watching(window=2), replace(problem, has_more=True))
+    assert seen == [True, True, False, False, True, True, True, True]
+
+
+@given(problem=problems(max_models=6, layered=True), num=st.integers(1, 4))
+@settings(max_examples=150, deadline=None)
+def test_fewer_models_lose_nothing_or_say_so(problem: Problem, num: int) -> None:
+    """Where only dominated models are left out, planning over fewer finds the same value."""
+    for planner in (SequentialPlanner(), OrderFreePlanner()):
+        whole, part = planner.plan(problem), replace(planner, max_models=num).plan(problem)
+        assert part.objective <= whole.objective
+        assert all(total_bytes(problem.fleet, held) <= problem.fleet.budget_bytes for held in part.residents)
+        if part.certificate.optimal:
+            assert part.objective == whole.objective
+            assert part.certificate.bound == part.objective
+        else:
+            assert part.certificate.bound is None
+
+
+def test_a_fleet_of_forty_models_is_planned_over_time() -> None:
+    """All of them fit by themselves; the plan fits, is no worse than one model's, and says what it is."""
+    problem = random_problem(9, 40, seed=3, num_layers=3)
+    plan = SequentialPlanner().plan(problem)
+    assert all(total_bytes(problem.fleet, held) <= problem.fleet.budget_bytes for held in plan.residents)
+    assert plan.objective >= BestSinglePlanner().plan(problem).objective
+    assert not plan.certificate.optimal
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -83,6 +83,8 @@ class Problem:
     """tasks that run at once, in order; empty: all in one"""
     edges: tuple[tuple[int, int], ...] = ()
     """(before, after); only `OrderFreePlanner` reads them"""
+    has_more: bool = False
+    """whether tasks that are not seen follow the last layer: what is loaded then may serve again"""
     micro: Array = field(init=False, repr=False)
     """`utility` in whole millionths"""
     load_micro: tuple[float, ...] = field(init=False, repr=False)

@@ -80,4 +80,5 @@ def _part(problem: Problem, layers: tuple[tuple[int, ...], ...], held: frozenset
         resident=held,
         layers=tuple(tuple(next(numbered) for _ in layer) for layer in layers),
         edges=tuple((place[a], place[b]) for a, b in problem.edges if a in place and b in place),
+        has_more=problem.has_more or layers[-1] != problem.layers[-1],
     )
