@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -244,3 +245,12 @@ def test_a_lock_that_is_never_given_back_is_an_error(
         assert budget.free_bytes == 100
         child.kill()
     budget.allocate(5, owner="kv")
+
+
+def test_a_budget_in_a_temporary_place_leaves_nothing_when_removed() -> None:
+    """Not even a folder, so that a later kill of the process has nothing to leave behind."""
+    budget = DeviceBudget.create(100)
+    budget.allocate(5, owner="kv")
+    budget.remove()
+    assert list(budget.path.parent.glob(f"{budget.path.name}*")) == []
+    assert budget.path.parent.resolve() in {Path("/dev/shm"), Path(tempfile.gettempdir()).resolve()}

@@ -306,12 +306,12 @@ def test_a_budget_without_a_path_is_deleted_with_its_maker() -> None:
         "from harness.hardware import DeviceBudget\n"
         "budgets = [DeviceBudget.create(9) for _ in range(10)]\n"
         "budgets[0].remove()\n"
-        "print(budgets[1].path.exists(), *(budget.path.parent for budget in budgets))"
+        "print(*(budget.path.exists() for budget in budgets[:2]), *(budget.path for budget in budgets))"
     )
-    exists, *folders = start(script).communicate(timeout=30)[0].decode().split()
-    assert exists == "True"
-    assert len(set(folders)) == 10
-    assert not any(Path(folder).exists() for folder in folders)
+    first, second, *paths = start(script).communicate(timeout=30)[0].decode().split()
+    assert (first, second) == ("False", "True")
+    assert len(set(paths)) == 10
+    assert not [left for path in paths for left in Path(path).parent.glob(f"{Path(path).name}*")]
 
 
 def test_a_budget_lies_in_the_temporary_folder_where_there_is_none_in_memory(
