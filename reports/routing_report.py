@@ -12,12 +12,14 @@ over a job under the name of a step, here it is per step.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from reports import jobs
+from reports.errors import JournalError
 from reports.records import Record
 from reports.runs import Run
 from reports.telemetry import TELEMETRY, Trace, read
@@ -61,6 +63,15 @@ FIELDS = {
 }
 
 
+class Told(NamedTuple):
+    """What a run's folder has beside its records."""
+
+    traces: tuple[Trace, ...]
+    """Of the timed rounds."""
+    artifacts: Path
+    """Of the graded jobs."""
+
+
 class Arm(NamedTuple):
     """One side of a comparison: a record's treatment or control."""
 
@@ -69,7 +80,7 @@ class Arm(NamedTuple):
     name: str
     jobs: Mapping[str, Mapping[str, Any]]
     """Job → its point."""
-    traces: tuple[Trace, ...]
+    told: Told
 
 
 def write(run: Run) -> list[Path]:
@@ -77,22 +88,22 @@ def write(run: Run) -> list[Path]:
 
     Raises
     ------
-    JournalError: the run's telemetry cannot be read.
+    JournalError: the run's telemetry or an artifact cannot be read.
     """
     records = [r for r in run.records if r.experiment == EXPERIMENT and jobs.points(r)]
     if not records:
         return []
     path = run.path / "output" / EXPERIMENT / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = _report(run, records, read(run.path))
+    content = _report(run, records, Told(tuple(read(run.path)), run.path / ARTIFACTS))
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return [path]
 
 
-def _report(run: Run, records: Sequence[Record], traces: Sequence[Trace]) -> dict[str, Any]:
+def _report(run: Run, records: Sequence[Record], told: Told) -> dict[str, Any]:
     against = {r.variant: r for r in records if r.control == PLANNER}
-    runs = {name: _run(against[name], traces) for name in LP if name in against}
+    runs = {name: _run(against[name], told) for name in LP if name in against}
     first = next(iter(runs), None)
     others = [r for r in records if r.variant not in runs]
     return {
@@ -101,9 +112,9 @@ def _report(run: Run, records: Sequence[Record], traces: Sequence[Trace]) -> dic
         "run": first,
         **(runs[first] if first is not None else dict.fromkeys(_NO_RUN)),
         "runs": runs,
-        "routers": {r.variant: {**_label(r), **_summary(_arm(r, "treatment", traces))} for r in others},
-        "telemetry": TELEMETRY if traces else None,
-        "artifacts": ARTIFACTS if (run.path / ARTIFACTS).is_dir() else None,
+        "routers": {r.variant: {**_label(r), **_summary(_arm(r, "treatment", told))} for r in others},
+        "telemetry": TELEMETRY if told.traces else None,
+        "artifacts": ARTIFACTS if told.artifacts.is_dir() else None,
         "fields": FIELDS,
     }
 
@@ -121,9 +132,9 @@ _NO_RUN = (
 )
 
 
-def _run(record: Record, traces: Sequence[Trace]) -> dict[str, Any]:
+def _run(record: Record, told: Told) -> dict[str, Any]:
     """The comparison of one LP with the planning model beside it."""
-    lp, llm = (_arm(record, side, traces) for side in ("treatment", "control"))
+    lp, llm = (_arm(record, side, told) for side in ("treatment", "control"))
     rows = [_job(job, lp, llm) for job in lp.jobs if job in llm.jobs]
     decided = [row["winner"] for row in rows if row["winner"] is not None]
     return {
@@ -137,10 +148,9 @@ def _run(record: Record, traces: Sequence[Trace]) -> dict[str, Any]:
     }
 
 
-def _arm(record: Record, side: str, traces: Sequence[Trace]) -> Arm:
+def _arm(record: Record, side: str, told: Told) -> Arm:
     name = record.variant if side == "treatment" else record.control or ""
-    mine = tuple(t for t in traces if t.variant == name and t.summary is not None)
-    return Arm(record, side, name, jobs.points(record, side), mine)
+    return Arm(record, side, name, jobs.points(record, side), told)
 
 
 def _summary(arm: Arm) -> dict[str, Any]:
@@ -157,7 +167,7 @@ def _summary(arm: Arm) -> dict[str, Any]:
         "avg_job_score": _mean(_known(points, "score")),
         "avg_vram_gb": {metric: _mean(_known(points, f"{metric}_gb")) for metric in VRAM},
         "jobs_violating_pct": _percent([v > 0 for v in violating]),
-        "steps_violating_pct": _percent([s.violates for t in arm.traces for s in t.steps]),
+        "steps_violating_pct": _steps_violating(points),
         "max_over_gb": max(_known(points, "over_gb"), default=None),
         "avg_loads": _mean(_known(points, "loads")),
         "avg_latency_s": job_s,
@@ -166,11 +176,17 @@ def _summary(arm: Arm) -> dict[str, Any]:
         "avg_critical_path_with_planner_s": _added(path_s, plan_s, 1),
         "avg_planner_s": plan_s,
         "avg_solve_ms_per_step": _mean(
-            [1e3 * s.plan_s for t in arm.traces for s in t.steps if s.plan_s is not None]
+            [
+                1e3 * s.plan_s
+                for t in arm.told.traces
+                if t.variant == arm.name
+                for s in t.steps
+                if s.plan_s is not None
+            ]
         ),
         "score_per_token_cost": _score_per_cost(arm),
         "token_cost_with_planner": jobs.token_costs(arm.record, arm.side).with_planning,
-        "planner_status_pct": _statuses(arm.traces),
+        "planner_status_pct": _statuses(points),
     }
 
 
@@ -186,10 +202,17 @@ def _score_per_cost(arm: Arm) -> float | None:
     return sum(known.values()) / cost if cost > 0 else None
 
 
-def _statuses(traces: Iterable[Trace]) -> dict[str, float] | None:
+def _statuses(points: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
     """Shares of the steps' statuses in per cent."""
-    found = [s.status for t in traces for s in t.steps if s.status]
-    return {word: 100 * found.count(word) / len(found) for word in dict.fromkeys(found)} or None
+    found: Counter[str] = Counter()
+    for point in points:
+        found.update(point.get("planner_status") or {})
+    return {word: 100 * number / found.total() for word, number in found.items()} or None
+
+
+def _steps_violating(points: Iterable[Mapping[str, Any]]) -> float | None:
+    known = [(v, n) for p in points if (v := p.get("violations")) is not None and (n := p.get("num_steps"))]
+    return 100 * sum(v for v, _ in known) / sum(n for _, n in known) if known else None
 
 
 def _divergence(record: Record) -> dict[str, Any]:
@@ -223,9 +246,22 @@ def _job(job: str, lp: Arm, llm: Arm) -> dict[str, Any]:
 
 
 def _models(arm: Arm, job: str) -> dict[str, str] | None:
-    """Task → model in the job's last run, which is the graded one."""
-    last = next((t for t in reversed(arm.traces) if t.job == job), None)
-    return None if last is None else {a.task: a.model for s in last.steps for a in s.answers}
+    """Task → model when the job was graded, as its artifact says.
+
+    Raises
+    ------
+    JournalError: the artifact cannot be read.
+    """
+    path = arm.told.artifacts / arm.name / f"{job}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["assignments"]
+        return {str(task): str(model) for task, model in found.items()}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise JournalError(
+            f"{path}: no artifact of a job ({type(exc).__name__}: {exc}); move it away to go without"
+        ) from exc
 
 
 def _winner(lp: float | None, llm: float | None) -> str | None:

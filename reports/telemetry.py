@@ -83,6 +83,11 @@ class Trace(NamedTuple):
     summary: Mapping[str, Any] | None
     """The event `job_dag_summary`; None where the job was cut short."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the job came to its end."""
+        return bool(self.steps) and self.summary is not None and self.summary.get("error") is None
+
 
 def read(run: Path) -> list[Trace]:
     """Every run of every job, in the order they began; none without a file. A torn last line is left out.

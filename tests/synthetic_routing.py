@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,11 @@ def used(variant: str, shape: str) -> tuple[str, ...]:
     return tuple(GEMMA if m == PHI else m for m in ROUTERS[variant][shape])
 
 
+def status(variant: str, step: int) -> str:
+    """How the plan of a step came to be."""
+    return ("valid", "fallback", "repaired")[step] if variant == "planner" else "computed"
+
+
 def _round(variant: str, noise: random.Random) -> dict[str, float | None]:
     infer_s = (
         sum(0.4 + SIZES_GB[used(variant, s)[1]] * 0.15 for s in SHAPES) / 3 * noise.lognormvariate(0, 0.03)
@@ -150,9 +156,11 @@ def _job(
         "transition_peak_gb": max(models),
         "sum_distinct_gb": sum(set(models)),
         "violations": int(over_gb > 0),
+        "num_steps": len(LAYERS[shape]),
         "over_gb": over_gb,
         "loads": len(set(models)),
         "job_s": 1.5 + max(models) / 5,
+        "planner_status": dict(Counter(status(variant, i) for i in range(len(LAYERS[shape])))),
         "score_per_token_cost": sum(scores) / 3 / sum(costs),
     }
 
@@ -165,7 +173,7 @@ def swept(variant: str, points: Iterable[dict[str, Any]]) -> Record:
         control=None,
         backend="numpy",
         profile="pocket",
-        settings={"fleet": "seed"},
+        settings={"fleet": "seed", "along": "what was varied"},
         sweep=[{"name": "point", **point} for point in points],
         complete=True,
     )
@@ -335,13 +343,12 @@ def _step(
         for i, t in enumerate(layer)
     }
     used_bytes = int(sum(SIZES_GB[m] for m in resident) * GB)
-    status = ("valid", "fallback", "repaired")[number % 3] if variant == "planner" else "computed"
     return {
         "step": number,
         "window": 1,
         "horizon": layer,
         "ready": layer,
-        "planner_status": status,
+        "planner_status": status(variant, number),
         "planner": None,
         "plan_s": plan_s,
         "solver": variant,
@@ -369,6 +376,16 @@ def routed(path: Path, variants: Iterable[str] = ROUTERS) -> Path:
     write_run(path, [*records, *sweeps()])
     write_telemetry(path, telemetry())
     return path
+
+
+def write_artifact(path: Path, variant: str, job: str, assignments: dict[str, str]) -> Path:
+    """What a graded job leaves beside its record."""
+    file = path / "artifacts" / variant / f"{job}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        json.dumps({"job": job, "assignments": assignments, "model_task_estimates": {}, "load_s": {}})
+    )
+    return file
 
 
 def write_telemetry(path: Path, events: Iterable[dict[str, Any]], tail: str = "") -> None:

@@ -11,7 +11,7 @@ from reports.errors import JournalError
 from reports.records import Record, TaskPair
 from reports.runs import Run
 from reports.telemetry import read
-from tests.synthetic_routing import GEMMA, QWEN, record, swept, telemetry, write_telemetry
+from tests.synthetic_routing import GEMMA, QWEN, record, swept, telemetry, write_artifact, write_telemetry
 from tests.synthetic_runs import record as cascade
 from tests.synthetic_runs import write_run
 
@@ -136,16 +136,22 @@ def test_the_first_lp_of_the_showcase_speaks_for_the_file(tmp_path: Path) -> Non
     assert found["comparison_lp_vs_llm"] == found["runs"]["lp-3"]["comparison_lp_vs_llm"]
 
 
-def test_models_by_task_come_from_the_last_run_of_the_job(tmp_path: Path) -> None:
-    """Timed rounds come first, the grading last."""
-    early, late = telemetry(("lp",), 1), telemetry(("lp",), 1)
-    for event in early:
-        for run in event.get("exec", {}).values():
-            run["model"] = "another"
-    found = report(tmp_path, [record("lp")], early + late)
+def test_models_by_task_are_those_of_the_graded_job(tmp_path: Path) -> None:
+    """From its artifact; where there is none they are not known."""
+    write_artifact(tmp_path / "run", "lp", "wb1-000", {"s0": GEMMA, "s1": GEMMA, "s2": QWEN})
+    found = report(tmp_path, [record("lp")])
     row = next(row for row in found["per_job"] if row["job"] == "wb1-000")
     assert row["lp_models"] == {"s0": GEMMA, "s1": GEMMA, "s2": QWEN}
     assert row["llm_models"] is None
+    assert found["artifacts"] == "artifacts"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"assignments": null}', "{}"])
+def test_a_malformed_artifact_is_named_with_its_remedy(tmp_path: Path, text: str) -> None:
+    """Which file, what is wrong, and what to do."""
+    write_artifact(tmp_path / "run", "lp", "wb1-000", {}).write_text(text)
+    with pytest.raises(JournalError, match=r"wb1-000\.json: no artifact of a job .*; move it away"):
+        report(tmp_path, [record("lp")])
 
 
 def test_what_was_not_measured_is_null(tmp_path: Path) -> None:

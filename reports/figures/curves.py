@@ -25,8 +25,11 @@ __all__ = [
     "estimate",
     "grid",
     "key",
+    "key_height",
     "levels",
     "looks",
+    "name_levels",
+    "place_key",
     "planners",
     "points",
     "record",
@@ -148,21 +151,35 @@ def key(axes: Axes, names: Sequence[str], found: Mapping[str, Look], extra: Sequ
 
     lines = [
         Line2D(
-            [], [], color=found[n].colour, marker=found[n].marker, linestyle=found[n].dashes, markersize=5.5
+            [],
+            [],
+            color=found[name].colour,
+            marker=found[name].marker,
+            linestyle=found[name].dashes,
+            markersize=5.5,
+            label=name,
         )
-        for n in names
+        for name in names
     ]
     handles = [*lines, *extra]
-    texts = [*names, *(str(line.get_label()) for line in extra)]
-    axes.legend(
-        handles,
-        texts,
+    place_key(axes, handles, _columns([str(line.get_label()) for line in handles]), handlelength=3.4)
+
+
+def place_key(axes: Axes, handles: Sequence[Any], num_columns: int, **look: Any) -> None:
+    """Write a key from the figure's left edge on, at the height of `axes`; it moves nothing else."""
+    from matplotlib.transforms import blended_transform_factory
+
+    legend = axes.legend(
+        handles=handles,
         loc="center left",
-        bbox_to_anchor=(0.0, 0.5),
+        bbox_to_anchor=(0.012, 0.5),
+        bbox_transform=blended_transform_factory(axes.figure.transFigure, axes.transAxes),
         borderaxespad=0,
-        ncols=_columns(texts),
-        handlelength=3.4,
+        borderpad=0,
+        ncols=num_columns,
+        **look,
     )
+    legend.set_in_layout(False)
 
 
 def _columns(names: Sequence[str]) -> int:

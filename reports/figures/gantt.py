@@ -28,7 +28,10 @@ LETTERS = {"fallback": "F", "repaired": "R"}
 """A planning model's status → its mark; a first answer that held has none."""
 HEIGHT = 0.66
 """Of a bar, in rows."""
+NARROW = 0.05
+"""Share of the axis that a task's name takes; a narrower bar has its colour alone."""
 LOADING: dict[str, Any] = {"facecolor": "white", "edgecolor": base.GREY, "hatch": "////", "linewidth": 0.6}
+RESIDENT: dict[str, Any] = {"color": "#b5b5b5", "linewidth": 2, "solid_capstyle": "butt", "zorder": 1}
 CROSS: dict[str, Any] = {
     "linestyle": "none",
     "marker": "X",
@@ -56,10 +59,14 @@ class Load(NamedTuple):
 def bars(axes: Axes, trace: Trace, models: Sequence[str], tasks: Sequence[str], scale: cells.Scale) -> None:
     """A row for planning and one per model, with what each did when.
 
-    tasks: the tasks of the job in the order of their colours.
+    tasks: the tasks of the job in the order of their colours. The axis of time must have its limits.
     """
     rows = {model: row for row, model in enumerate(models, start=1)}
-    for step in trace.steps:
+    ends = [step.planning_s[1] for step in trace.steps[1:]] + [trace.steps[-1].done_s]
+    for step, end in zip(trace.steps, ends, strict=True):
+        for model in step.resident:
+            span = [scale.factor * step.planning_s[1], scale.factor * end]
+            axes.plot(span, [rows[model]] * 2, **RESIDENT)
         _planning(axes, step, scale)
         loads = list(_loads(step))
         at = scale.factor * (loads[0].began_s if loads else step.planning_s[1])
@@ -107,7 +114,7 @@ def key(tasks: Sequence[str], traces: Sequence[Trace]) -> list[Line2D | Patch]:
         Patch(facecolor=_faded(colour), edgecolor=colour, label=f"answers {task}")
         for task, colour in zip(tasks, TASKS, strict=False)
     ]
-    out += [Patch(**LOADING, label="loading")]
+    out += [Patch(**LOADING, label="loading"), Line2D([], [], label="loaded", **RESIDENT)]
     point: dict[str, Any] = {"linestyle": "none", "color": base.INK, "markersize": 6.5}
     if any(s.evicted for s in steps):
         out += [Line2D([], [], marker="v", markerfacecolor="white", label="evicted", **point)]
@@ -117,7 +124,7 @@ def key(tasks: Sequence[str], traces: Sequence[Trace]) -> list[Line2D | Patch]:
         for word, letter in LETTERS.items()
         if any(s.status == word for s in steps)
     ]
-    out += [Line2D([], [], color=base.PALETTE[0], linewidth=1.6, label="resident")]
+    out += [Line2D([], [], color=base.PALETTE[0], linewidth=1.6, label="memory in use")]
     out += [Line2D([], [], color=base.INK, linewidth=1.1, linestyle=(0, (5, 2)), label="budget")]
     if any(s.violates for s in steps):
         out += [Line2D([], [], label="plan does not fit", **CROSS), Patch(**REFUSED, label="what it lacked")]
@@ -188,6 +195,9 @@ def _answer(
     axes.barh(
         y, width, 0.94 * HEIGHT * share, left=left, facecolor=_faded(colour), edgecolor=colour, linewidth=0.9
     )
+    low, high = axes.get_xlim()
+    if width < NARROW * (high - low):
+        return
     middle = left + width * (place + share / 2)  # aside, so that names in narrow lanes stay apart
     axes.text(middle, y, answer.task, ha="center", va="center", fontsize=7, clip_on=True)
 
@@ -199,15 +209,11 @@ def _refused(axes: Axes, step: Step, budget: float, times: cells.Scale, sizes: c
     over = sizes.factor * step.over_bytes
     corner = (left, sizes.factor * budget)
     axes.add_patch(Rectangle(corner, right - left, over, **REFUSED))
-    text = f"+{cells.number(over)} {sizes.unit}" + ("" if step.replaced else " in use")
-    axes.annotate(
-        text,
-        ((left + right) / 2, corner[1] + over),
-        (0, 2),
-        textcoords="offset points",
-        ha="center",
-        fontsize=7.5,
-    )
+    low, high = axes.get_xlim()
+    if right - left >= 2 * NARROW * (high - low):
+        middle = ((left + right) / 2, corner[1] + over)
+        text = f"+{cells.number(over)}"
+        axes.annotate(text, middle, (0, 2), textcoords="offset points", ha="center", fontsize=7.5)
 
 
 def _faded(colour: str) -> tuple[float, float, float]:

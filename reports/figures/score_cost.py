@@ -160,18 +160,18 @@ def draw(data: Data) -> Figure:
     """A panel per cost, the front as a line, names beside the points."""
     from reports.figures import base, labels
 
-    figure, _ = base.frame(5.0, data.title, data.scope, data.notes)
-    top, (line,) = curves.grid(figure, 1, len(data.panels), 4.7, 0.3)
+    figure, _ = base.frame(3.4 * len(data.panels) + 0.3, data.title, data.scope, data.notes)
+    top, rows = curves.grid(figure, len(data.panels), 1, 3.4, 0.3)  # wide, since names are
     kinds = {p.kind for panel in data.panels for p in panel.points}
-    top.legend(handles=_key(kinds), loc="center left", bbox_to_anchor=(0, 0.5), borderaxespad=0, ncols=6)
-    for panel, axes in zip(data.panels, line, strict=True):
+    curves.place_key(top, _key(kinds), 6)
+    for panel, (axes,) in zip(data.panels, rows, strict=True):
         _draw(axes, panel)
     base.settle(figure)  # names are placed in final pixels
-    for panel, axes in zip(data.panels, line, strict=True):
+    for panel, (axes,) in zip(data.panels, rows, strict=True):
         scale = _scale(panel)
         names = [
             labels.Label(
-                "\n".join(base.wrapped(p.name, 24)),
+                "\n".join(base.wrapped(p.name, 36)),
                 _x(p, scale),
                 _y(p),
                 base.INK if p in panel.front else base.GREY,
@@ -238,7 +238,9 @@ def _draw(axes: Axes, panel: Panel) -> None:
             for p in panel.points
             if p.cost.high is not None
         ]
-        axes.set_xlim(max(0.0, min(costs) - margin), max([max(costs) + margin, *ends]))
+        axes.set_xlim(
+            max(0.0, min(costs) - margin), max([max(costs) + margin, *(end + margin / 8 for end in ends)])
+        )
     unit = f", {scale.unit}" if scale.unit else ""
     axes.set_xlabel(f"{panel.label}{unit} (cheaper to the left)")
     axes.set_ylabel("mean task score, %")

@@ -17,18 +17,18 @@ __all__ = ["SWEPT", "Data", "Panel", "Row", "data", "draw"]
 
 PREFIX = "sweep-"
 SWEPT = {
-    "lambda_token": ("λ_token, weight of token cost", "token_cost"),
-    "lambda_switch": ("λ_switch, weight of loading", "loads"),
-    "budget": ("memory budget, GB", "loads"),
+    "lambda_token": ("λ_token", "token_cost"),
+    "lambda_switch": ("λ_switch", "loads"),
+    "budget": ("memory budget", "loads"),
     "num_models": ("models in the fleet", "loads"),
     "prior_quality": ("quality of the priors", "token_cost"),
 }
-"""Parameter → (what its axis says, the third quantity shown along it)."""
+"""Parameter → (its name in words, the third quantity shown along it). The record says what its values are."""
 AXES = {
     "score": "task score, %",
-    "violating_share": "plans over budget, %",
+    "violating_share": "plans over budget, % of steps",
     "loads": "loads per job",
-    "token_cost": "token cost per task",
+    "token_cost": "token cost per job",
 }
 PERCENT = ("score", "violating_share")
 
@@ -69,12 +69,17 @@ def data(run: Run, experiment: str) -> Data | None:
     rows = tuple(_row(name, curves.points(record)) for name, record in swept.items())
     names = curves.planners(p for record in swept.values() for p in curves.points(record))
     scopes = tuple(dict.fromkeys(curves.scope(record) for record in swept.values()))
-    notes = (
+    notes = [
         "Bars: 95 % intervals over tasks. Levels stand equally far apart, planners slightly apart at one.",
         "Over budget: the plan as made, before a plan that fits took its place.",
-    )
+    ]
+    notes += [
+        f"{SWEPT[name][0][0].upper()}{SWEPT[name][0][1:]}: {what}."
+        for name, record in swept.items()
+        if isinstance(what := record.settings.get("along"), str)
+    ]
     title = f"{experiment}: score, violations and cost along each parameter"
-    return Data(title, "\n".join(scopes), names, rows, notes)
+    return Data(title, "\n".join(scopes), names, rows, tuple(notes))
 
 
 def _row(name: str, found: Sequence[Mapping[str, Any]]) -> Row:

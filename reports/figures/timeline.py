@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports import cells
-from reports.figures import gantt
+from reports.figures import curves, gantt
 from reports.runs import Run
 from reports.telemetry import Trace, read
 
@@ -39,9 +39,14 @@ class Data(NamedTuple):
 
 
 def data(run: Run, experiment: str) -> Data | None:
-    """One whole run of one job per shape and router; None where telemetry has none."""
+    """One whole run of one job per shape and router; None where telemetry has none.
+
+    Raises
+    ------
+    JournalError: the run's telemetry cannot be read.
+    """
     records = [r for r in run.records if r.experiment == experiment and r.variant in SHOWN]
-    traces = [t for t in read(run.path) if t.variant in SHOWN and t.summary is not None and t.steps]
+    traces = [t for t in read(run.path) if t.variant in SHOWN and t.is_whole]
     if not records or not traces:
         return None
     variants = tuple(v for v in SHOWN if any(t.variant == v for t in traces))
@@ -109,7 +114,7 @@ def draw(data: Data) -> Figure:
     )
     top = figure.add_subplot(grid[0, :])
     top.set_axis_off()
-    top.legend(handles=keys, loc="center left", bbox_to_anchor=(0, 0.5), borderaxespad=0, ncols=KEY_COLUMNS)
+    curves.place_key(top, keys, KEY_COLUMNS)
     steps = [s for t in data.traces.values() for s in t.steps]
     largest = max(
         [float(s.resident_bytes or 0) for s in steps] + [_needed(s.budget_bytes, s.over_bytes) for s in steps]
@@ -124,8 +129,8 @@ def draw(data: Data) -> Figure:
             if variant not in mine:
                 _absent(above, beneath, variant)
                 continue
-            _cell(above, beneath, mine[variant], data, times, largest)
             above.set_xlim(-0.015 * end, 1.03 * end)
+            _cell(above, beneath, mine[variant], data, times, largest)
             if row == 0:
                 above.set_title(f"{_heading(mine[variant])}\n{above.get_title(loc='left')}", loc="left")
             if column:
