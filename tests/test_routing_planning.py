@@ -25,6 +25,7 @@ from harness.routers.planning import (
     RandomPlanner,
     SequentialPlanner,
     WarmLPPlanner,
+    follow,
     memory_of,
     offline_optimum,
     random_problem,
@@ -290,6 +291,7 @@ def test_a_free_order_keeps_to_its_edges_and_groups_tasks_by_model() -> None:
     )
     plan = OrderFreePlanner().plan(problem)
     assert plan.objective == pytest.approx(3.8)
+    assert follow(OrderFreePlanner(), problem).value == pytest.approx(3.8)
     order = [task for (task,) in plan.order]
     assert order.index(0) < order.index(1)
     assert order.index(2) < order.index(3)

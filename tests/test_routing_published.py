@@ -53,6 +53,9 @@ def test_the_origins_constants_give_its_full_horizon_objective() -> None:
     """wb1 is qwen throughout, at 1.37."""
     plan = LPPlanner().plan(problem_of(job("wb1"), *fleet("agents_heavy")))
     assert plan.objective == pytest.approx(1.37, abs=1e-9)
+    assert plan.certificate.solver == "highs"
+    assert plan.certificate.solver_s is not None
+    assert plan.certificate.solver_s > 0
     assert routed("agents_heavy", "wb1", None) == "qwen qwen qwen"
     assert not plan.certificate.fractional
 

@@ -10,7 +10,7 @@ from harness.routers.planning.controls import (
 )
 from harness.routers.planning.exact import ExactPlanner
 from harness.routers.planning.highs import WarmLPPlanner
-from harness.routers.planning.horizon import Trajectory, flat, roll
+from harness.routers.planning.horizon import Trajectory, flat, follow, roll
 from harness.routers.planning.instances import random_problem, workflow_instances
 from harness.routers.planning.lp import LPPlanner
 from harness.routers.planning.memory import Memory, memory_of
@@ -36,6 +36,7 @@ __all__ = [
     "WarmLPPlanner",
     "flat",
     "fleet",
+    "follow",
     "job",
     "jobs",
     "memory_of",

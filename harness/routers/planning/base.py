@@ -143,6 +143,8 @@ class Certificate(NamedTuple):
     """Whether the plan needs more memory than the budget."""
     num_nodes: int | None = None
     """Model sets looked at."""
+    solver_s: float | None = None
+    """Seconds that a solver says it took by itself; None where there is none, or it does not say."""
 
 
 class Plan(NamedTuple):

@@ -8,12 +8,13 @@ which is why its objective grew from step to step).
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from harness.errors import UsageError
 from harness.routers.planning.base import MICRO, Plan, Planner, Problem
 
-__all__ = ["Trajectory", "flat", "roll"]
+__all__ = ["Trajectory", "flat", "follow", "roll"]
 
 
 class Trajectory(NamedTuple):
@@ -65,6 +66,25 @@ def roll(planner: Planner, problem: Problem, *, fallback: Planner | None = None)
         residents.append(held)
     return Trajectory(
         tuple(assignment), tuple(executed), tuple(residents), gained / MICRO, tuple(plans), replaced
+    )
+
+
+def follow(planner: Planner, problem: Problem) -> Trajectory:
+    """Plan a problem once and execute the whole plan, in the plan's own order."""
+    plan = planner.plan(problem)
+    steps = plan.order or problem.layers
+    loads = [
+        sum(problem.load_micro[m] for m in now - old)
+        for old, now in pairwise((problem.resident, *plan.residents))
+    ]
+    gained = float(problem.micro[range(problem.num_tasks), plan.assignment].sum())
+    return Trajectory(
+        plan.assignment,
+        tuple(frozenset(plan.assignment[task] for task in step) for step in steps),
+        plan.residents,
+        (gained - sum(loads)) / MICRO,
+        (plan,),
+        0,
     )
 
 
