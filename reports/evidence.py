@@ -19,6 +19,10 @@ JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
 
 
+NEEDED_SETTINGS = ("workload", "budget_gb")
+"""Settings that a claim may require; where the treatment ran, its own count, and not another test's."""
+
+
 class Stored(NamedTuple):
     """A finished test: how it went, and what it left behind."""
 
@@ -45,10 +49,12 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     counts as met, so that a broken run shows as an error and not as out of scope.
     """
     have = set(offers)
-    for record in (s.record for s in stored if s.record is not None):
+    records = [s.record for s in stored if s.record is not None]
+    for record in records:
         have |= {f"profile:{record.profile}", f"backend:{record.backend}"}
         have |= {f"{role}:{label}" for role, label in record.models.items()}
-        have |= {f"workload:{record.settings['workload']}"} if "workload" in record.settings else set()
+    for record in [r for r in records if r.variant == claim.treatment] or records:
+        have |= {f"{key}:{record.settings[key]}" for key in NEEDED_SETTINGS if key in record.settings}
     broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
     kinds = {offer.partition(":")[0] for offer in have}
     return [
@@ -164,7 +170,7 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend", "workload"):
+    if kind in ("profile", "backend", *NEEDED_SETTINGS):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 

@@ -422,6 +422,15 @@ def test_only_the_tasks_whose_ids_begin_as_named_count() -> None:
     assert word(replace(row, only="wb9"), stored(record())) == "inconclusive"
 
 
+def test_a_required_setting_is_that_of_the_treatment_and_of_no_other_test() -> None:
+    """Under another budget the claim is out of scope, although plans were made under the one it names."""
+    row = claim(requires=("budget_gb:8.0",))
+    plans = stored(record("plans", settings={"budget_gb": 8.0}))
+    assert word(row, plans, stored(record(settings={"budget_gb": 8.0}))) == "confirmed"
+    verdict = judge(row, [plans, stored(record(settings={"budget_gb": 18.0}))])
+    assert (verdict.verdict, verdict.reason) == ("out of scope", "needs budget_gb:8.0")
+
+
 def test_jobs_are_the_points_of_the_sweep_that_are_named_so() -> None:
     """Paired by job; what else the sweep or the tasks hold does not count."""
     points = [
