@@ -97,21 +97,22 @@ class RoutedJobs:
         record.settings |= {"along": sweep.what, "jobs": min(SWEEP_JOBS, len(self.jobs.jobs))}
         jobs = self.jobs.jobs[:SWEEP_JOBS]
         base = Setting(beliefs=self.beliefs, budget_bytes=self.here.budget_bytes)
-        passes: list[tuple[Routing, Ran]] = []
+        passes: dict[str, list[Ran]] = {router.name: [] for router in routers}
 
         def run() -> None:
             for value in sweep.values:
                 setting = sweep.at(base, value)
                 for router in routers:
                     ran = self.grades.under(router, setting.beliefs, jobs, budget_bytes=setting.budget_bytes)
-                    passes.append((router, ran))
+                    passes[router.name].append(ran)
                     record.sweep.append(point(router.name, value, ran))
 
         paired.once(record, run)
-        for router, ran in passes:
-            record.checks += check_runs(router, [ran])
+        for router in routers:
+            record.checks += check_runs(router, passes[router.name])
             record.failures += [
                 Failure(arm="treatment", round=None, where=f"{router.name}: {job}", error=error)
+                for ran in passes[router.name]
                 for job, error in ran.failures
             ]
         record.checks = merged(record.checks)
