@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from harness.routers.planning import LPPlanner, flat, fleet, jobs, memory_of, problem_of, roll
 from reports.claims import Claim, load, needed_variants
 from reports.physics import bound
-from reports.records import Check, Metric, Record, TaskPair
+from reports.records import Check, Metric, Record, Round, TaskPair
 from reports.verdicts import Stored, judge
 
 ROUTING = Path(__file__).parents[1] / "bench" / "claims" / "routing.toml"
@@ -220,3 +222,65 @@ def test_the_origins_constants_refute_that_depth_3_is_qwen_throughout(published_
         "flat-vram",
     }
     assert set(words.values()) == {"confirmed", "refuted"}
+
+
+def invented(variant: str) -> Stored:
+    """A whole record with every metric that is declared for its kind, and numbers that mean nothing."""
+    kind, rng = kind_of(variant), random.Random(variant)
+    parts = {over: names for (of, over), names in METRICS.items() if of == kind}
+    names = {name for part in parts.values() for name in part}
+    control = {"live": PLANNER, "plans": "exact-plans"}.get(kind) if variant != PLANNER else None
+
+    def values(over: str) -> dict[str, float | None]:
+        return {name: rng.uniform(0.4, 0.6) for name in sorted(parts.get(over, ()))}
+
+    ids = [f"wb{i % 3 + 1}-{i:03}" for i in range(30)]
+    arms = ("treatment", "control") if control or kind == "sweep" else ("treatment",)
+    settings = {"fleet": "agents_heavy", "workload": "workflowbench", "budget_gb": 8.0}
+    return Stored(variant, "passed", "", {}, Record(
+        experiment="routing", variant=variant, control=control, backend="ollama", profile="node",
+        settings=settings, models=FOUR, complete=True,
+        metrics={name: Metric(unit="", better="lower", what=name) for name in names},
+        rounds=[
+            Round(order="TC" if i % 2 else "CT", treatment=values("rounds"),
+                  control=values("rounds") if control else None)
+            for i in range(8)
+        ],
+        tasks=[
+            TaskPair(id=f"{job}.s0" if kind == "live" else job, treatment=values("tasks"),
+                     control=values("tasks") if control else None)
+            for job in ids
+        ],
+        sweep=[
+            *({"name": "job", "job": job, "arm": arm, **values("jobs")} for job in ids for arm in arms),
+            *(
+                {"name": "lead", "along": at, "num_tasks": at, "planner_agreement": at, **values("sweep")}
+                for at in range(3)
+                for _ in ids
+            ),
+        ],
+        checks=[Check(name=name, ok=True, observed="") for name in CHECKS],
+    ))  # fmt: skip
+
+
+FOUR = {"gemma": "gemma2:2b", "qwen": "qwen2.5-coder:7b", "llama": "llama3.1:8b", "phi": "phi4:14b"}
+
+
+@pytest.fixture(scope="module")
+def invented_run() -> list[Stored]:
+    return [
+        invented(name) for name in sorted({PLANNER} | ROUTERS | PLANS | PUBLISHED | SWEEPS | COMPUTED_SWEEPS)
+    ]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
+def test_every_row_is_decided_once_what_it_asks_for_is_there(
+    claim: Claim, invented_run: list[Stored]
+) -> None:
+    """On the models and under the fleet that it names, no row comes out as missing or out of scope."""
+    offers = [need for need in claim.requires if need.startswith(("profile:", "workload:"))]
+    fleets = [s._replace(record=replace(s.record, settings={**s.record.settings, **claim.settings}))
+              for s in invented_run if s.record is not None]  # fmt: skip
+    verdict = judge(claim, fleets, offers)
+    assert verdict.verdict in ("confirmed", "refuted", "inconclusive", "impossible"), verdict.reason
+    assert "log ratio" not in verdict.reason
