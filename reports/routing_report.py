@@ -108,7 +108,7 @@ def _report(run: Run, records: Sequence[Record], told: Told) -> dict[str, Any]:
     others = [r for r in records if r.variant not in runs]
     return {
         "experiment": EXPERIMENT,
-        "machine": run.about.get("machine"),
+        "machine": run.about.get("machine") or (run.about.get("plan") or {}).get("machine"),
         "run": first,
         **(runs[first] if first is not None else dict.fromkeys(_NO_RUN)),
         "runs": runs,

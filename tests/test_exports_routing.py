@@ -178,6 +178,14 @@ def test_a_run_without_jobs_has_no_report(tmp_path: Path) -> None:
     assert names == {"cascade"}
 
 
+def test_the_machine_is_the_plans(tmp_path: Path) -> None:
+    """As `run.json` of a real run has it."""
+    path = write_run(tmp_path / "run", [record("lp")])
+    (path / "run.json").write_text(json.dumps({"schema": 1, "plan": {"machine": "a node"}}))
+    (written,) = exports.write(Run.read(path))
+    assert json.loads(written.read_text())["machine"] == "a node"
+
+
 # telemetry
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,17 @@ def test_the_front_holds_what_no_other_beats_and_no_hindsight(run: Run) -> None:
         assert kinds["offline-optimum"] == "ceiling"
         assert kinds["best-single"] == "control"
         assert not any("offline-optimum" in p.name for p in panel.front)
+
+
+def test_routers_that_hide_each_other_share_a_point(tmp_path: Path) -> None:
+    """All are named, none is lost beneath another, and a note says what the sign means."""
+    twins = [record("lp-3", None), record("exact-3", None, rounds=[])]
+    ceiling = replace(record("exact-3", None, rounds=[]), variant="offline-optimum")
+    found = score_cost.data(written(tmp_path, [ceiling, *twins, record("random", None)]), "routing")
+    assert found is not None
+    (point,) = (p for p in found.panels[0].points if "lp-3" in p.name)
+    assert (point.name, point.kind) == ("lp-3 = exact-3 = offline-optimum", "router")
+    assert any(note.startswith("=:") for note in found.notes)
 
 
 def test_a_planner_that_pays_for_planning_costs_more(tmp_path: Path) -> None:

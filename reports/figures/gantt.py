@@ -210,7 +210,7 @@ def _refused(axes: Axes, step: Step, budget: float, times: cells.Scale, sizes: c
     corner = (left, sizes.factor * budget)
     axes.add_patch(Rectangle(corner, right - left, over, **REFUSED))
     low, high = axes.get_xlim()
-    if right - left >= 2 * NARROW * (high - low):
+    if right - left >= 1.4 * NARROW * (high - low):
         middle = ((left + right) / 2, corner[1] + over)
         text = f"+{cells.number(over)}"
         axes.annotate(text, middle, (0, 2), textcoords="offset points", ha="center", fontsize=7.5)

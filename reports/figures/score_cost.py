@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,10 @@ LOG_FROM = 12.0
 """The ratio of dearest to cheapest from which costs stand on a logarithmic axis."""
 
 
+KINDS = ("router", "model", "control", "ceiling")
+SAME = 0.01
+"""Share of the axis up to which two costs cannot be told apart."""
+ROUNDING = 1e-9
 REACH = 1.25
 """How far beyond a cost the axis follows its interval; what lies beyond is cut."""
 
@@ -39,7 +44,7 @@ class Point(NamedTuple):
     cost: Estimate
     score: Estimate
     kind: str
-    """"router", "model", "control" or "ceiling"."""
+    """One of `KINDS`."""
 
 
 class Panel(NamedTuple):
@@ -90,6 +95,8 @@ def data(run: Run, experiment: str) -> Data | None:
         "Time: mean over rounds, planning and loading within. Both with Student's 95 % interval.",
         "Line: routers that no other beats on both by the estimates; neighbours within intervals may swap.",
     ]
+    if any(" = " in p.name for panel in panels for p in panel.points):
+        notes += ["=: equal scores at costs less than 1 % of the axis apart; the first one's intervals."]
     if not all(arm.with_planning for arm in arms if arm.name in MODELS):
         notes += [f"Token cost of {', '.join(MODELS)}: of the tasks alone, without what planning took."]
     if any(p.kind == "ceiling" for panel in panels for p in panel.points):
@@ -136,17 +143,36 @@ def _arm(record: Record, side: str, name: str) -> Arm:
 
 
 def _panel(unit: str, label: str, costs: Sequence[tuple[Arm, Estimate]]) -> Panel:
-    shared: dict[tuple[float, float, str], Point] = {}
-    for arm, cost in costs:
-        score = mean(arm.scores)
-        if cost.value is None or score.value is None:
-            continue
-        kind = _kind(arm.name)
-        where = (cost.value, score.value, kind)
-        name = f"{shared[where].name} = {arm.name}" if where in shared else arm.name
-        shared[where] = Point(name, cost, score, kind)
-    points = tuple(shared.values())
+    found = [(arm.name, cost, mean(arm.scores)) for arm, cost in costs]
+    points = _merged(
+        [
+            Point(name, cost, score, _kind(name))
+            for name, cost, score in found
+            if cost.value is not None and score.value is not None
+        ]
+    )
     return Panel(unit, label, points, tuple(front([p for p in points if p.kind != "ceiling"])))
+
+
+def _merged(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Points that would hide each other become one, of the first kind among them."""
+    costs = [p.cost.value or 0.0 for p in points]
+    near = SAME * (max(costs) - min(costs)) if costs else 0.0
+    out: list[Point] = []
+    for point in sorted(points, key=lambda p: KINDS.index(p.kind)):
+        at = next((i for i, other in enumerate(out) if _hides(other, point, near)), None)
+        if at is None:
+            out.append(point)
+        else:
+            out[at] = out[at]._replace(name=f"{out[at].name} = {point.name}")
+    return tuple(out)
+
+
+def _hides(a: Point, b: Point, near: float) -> bool:
+    return (
+        abs((a.cost.value or 0.0) - (b.cost.value or 0.0)) <= near
+        and abs((a.score.value or 0.0) - (b.score.value or 0.0)) <= ROUNDING
+    )
 
 
 def _kind(name: str) -> str:
@@ -171,7 +197,7 @@ def draw(data: Data) -> Figure:
         scale = _scale(panel)
         names = [
             labels.Label(
-                "\n".join(base.wrapped(p.name, 36)),
+                "\n".join(textwrap.wrap(p.name, 36, break_on_hyphens=False)),
                 _x(p, scale),
                 _y(p),
                 base.INK if p in panel.front else base.GREY,
@@ -254,16 +280,8 @@ def _point(axes: Axes, point: Point, scale: cells.Scale, *, is_filled: bool) -> 
         axes.plot([x, x], [100 * end for end in point.score.interval], **bars)
     if point.cost.interval is not None:
         axes.plot([end * scale.factor for end in point.cost.interval], [y, y], **bars)
-    axes.plot(
-        [x],
-        [y],
-        marker=marker,
-        markersize=10 if marker == "*" else 6.5,
-        color=colour,
-        markerfacecolor=colour if is_filled else "white",
-        linestyle="none",
-        zorder=3,
-    )
+    size, inside = 10 if marker == "*" else 6.5, colour if is_filled else "white"
+    axes.plot([x], [y], marker=marker, markersize=size, color=colour, markerfacecolor=inside, zorder=3)
 
 
 def _key(kinds: set[str]) -> list[Any]:

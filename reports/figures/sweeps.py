@@ -26,7 +26,7 @@ SWEPT = {
 """Parameter → (its name in words, the third quantity shown along it). The record says what its values are."""
 AXES = {
     "score": "task score, %",
-    "violating_share": "plans over budget, % of steps",
+    "violating_share": "over budget, % of steps",
     "loads": "loads per job",
     "token_cost": "token cost per job",
 }
@@ -74,7 +74,7 @@ def data(run: Run, experiment: str) -> Data | None:
         "Over budget: the plan as made, before a plan that fits took its place.",
     ]
     notes += [
-        f"{SWEPT[name][0][0].upper()}{SWEPT[name][0][1:]}: {what}."
+        f"{SWEPT[name][0]}: {what}."
         for name, record in swept.items()
         if isinstance(what := record.settings.get("along"), str)
     ]
