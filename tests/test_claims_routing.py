@@ -15,9 +15,8 @@ from reports.physics import bound
 from reports.records import Check, Metric, Record, Round, TaskPair
 from reports.verdicts import Stored, judge
 
-FOLDER = Path(__file__).parents[1] / "bench" / "claims"
-LIVE, PLANNED = load(FOLDER / "routing.toml"), load(FOLDER / "planning.toml")
-CLAIMS = (*LIVE, *PLANNED)
+ROUTING = Path(__file__).parents[1] / "bench" / "claims" / "routing.toml"
+CLAIMS = load(ROUTING)
 BY_ID = {claim.id: claim for claim in CLAIMS}
 CHECKS = {
     "counts_from_server",
@@ -74,13 +73,6 @@ def kind_of(variant: str) -> str:
         "computed": COMPUTED_SWEEPS,
     }
     return next((kind for kind, names in kinds.items() if variant in names), f"no bench runs {variant!r}")
-
-
-def test_a_row_stands_in_the_file_of_the_bench_that_runs_its_variant() -> None:
-    """Claims are joined with tests by file: test_routing.py runs models, test_planning.py plans alone."""
-    assert {kind_of(claim.treatment) for claim in LIVE} == {"live", "sweep"}
-    assert {kind_of(claim.treatment) for claim in PLANNED} == {"plans", "published", "computed"}
-    assert {claim.marks for claim in PLANNED} == {("routing",)}  # so that -m routing selects them too
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
