@@ -12,7 +12,7 @@ import pytest
 
 from reports import claims, journal
 from reports.errors import ClaimError
-from reports.items import ClaimItem
+from reports.items import ClaimItem, experiment_of
 from reports.words import BROKEN, HELD, WORDS, gate_outcome
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def gate(expected: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, 
 
 def _variant_of(item: pytest.Item) -> tuple[str, Any]:
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return item.path.stem.removeprefix("test_"), params.get("variant")
+    return experiment_of(item), params.get("variant")
 
 
 def _names(config: pytest.Config, arg: str, item: pytest.Item) -> bool:

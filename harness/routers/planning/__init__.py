@@ -15,7 +15,12 @@ from harness.routers.planning.instances import random_problem, workflow_instance
 from harness.routers.planning.lp import LPPlanner
 from harness.routers.planning.memory import Memory, memory_of
 from harness.routers.planning.published import fleet, job, jobs, problem_of
-from harness.routers.planning.sequential import OrderFreePlanner, SequentialPlanner
+from harness.routers.planning.sequential import (
+    OrderFreePlanner,
+    SequentialPlanner,
+    plan_towards,
+    value_to_go,
+)
 
 __all__ = [
     "BestSinglePlanner",
@@ -41,8 +46,10 @@ __all__ = [
     "jobs",
     "memory_of",
     "offline_optimum",
+    "plan_towards",
     "problem_of",
     "random_problem",
     "roll",
+    "value_to_go",
     "workflow_instances",
 ]

@@ -26,7 +26,7 @@ from harness.routers.planning.base import MICRO, Array, Certificate, Plan, Probl
 from harness.routers.planning.narrow import narrowed, widened
 from harness.routers.planning.subsets import Subsets, pick, set_values, subsets_of
 
-__all__ = ["OrderFreePlanner", "SequentialPlanner"]
+__all__ = ["OrderFreePlanner", "SequentialPlanner", "plan_towards", "value_to_go"]
 
 MAX_MODELS = 14
 MAX_STATES = 1 << 22
@@ -49,25 +49,47 @@ class SequentialPlanner:
             part = narrowed(problem, self.max_models)
             return widened(self.plan(part.problem), part)
         subsets, cost = _prepare(problem)
-        gains = [_gain(problem, subsets, layer) for layer in problem.layers]
-        after = _kept_worth(problem, subsets, cost, self.kept_share)
-        later, ahead = after, []
-        for gain in reversed(gains):
-            held = gain + later
-            ahead.append(held)
-            later = _best_from(held, cost)
-        start = now = _mask(subsets, problem.resident)
-        assignment, residents = [0] * problem.num_tasks, []
-        for layer, held in zip(problem.layers, reversed(ahead), strict=True):
-            now = _choose(held, now, subsets, cost)
-            for task, model in zip(layer, pick(problem.micro[list(layer)], subsets, now), strict=True):
-                assignment[task] = model
-            residents.append(_models(subsets, now))
-        value = float(later[start] - after[now]) / MICRO
-        certificate = Certificate("dp", True, value, None, False, len(subsets.ranked) * len(gains))
+        plan = plan_towards(problem, _kept_worth(problem, subsets, cost, self.kept_share))
         if problem.has_more:
-            certificate = certificate._replace(bound=None)
-        return Plan(tuple(assignment), tuple(residents), value, certificate)
+            return plan._replace(certificate=plan.certificate._replace(bound=None))
+        return plan
+
+
+def plan_towards(problem: Problem, after: Array) -> Plan:
+    """The best plan when each resident set is worth something after the last layer.
+
+    after: in millionths, by set as in `subsets_of`; it is no part of the plan's objective.
+    """
+    subsets, cost = _prepare(problem)
+    later, ahead = _backwards(problem, after)
+    start = now = _mask(subsets, problem.resident)
+    assignment, residents = [0] * problem.num_tasks, []
+    for layer, held in zip(problem.layers, ahead, strict=True):
+        now = _choose(held, now, subsets, cost)
+        for task, model in zip(layer, pick(problem.micro[list(layer)], subsets, now), strict=True):
+            assignment[task] = model
+        residents.append(_models(subsets, now))
+    value = float(later[start] - after[now]) / MICRO
+    certificate = Certificate("dp", True, value, None, False, len(subsets.ranked) * len(ahead))
+    return Plan(tuple(assignment), tuple(residents), value, certificate)
+
+
+def value_to_go(problem: Problem, after: Array) -> Array:
+    """By what is resident before the first layer: the best value of all layers and of what is left after.
+
+    Both in millionths, by set as in `subsets_of`.
+    """
+    return _backwards(problem, after)[0]
+
+
+def _backwards(problem: Problem, after: Array) -> tuple[Array, list[Array]]:
+    """The value to go, and by layer what holding each set in it is worth, layers in order."""
+    subsets, cost = _prepare(problem)
+    later, ahead = after, []
+    for layer in reversed(problem.layers):
+        ahead.append(_gain(problem, subsets, layer) + later)
+        later = _best_from(ahead[-1], cost)
+    return later, ahead[::-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
