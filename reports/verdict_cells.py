@@ -117,9 +117,9 @@ def scale_for(verdict: Verdict) -> Scale:
         return cells.scale_of(quantity, ())
     if verdict.get("of"):
         return cells.scale_of("share", ())
-    if quantity == "difference" and verdict.get("over") == "tasks":
-        return cells.scale_of("difference", ())
     unit = str(verdict.get("unit") or "")
+    if quantity == "difference" and verdict.get("over") in ("tasks", "jobs") and not unit:
+        return cells.scale_of("difference", ())
     return cells.scale_of(unit, [verdict.get("estimate"), *published_ends(verdict)])
 
 
