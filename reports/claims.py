@@ -110,7 +110,7 @@ class Claim:
     """Ids of `published_claims.csv` that the row decides."""
     marks: tuple[str, ...] = ()
     note: str = ""
-    """Dated remarks on changed rows."""
+    """Remarks; one on a change of the row is dated."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
