@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.workflow.jobs.__main__ import main
 from harness.workflow.jobs.file import PUBLISHED
 from harness.workflow.jobs.job import Job, JobTask, LabelKey, TextKey
 
+DOCS = Path(__file__).parents[1] / "docs" / "jobs.md"
 HYP_SQ = "def hyp_sq(a, b):\n    return a * a + b * b\n"
 ROW = {
     "id": "s0",
@@ -276,3 +278,13 @@ def test_a_label_travels_as_declared() -> None:
     key = LabelKey(value="baker", labels=("baker", "pilot"))
     task = JobTask(id="s", type="extraction", difficulty=1, num_tokens=1, prompt="?", max_tokens=1, key=key)
     assert answer_of(task, "The Baker.") == "baker"
+
+
+def test_the_documented_example_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What docs/jobs.md shows can be copied."""
+    shown = re.search(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert shown is not None
+    file = tmp_path / "shown.json"
+    file.write_text(shown[1])
+    assert main(["check", str(file)]) == 0
+    assert "3 of 3 tasks in 1 jobs sound" in capsys.readouterr().out
