@@ -325,7 +325,7 @@ def test_a_preference_splits_tasks_by_the_gap() -> None:
 
 def test_a_node_limit_is_told() -> None:
     """A search that stops early still fits and does not call itself the best."""
-    problem = random_problem(40, 16, seed=1)
+    problem = random_problem(40, 16, seed=1, recipe="tiered")
     plan = ExactPlanner(max_sets=0, max_nodes=1).plan(problem)
     assert not plan.certificate.optimal
     assert total_bytes(problem.fleet, set(plan.assignment)) <= problem.fleet.budget_bytes
@@ -339,7 +339,7 @@ def test_a_node_limit_is_told() -> None:
 def test_prices_find_what_valuing_every_set_finds(recipe: str, seed: int) -> None:
     """60 tasks on 14 models: the same plan, proven, with far fewer sets valued."""
     problem = random_problem(60, 14, seed=seed, recipe=recipe)
-    every = ExactPlanner(max_enumerated=0, max_sets=1 << 14).plan(problem)
+    every = ExactPlanner(max_enumerated=0, max_sets=1 << 14, max_cells=1 << 20).plan(problem)
     priced = PRICED.plan(problem)
     assert (every.certificate.solver, priced.certificate.solver) == ("tree", "priced")
     assert priced.certificate.optimal

@@ -26,12 +26,14 @@ from harness.routers.planning.base import MICRO, Array, Problem
 
 __all__ = ["Found", "search"]
 
-STAGES = ((8, 300), (12, 3000), (60, None))
+STAGES = ((5, 150), (12, 2000), (60, None))
 """Steps of pricing, and how many sets may be left then; None: the node limit."""
 SLACK = 1e-12
 """Of the bound, for what floating point rounds."""
 MOMENTUM, SHRINK = 0.5, 0.85
 """Of a step: the share of the last one, and its length where it did not help."""
+FEW = 8
+"""Sets that are sooner valued one by one."""
 BATCH = 64
 """Sets valued at once, before the best known plan is looked at again."""
 
@@ -51,8 +53,10 @@ class _Relaxed(NamedTuple):
     """The program relaxed at some prices."""
 
     bound: float
-    share: Array
-    """of each model, 0 to 1"""
+    used: list[int]
+    """columns that the relaxed choice holds"""
+    share: list[float]
+    """of each of them, 0 to 1"""
     byte_price: float
     worth: Array
     """ρ of each model"""
@@ -83,6 +87,7 @@ class _Search:
         self.cost = np.array([due[m] for m in self.columns])
         self.sizes = np.array([float(fleet.size_bytes[m]) for m in self.columns])
         self.budget = float(fleet.budget_bytes)
+        self.size_of: list[float] = self.sizes.tolist()
         self.value = -np.inf
         self.chosen: tuple[int, ...] = ()
         self.seen: set[tuple[int, ...]] = set()
@@ -92,7 +97,7 @@ class _Search:
 
     def run(self, max_nodes: int) -> Found:
         """Price, expand what is left, and value it."""
-        prices = self._climb()
+        prices = self._begin()
         best = self._relax(prices)
         for steps, limit in STAGES:
             best, prices = self._price(best, prices, steps)
@@ -106,22 +111,13 @@ class _Search:
         assignment = tuple(models[k] for k in within)
         return Found(assignment, self.value / MICRO, bound / MICRO, sets.complete, self.num_nodes)
 
-    def _climb(self) -> Array:
-        """A first plan, by gain per byte; and first prices, between a task's best and second best in it."""
-        floor = self.utility.min(axis=0)
-        best, room = floor, self.budget
-        members: list[int] = []
-        left = list(range(len(self.columns)))
-        while left := [k for k in left if self.sizes[k] <= room]:
-            gains = np.maximum(self.utility[left], best).sum(axis=1) - best.sum() - self.cost[left]
-            at = int((gains / self.sizes[left]).argmax())
-            if members and gains[at] <= 0:
-                break
-            k = left.pop(at)
-            best, room = np.maximum(best, self.utility[k]), room - self.sizes[k]
-            members.append(k)
-        self._offer(tuple(sorted(members)))
-        two = np.partition(np.vstack([self.utility[members], floor]), -2, axis=0)[-2:]
+    def _begin(self) -> Array:
+        """First prices: between a task's best and second best in the plan that rough prices make."""
+        floor, top = self.utility.min(axis=0), self.utility.max(axis=0)
+        self._relax(np.rint((self.utility.mean(axis=0) + top) / 2))
+        if not self.chosen:
+            self._offer((min(range(len(self.size_of)), key=self.size_of.__getitem__),))
+        two = np.partition(np.vstack([self.utility[list(self.chosen)], floor]), -2, axis=0)[-2:]
         prices: Array = np.rint(two.mean(axis=0))
         return prices
 
@@ -139,37 +135,44 @@ class _Search:
 
     def _rank(self, members: tuple[int, ...]) -> tuple[float, int, tuple[int, ...]]:
         """The same preference as in `Subsets.ranked`: columns are in order of name."""
-        return sum(self.sizes[k] for k in members), len(members), members
+        return sum(self.size_of[k] for k in members), len(members), members
 
     def _relax(self, prices: Array) -> _Relaxed:
-        """The fractional knapsack of what each model is worth at these prices."""
-        total = prices.sum()
-        worth = np.maximum(self.utility, prices).sum(axis=1) - total - self.cost
+        """The fractional knapsack of what each model is worth at these prices.
+
+        Few models, so lists are faster than arrays here. Models that fit beside a cut one make a plan too.
+        """
+        total = float(prices.sum())
+        worth = np.maximum(self.utility, prices).sum(axis=1) - (self.cost + total)
         self.bounds.append((total, worth))
-        share, room, byte_price, bound = np.zeros(len(worth)), self.budget, 0.0, float(total)
-        density = worth / self.sizes
-        whole = []
-        for k in np.argsort(-density, kind="stable").tolist():
-            if worth[k] <= 0:
+        worths: list[float] = worth.tolist()
+        density = [each / size for each, size in zip(worths, self.size_of, strict=True)]
+        room, byte_price, bound = self.budget, 0.0, total
+        whole: list[int] = []
+        used: list[int] = []
+        share: list[float] = []
+        for k in sorted(range(len(worths)), key=density.__getitem__, reverse=True):
+            if worths[k] <= 0:
                 break
-            if self.sizes[k] <= room:
+            fits = self.size_of[k] <= room
+            if not byte_price:
+                part = 1.0 if fits else room / self.size_of[k]
+                byte_price = 0.0 if fits else density[k]
+                used.append(k)
+                share.append(part)
+                bound += worths[k] * part
+            if fits:
                 whole.append(k)
-                room -= self.sizes[k]
-                if not byte_price:
-                    share[k] = 1.0
-                    bound += worth[k]
-            elif not byte_price:
-                share[k], byte_price = room / self.sizes[k], float(density[k])
-                bound += worth[k] * share[k]
+                room -= self.size_of[k]
         self._offer(tuple(sorted(whole)))
-        return _Relaxed(bound, share, byte_price, worth)
+        return _Relaxed(bound, used, share, byte_price, worth)
 
     def _price(self, best: _Relaxed, prices: Array, steps: int) -> tuple[_Relaxed, Array]:
         """Move prices down the bound; the best relaxation found, and the last prices."""
         at, length, slope = best, 1.0, np.zeros(len(prices))
         for _ in range(steps):
-            used = np.flatnonzero(at.share)
-            slope = MOMENTUM * slope + 1 - at.share[used] @ (self.utility[used] > prices)
+            taken = np.array(at.share) @ (self.utility[at.used] > prices)
+            slope = MOMENTUM * slope + 1 - taken
             norm = float(slope @ slope)
             if not norm or best.bound - self.value < 1:
                 break
@@ -208,6 +211,10 @@ class _Search:
 
     def _value(self, members: npt.NDArray[np.bool_]) -> None:
         """Value the sets whose bound is not below the best known plan, the highest bound first."""
+        if len(members) <= FEW:
+            for row in members:
+                self._offer(tuple(np.flatnonzero(row).tolist()))
+            return
         totals, worths = zip(*self.bounds, strict=True)
         bound = (members @ np.array(worths).T + np.array(totals)).min(axis=1)
         order = np.argsort(-bound, kind="stable")
