@@ -67,8 +67,13 @@ def needs_naming(config: pytest.Config, items: Sequence[pytest.Item]) -> list[py
 
 
 def is_part(config: pytest.Config) -> bool:
-    """Whether the command line names tests, or last failures, so that not every test was even collected."""
-    return any("::" in arg for arg in config.args) or bool(config.getoption("lf", False))
+    """Whether the command line names tests, or last failures, so that not every test was even collected.
+
+    A file is a part too: another one may run variants of the same experiment.
+    """
+    return any("::" in arg or arg.endswith(".py") for arg in config.args) or bool(
+        config.getoption("lf", False)
+    )
 
 
 def not_needed_by(wanted: Sequence[str], items: Sequence[pytest.Item]) -> list[pytest.Item]:
