@@ -178,7 +178,7 @@ def _times(recipe: str, num_tasks: int, num_models: int) -> tuple[list[dict[str,
     times, alone = times_of(num_tasks, num_models, recipe)
     size = {"num_tasks": num_tasks, "num_models": num_models, "along": f"{num_tasks} × {num_models}"}
     by_planner = {
-        "exact": alone,
+        "exact": [each.wall for each in alone],
         "exact between solvers": [each.exact_between for each in times],
         "cvxpy": [each.cvxpy for each in times],
         "warm HiGHS": [each.highs for each in times],
@@ -195,7 +195,9 @@ def _times(recipe: str, num_tasks: int, num_models: int) -> tuple[list[dict[str,
         {"name": "ratio", "recipe": recipe, **size, "cvxpy_over_exact": over_cvxpy}
         | {"highs_over_exact": over_highs}
     )
-    middle, tail = median(alone), float(np.quantile(alone, 0.99))
+    cpu = [each.cpu for each in alone]
+    points[0] |= {"median_cpu_ms": median(cpu), "p99_cpu_ms": float(np.quantile(cpu, 0.99))}
+    middle, tail = median(by_planner["exact"]), float(np.quantile(by_planner["exact"], 0.99))
     ceiling = CEILING_MS.get((num_tasks, num_models), (None, None))
     where = f"{num_tasks} × {num_models}, {recipe}"
     bars: list[tuple[str, float, float | None]] = [
