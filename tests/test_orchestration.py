@@ -6,16 +6,18 @@ import asyncio
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from time import perf_counter, sleep
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.backends import Backend
 from harness.backends.fake import FakeBackend
 from harness.clock import run_virtual
 from harness.errors import BackendBroken, BudgetError, LaunchError, UsageError, WorkloadError
 from harness.hardware import DeviceBudget
-from harness.routers.orchestration import Computed, Decider, Estimates, JobRun, Residency, run_job
+from harness.routers.orchestration import Computed, Decider, Decision, Estimates, JobRun, Residency, run_job
 from harness.routers.orchestration.loadable import DrawnOutcomes, KeptModel, SimulatedModel
 from harness.routers.orchestration.record import critical_path
 from harness.routers.orchestration.telemetry import artifact, events
@@ -25,10 +27,11 @@ from harness.routers.planning import (
     GreedyPlanner,
     LPPlanner,
     OrderFreePlanner,
+    Problem,
     RandomPlanner,
     SequentialPlanner,
 )
-from harness.workflow.jobs import Job
+from harness.workflow.jobs import Grade, Job, JobTask, TaskNode
 from tests.orchestrated import (
     TOKEN_S,
     TYPES,
@@ -220,6 +223,58 @@ def test_a_plan_that_orders_tasks_itself_runs_its_first_task_alone() -> None:
     assert run.models == {"s0": "alpha", "s2": "alpha", "s1": "beta"}
     assert run.num_loads == 2
     check_order(run)
+
+
+def test_a_flat_plan_is_one_step_whatever_order_it_names() -> None:
+    """It was made without the edges, so that its order may begin with a task that waits for another."""
+    priors = (prior("alpha", code=0.9, summarize=0.9, load_s=9.0), prior("beta", math=0.9, load_s=9.0))
+    job = job_of(("math", "code", "summarize"), [(0, 1), (0, 2)], name="backwards")
+    models = [simulated("alpha", 5), simulated("beta", 5)]
+    for planner in (OrderFreePlanner(), ExactPlanner()):
+        (run,) = run_simulated(
+            [job], Computed(planner), models, Estimates(priors, WEIGHTS), DeviceBudget.create(8), flat=True
+        )
+        assert len(run.steps) == 1
+        check_order(run)
+
+
+def test_a_plan_that_begins_with_a_task_that_must_wait_is_refused() -> None:
+    """Else the step would answer nothing, and so would the next."""
+
+    class Backwards(Always):
+        async def decide(
+            self, problem: Problem, tasks: Sequence[TaskNode], backend: Backend | None
+        ) -> Decision:
+            decision = await super().decide(problem, tasks, backend)
+            return decision._replace(plan=decision.plan._replace(order=((problem.num_tasks - 1,),)))
+
+    decider = Backwards("alpha")
+    decider.window = None
+    said = refused(CHAIN, decider, two(), 8, UsageError)
+    assert said == "a plan begins with s2, which needs s1 first; keep to the edges"
+
+
+def test_grading_stands_outside_the_jobs_time() -> None:
+    """The clock is stopped while answers are graded, since no server waits for that."""
+    graded_s = []
+
+    def grade(job: Job, task: JobTask, model: str, text: str) -> Grade:
+        began_s = perf_counter()
+        sleep(0.02)
+        graded_s.append(perf_counter() - began_s)
+        return Grade(1.0, True)
+
+    async def main() -> tuple[JobRun, float]:
+        models = [KeptModel(name, 4, FakeBackend(name=name)) for name in ("alpha", "beta")]
+        async with Residency(models, DeviceBudget.create(8)) as residency:
+            began_s = perf_counter()
+            run = await run_job(CHAIN, Always("alpha"), residency, two(), grade=grade)
+            return run, perf_counter() - began_s
+
+    run, whole_s = asyncio.run(main())
+    assert run.score == 1.0
+    assert run.wall_s <= whole_s - sum(graded_s)
+    assert sum(run.parts.values()) == pytest.approx(run.wall_s, rel=0.02)
 
 
 def test_the_window_shows_that_many_layers() -> None:

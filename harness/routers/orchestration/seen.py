@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from harness.errors import UsageError
 from harness.routers.orchestration.estimates import Estimates
 from harness.routers.orchestration.residency import Residency
 from harness.routers.planning.base import Plan, Problem
@@ -70,9 +71,23 @@ def seen(job: Job, answered: Collection[str], *, window: int | None, is_flat: bo
     )
 
 
-def first_of(plan: Plan, problem: Problem, tasks: Sequence[str]) -> First:
-    """The step that runs next: the ready layer, or the tasks that a plan of its own order names first."""
-    first = plan.order[0] if plan.order else problem.layers[0]
+def first_of(plan: Plan, problem: Problem, tasks: Sequence[str], *, is_flat: bool = False) -> First:
+    """The step that runs next: the ready layer, or the tasks that a plan of its own order names first.
+
+    A flat plan is one step, whatever order it has: it was made without the edges.
+
+    Raises
+    ------
+    UsageError: the plan begins with nothing, or with a task that waits for another one.
+    """
+    first = plan.order[0] if plan.order and not is_flat else problem.layers[0]
+    if not first:
+        raise UsageError("a plan begins with no task; name those that run first, or leave the order out")
+    for before, after in problem.edges:
+        if after in first and before not in first:
+            raise UsageError(
+                f"a plan begins with {tasks[after]}, which needs {tasks[before]} first; keep to the edges"
+            )
     names = problem.fleet.models
     used = {plan.assignment[i] for i in first}
     after = plan.residents[0] | used

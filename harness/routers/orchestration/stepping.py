@@ -140,7 +140,7 @@ class Stepping:
 
     async def _made_ready(self, step: StepRun, ahead: Seen, problem: Problem, plan: Plan) -> dict[str, str]:
         """Load what the plan's first step needs, or the greedy plan's where that is refused."""
-        first = first_of(plan, problem, ahead.names)
+        first = first_of(plan, problem, ahead.names, is_flat=self.setup.flat)
         try:
             return await self._loaded(step, first)
         except BudgetError:
@@ -151,7 +151,7 @@ class Stepping:
         plan = GreedyPlanner().plan(problem)
         step.plan_s += self.laps.lap("plan_s")
         try:
-            return await self._loaded(step, first_of(plan, problem, ahead.names))
+            return await self._loaded(step, first_of(plan, problem, ahead.names))  # greedy has no order
         except BudgetError as exc:
             raise self._broke(step, "loading the greedy plan", exc) from exc
 
