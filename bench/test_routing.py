@@ -37,12 +37,13 @@ import pytest
 from fixtures.backends import plain_errors
 from fixtures.fleets import PLANNER, FleetHere
 from fixtures.job_checks import check_greedy, check_pair, check_runs
+from fixtures.job_values import job_values, lead_points, task_values
 from fixtures.jobs import JobArm, JobGrades, Ran, Routing, Telemetry
-from fixtures.metrics import JOB_METRICS, SUBTASK_METRICS
+from fixtures.metrics import JOB_METRICS, SUBTASK_METRICS, SWEPT_METRICS, WHOLE_JOB_METRICS
 from fixtures.pairing import Pairing
 from fixtures.provenance import merged
 from fixtures.routers import ROUTERS, routing_of
-from fixtures.sweeps import SWEEPS, SWEPT, Setting, point
+from fixtures.sweeps import LEADING, SWEEPS, SWEPT, Setting, leads, point
 from harness.routers.orchestration import JobRun
 from harness.workflow.jobs import JobFile
 from reports.records import ARMS, Failure, Metric, Record, TaskPair
@@ -68,12 +69,9 @@ class RoutedJobs:
         """Grade and time a variant beside the model that is asked, and return its record, checks and all."""
         names = (name,) if name == PLANNER else (name, PLANNER)
         sides = [routing_of(each, self.here) for each in names]
-        record = self._record(sides, {**JOB_METRICS, **SUBTASK_METRICS})
+        record = self._record(sides, JOB_METRICS | SUBTASK_METRICS | WHOLE_JOB_METRICS)
         graded = [self.grades.of(side) for side in sides]
-        record.tasks = self._task_pairs(*graded)
-        record.sweep = [
-            self._job_point(run, arm) for arm, ran in zip(ARMS, graded, strict=False) for run in ran.runs
-        ]
+        self._fill(record, graded[0], graded[1] if len(graded) > 1 else None)
         arms = [JobArm(side, self.here, self.beliefs, self.timed, self.telemetry) for side in sides]
         paired.run(record, *(arm.arm() for arm in arms))
         for label, side, arm, ran in zip(ARMS, sides, arms, graded, strict=False):
@@ -92,8 +90,8 @@ class RoutedJobs:
         """Vary one setting and grade some routers at each of its values."""
         sweep = SWEEPS[name]
         routers = [routing_of(each, self.here) for each in SWEPT]
-        record = self._record(routers[:1], SUBTASK_METRICS)
-        record.variant, record.control = f"sweep-{name}", None
+        record = self._record(routers[-1:], SWEPT_METRICS | WHOLE_JOB_METRICS)
+        record.variant, record.control = f"sweep-{name}", PLANNER
         record.settings |= {"along": sweep.what, "jobs": min(SWEEP_JOBS, len(self.jobs.jobs))}
         jobs = self.jobs.jobs[:SWEEP_JOBS]
         base = Setting(beliefs=self.beliefs, budget_bytes=self.here.budget_bytes)
@@ -106,6 +104,11 @@ class RoutedJobs:
                     ran = self.grades.under(router, setting.beliefs, jobs, budget_bytes=setting.budget_bytes)
                     passes[router.name].append(ran)
                     record.sweep.append(point(router.name, value, ran))
+                leading, asked = passes[LEADING][-1], passes[PLANNER][-1]
+                record.sweep += leads(value, leading, asked)
+                if value == min(sweep.values):
+                    for mine, theirs in zip(leading.runs, asked.runs, strict=True):
+                        record.sweep += self._job_points(mine, theirs)
 
         paired.once(record, run)
         for router in routers:
@@ -149,63 +152,35 @@ class RoutedJobs:
             metrics=dict(metrics),
         )
 
-    def _task_pairs(self, mine: Ran, theirs: Ran | None = None) -> list[TaskPair]:
+    def _fill(self, record: Record, mine: Ran, theirs: Ran | None) -> None:
+        """The graded subtasks and jobs of both arms."""
         others = {run.job.id: run for run in theirs.runs} if theirs else {}
-        pairs = []
         for run in mine.runs:
             other = others.get(run.job.id)
-            values, beside = _task_values(run, other), _task_values(other, run) if other else {}
-            pairs += [
-                TaskPair(id=f"{run.job.id}.{task}", treatment=row, control=beside.get(task))
-                for task, row in values.items()
+            beside = task_values(other, run) if other else {}
+            record.tasks += [
+                TaskPair(id=f"{run.job.id}.{task}", treatment=values, control=beside.get(task))
+                for task, values in task_values(run, other).items()
             ]
-        return pairs
+            record.sweep += self._job_points(run, other)
+        if others:
+            record.sweep += lead_points(mine.runs, others, self.beliefs.priors)
 
-    def _job_point(self, run: JobRun, arm: str) -> dict[str, Any]:
-        memory, cost = run.memory, run.token_cost
-        kinds = ("step_peak", "resident_peak", "transition_peak", "sum_distinct")
-        return {
-            "name": "job",
-            "arm": arm,
-            "job": run.job.id,
-            "shape": run.job.shape,
-            "score": run.score,
-            **{
-                f"{kind}_gb": None if memory is None else getattr(memory, f"{kind}_bytes") / BYTES_PER_GB
-                for kind in kinds
-            },
-            "violations": run.num_violations,
-            "num_steps": len(run.steps),
-            "over_gb": max((step.over_bytes for step in run.steps), default=0) / BYTES_PER_GB,
-            "loads": run.num_loads,
-            "job_s": None if self._is_kept else run.wall_s,
-            "token_cost": cost,
-            "score_per_token_cost": run.score / cost if run.score is not None and cost else None,
-            "planner_status": run.statuses,
-        }
-
-    @property
-    def _is_kept(self) -> bool:
-        """Whether grading was over engines that stay up, so that its seconds say nothing."""
-        return not self.here.pool.is_simulated
-
-
-def _task_values(run: JobRun, other: JobRun | None) -> dict[str, dict[str, float | None]]:
-    refused = {task.task: step.violates for step in run.steps for task in step.tasks}
-    out: dict[str, dict[str, float | None]] = {}
-    for name, task in run.tasks.items():
-        values: dict[str, float | None] = {
-            "score": None if task.grade is None else task.grade.score,
-            "right": None if task.grade is None else float(task.grade.is_right),
-            "model_gb": run.sizes[task.model] / BYTES_PER_GB,
-            "token_cost": task.token_cost,
-            "violates": float(refused[name]),
-        }
-        if other is not None and name in other.tasks:
-            same = task.model == other.tasks[name].model
-            values |= {"same_model": float(same), "diverged": float(not same)}
-        out[name] = values
-    return out
+    def _job_points(self, run: JobRun, other: JobRun | None) -> list[dict[str, Any]]:
+        sides = [("treatment", run, other)] + ([("control", other, run)] if other else [])
+        return [
+            {
+                "name": "job",
+                "arm": arm,
+                "job": each.job.id,
+                "shape": each.job.shape,
+                # Engines that stay up take no time to load, so that a graded job's seconds say nothing.
+                "job_s": each.wall_s if self.here.pool.is_simulated else None,
+                "planner_status": each.statuses,
+                **job_values(each, beside),
+            }
+            for arm, each, beside in sides
+        ]
 
 
 def verify(record: Record) -> None:

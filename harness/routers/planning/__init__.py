@@ -6,6 +6,7 @@ from harness.routers.planning.controls import (
     GreedyPlanner,
     PreferencePlanner,
     RandomPlanner,
+    SmallestPlanner,
     offline_optimum,
 )
 from harness.routers.planning.exact import ExactPlanner
@@ -37,6 +38,7 @@ __all__ = [
     "Problem",
     "RandomPlanner",
     "SequentialPlanner",
+    "SmallestPlanner",
     "Trajectory",
     "WarmLPPlanner",
     "flat",
