@@ -17,7 +17,17 @@ from harness.backends.fake import FakeBackend
 from harness.clock import run_virtual
 from harness.errors import BackendBroken, BudgetError, LaunchError, UsageError, WorkloadError
 from harness.hardware import DeviceBudget
-from harness.routers.orchestration import Computed, Decider, Decision, Estimates, JobRun, Residency, run_job
+from harness.routers.orchestration import (
+    Computed,
+    Decider,
+    Decision,
+    Estimates,
+    JobRun,
+    Residency,
+    TaskRun,
+    run_job,
+)
+from harness.routers.orchestration.answering import busy_s
 from harness.routers.orchestration.loadable import DrawnOutcomes, KeptModel, SimulatedModel
 from harness.routers.orchestration.record import critical_path
 from harness.routers.orchestration.telemetry import artifact, events
@@ -190,7 +200,7 @@ def test_the_same_seeds_give_the_same_run() -> None:
 
 def test_every_router_meets_the_same_draw_for_the_same_task_and_model() -> None:
     """A grade depends on seed, job, task and model, not on who asks or when."""
-    grade = DrawnOutcomes(two().quality, seed=1)
+    grade = DrawnOutcomes(lambda model, kind, difficulty: 0.5, seed=1)
     jobs = [job_of(("code", "math"), [(0, 1)], name=f"j{at}") for at in range(20)]
     models = [simulated("alpha", 4), simulated("beta", 4)]
     seen: dict[tuple[str, str, str], float] = {}
@@ -200,6 +210,10 @@ def test_every_router_meets_the_same_draw_for_the_same_task_and_model() -> None:
                 score = seen.setdefault((run.job.id, task, done.model), done.grade.score)
                 assert score == done.grade.score
     assert {0.0, 1.0} == set(seen.values())
+    pairs = [
+        (grade(job, job.tasks[0], "alpha", "").score, grade(job, job.tasks[0], "x", "").score) for job in jobs
+    ]
+    assert len(set(pairs)) > 2, "draws of two models are independent"
 
 
 def test_flat_plans_once_and_answers_as_the_edges_allow() -> None:
@@ -340,6 +354,37 @@ def test_a_planning_model_stays_where_there_is_room() -> None:
     runs = run_simulated([FORK, FORK], Asking(), models, two(), DeviceBudget.create(12), planner="chief")
     assert [run.num_loads for run in runs] == [3, 0]
     assert runs[0].token_cost is None
+
+
+def test_what_costs_most_to_load_again_stays_beside_a_planning_model() -> None:
+    """Whichever was loaded first, the dear one is kept and the cheap one makes room."""
+    for dear, cheap in (("alpha", "beta"), ("beta", "alpha")):
+        priors = (
+            prior("alpha", code=0.9, summarize=0.9, load_s=1.5 if dear == "alpha" else 1.0),
+            prior("beta", math=0.9, load_s=1.5 if dear == "beta" else 1.0),
+        )
+        models = [
+            *(simulated(name, 3, load_s=1.5 if name == dear else 1.0) for name in ("alpha", "beta")),
+            simulated("chief", 5),
+        ]
+        estimates = Estimates(priors, WEIGHTS)
+        first, second = run_simulated(
+            [FORK, FORK], Asking(), models, estimates, DeviceBudget.create(8), planner="chief"
+        )
+        assert first.steps[-1].change.resident == ("alpha", "beta")
+        assert second.steps[0].planner_change.evicted == (cheap,)
+
+
+def test_busy_time_counts_overlaps_once_and_gaps_not_at_all() -> None:
+    """The seconds in which something was being answered."""
+    spans = ((0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (7.0, 8.0))
+    runs = [
+        TaskRun(task=f"s{at}", model="a", began_s=began_s, done_s=done_s)
+        for at, (began_s, done_s) in enumerate(spans)
+    ]
+    assert busy_s(runs) == 6.0
+    assert busy_s(reversed(runs)) == 6.0
+    assert busy_s([]) == 0.0
 
 
 def test_learning_moves_quality_by_grades_alone_and_load_times_always() -> None:
