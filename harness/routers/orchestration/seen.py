@@ -83,10 +83,10 @@ def first_of(plan: Plan, problem: Problem, tasks: Sequence[str], *, is_flat: boo
     first = plan.order[0] if plan.order and not is_flat else problem.layers[0]
     if not first:
         raise UsageError("a plan begins with no task; name those that run first, or leave the order out")
-    for before, after in problem.edges:
-        if after in first and before not in first:
+    for earlier, later in problem.edges:
+        if later in first and earlier not in first:
             raise UsageError(
-                f"a plan begins with {tasks[after]}, which needs {tasks[before]} first; keep to the edges"
+                f"a plan begins with {tasks[later]}, which needs {tasks[earlier]} first; keep to the edges"
             )
     names = problem.fleet.models
     used = {plan.assignment[i] for i in first}
