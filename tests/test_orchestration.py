@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.backends import Backend
 from harness.backends.fake import FakeBackend
 from harness.clock import run_virtual
-from harness.errors import BackendBroken, BudgetError, LaunchError, UsageError, WorkloadError
+from harness.errors import BackendBroken, BackendRejected, BudgetError, LaunchError, UsageError, WorkloadError
 from harness.hardware import DeviceBudget
 from harness.routers.orchestration import (
     Computed,
@@ -428,6 +428,30 @@ def test_an_engine_that_breaks_ends_its_job_and_not_the_next() -> None:
     assert first.critical_path_s is None
     assert events(first)[-1]["error"] == first.error
     assert second.error is None
+
+
+def test_a_lost_engine_is_loaded_anew_by_the_next_job() -> None:
+    """It is taken down when its job ends; one that refused a request is well and stays."""
+    budget = DeviceBudget.create(8)
+    models = [simulated("alpha", 4), simulated("beta", 4)]
+
+    async def main() -> tuple[JobRun, JobRun]:
+        async with Residency(models, budget) as residency:
+            await residency.change([], ["alpha", "beta"])
+            models[0]._engine.stop()
+            first = await run_job(CHAIN, Always("alpha"), residency, two())
+            assert residency.resident == ("beta",)
+            return first, await run_job(CHAIN, Always("alpha"), residency, two())
+
+    first, second = run_virtual(main())
+    assert "alpha was stopped; launch it again" in first.error
+    assert second.error is None
+    assert second.steps[0].change.loaded == ("alpha",)
+
+    refusing = FakeBackend(fail={0: BackendRejected("alpha: the prompt is too long; shorten it")})
+    kept = [KeptModel("alpha", 4, refusing), KeptModel("beta", 4, FakeBackend())]
+    _, well = run_simulated([CHAIN, CHAIN], Always("alpha"), kept, two(), DeviceBudget.create(8))
+    assert well.num_loads == 0
 
 
 def test_a_sibling_of_a_task_that_fails_still_ends() -> None:

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 from harness.backends.base import Completion, Message, Request
-from harness.errors import HarnessError
+from harness.errors import BackendBroken, BackendTimeout, BackendUnreachable, HarnessError
 from harness.routers.orchestration.record import TaskRun
 from harness.routers.orchestration.residency import Residency
 from harness.workflow.jobs.job import Job, answer_of, render
 
 __all__ = ["answer_tasks", "busy_s"]
+
+_LOST = (BackendUnreachable, BackendTimeout, BackendBroken)
+"""What a request meets where its engine is gone, hangs or is broken; one that was refused finds it well."""
 
 
 async def answer_tasks(
@@ -80,11 +83,11 @@ async def _answer(
     async with residency.slot(model) as backend, gate:
         began_s = clock()
         completion: Completion | None = None
-        error = None
+        error, is_lost = None, False
         try:
             completion = await backend.generate(request)
         except HarnessError as exc:
-            error = f"{type(exc).__name__}: {exc}"
+            error, is_lost = f"{type(exc).__name__}: {exc}", isinstance(exc, _LOST)
         done_s = clock()
     return TaskRun(
         task=name,
@@ -95,4 +98,5 @@ async def _answer(
         completion=completion,
         answer=None if completion is None else answer_of(task, completion.text),
         error=error,
+        is_lost=is_lost,
     )

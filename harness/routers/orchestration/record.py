@@ -84,6 +84,8 @@ class TaskRun:
     """In units of quality, before `lambda_token`."""
     grade: Grade | None = None
     error: str | None = None
+    is_lost: bool = False
+    """Whether the engine went away or broke, so that it is not to be asked again as it is."""
 
     @property
     def text(self) -> str | None:

@@ -16,7 +16,8 @@ tasks itself (`Plan.order`), the tasks that it names first.
 once; the tasks are then answered as their edges allow. (The origin's flat run ignored the edges there too.)
 
 What makes no sense is refused with a `UsageError` or `BudgetError` before anything is loaded. What breaks on
-the way (an engine, a load, the room being gone) ends the job: it has an `error`; what was answered is kept.
+the way (an engine, a load, the room being gone) ends the job: it has an `error`; what was answered is kept. A
+lost engine is taken down, so that the next job loads it anew.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.backends.base import Backend
@@ -104,6 +105,7 @@ class Stepping:
         self._graded(step)
         failed = next((run for run in step.tasks if run.error), None)
         if failed is not None:
+            await self._dropped({run.model for run in step.tasks if run.is_lost})
             raise Broke(f"{self.job.id}.{failed.task} on {failed.model}: {failed.error}")
 
     async def _planner_backend(self, step: StepRun) -> Backend | None:
@@ -194,6 +196,12 @@ class Stepping:
         for run in step.tasks:
             if run.answer is not None:
                 self.answers[run.task] = run.answer
+
+    async def _dropped(self, lost: set[str]) -> None:
+        """Take lost engines down, so that the next job loads them anew."""
+        with suppress(BackendError):  # what broke the job says more
+            await self.residency.change([name for name in self.residency.resident if name not in lost], [])
+        self.laps.lap("load_s")
 
     def _graded(self, step: StepRun) -> None:
         """Price and grade the step's answers while the clock stands still, and learn from the grades."""
