@@ -111,6 +111,8 @@ def scale_for(verdict: Verdict) -> Scale:
     quantity = verdict.get("quantity")
     if verdict.get("form") == "order":  # what is counted are rivals, whatever the axes are in
         return Scale(1, "rivals")
+    if verdict.get("form") == "monotone":  # a change along the sweep, in the metric's own unit
+        return cells.scale_of(str(verdict.get("unit") or ""), [verdict.get("estimate")])
     if quantity == "reduction" and verdict.get("against"):
         return cells.scale_of("difference", ())
     if quantity in ("ratio", "reduction"):
