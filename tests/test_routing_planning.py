@@ -46,7 +46,7 @@ def test_the_exact_plan_fits_and_equals_brute_force(planner: ExactPlanner, probl
     assert plan.certificate.optimal
 
 
-@given(problem=problems(max_tasks=6, max_models=6))
+@given(problem=problems(max_tasks=6, max_models=10))
 @settings(max_examples=150, deadline=None)
 def test_all_searches_make_the_same_plan(problem: Problem) -> None:
     """Among equals they prefer alike."""

@@ -105,11 +105,12 @@ class _Search:
             if sets.complete:
                 break
         self._value(sets.members)
-        bound = self.value if sets.complete else max(best.bound, self.value)
+        is_proven = sets.complete or best.bound - self.value < 1  # whole numbers: nothing lies between
+        bound = self.value if is_proven else max(best.bound, self.value)
         models = [self.columns[k] for k in self.chosen]
         within = self.problem.micro[:, models].argmax(axis=1).tolist()
         assignment = tuple(models[k] for k in within)
-        return Found(assignment, self.value / MICRO, bound / MICRO, sets.complete, self.num_nodes)
+        return Found(assignment, self.value / MICRO, bound / MICRO, is_proven, self.num_nodes)
 
     def _begin(self) -> Array:
         """First prices: between a task's best and second best in the plan that rough prices make."""
