@@ -26,6 +26,7 @@ gives the published rows shows that such a table exists, and no more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -34,7 +35,16 @@ import pytest
 
 from fixtures.options import Settings
 from fixtures.pairing import Arm, Measured, Pairing
-from fixtures.plan_sweeps import SIZES, WINDOW_SWEEPS, by_size, by_window, ratio_interval, times_of
+from fixtures.plan_sweeps import (
+    SIZES,
+    WINDOW_SWEEPS,
+    Solvers,
+    by_size,
+    by_window,
+    ratio_interval,
+    solvers_of,
+    times_of,
+)
 from fixtures.plans import PLAN_METRICS, PLANNERS, TIME_METRICS, Graded, PlanArm, Variant, check_named
 from fixtures.published import PUBLISHED, PublishedArm, published_streams
 from fixtures.streams import FLEET, merged_gains, streams
@@ -51,6 +61,13 @@ CONTROL = "exact"
 ONCE = Settings(rounds=1, warmup_rounds=0)
 CEILING_MS = {(3, 4): (0.05, 0.3), (10, 4): (0.05, 0.3), (100, 16): (None, 2.0)}
 """Median and 99th percentile of the exact planner's whole call."""
+OWN_SOLVERS = {
+    "lp": {"highs", "scs"},
+    "cvxpy": {"highs", "scs"},
+    "warm HiGHS": {"highs"},
+    "exact": {"subsets", "tree", "priced"},
+    "sequential": {"dp"},
+}
 SWEPT = {
     "regret": Metric(unit="utility per task", better="lower", what="short of the offline optimum, by stream"),
     "violating_share": Metric(unit="share", better="lower", what="plans that do not fit the budget"),
@@ -120,11 +137,12 @@ def test_regret_by_window(variant: str, paired: Pairing) -> None:
     regrets: dict[str, list[float]] = {}
 
     def measure(record: Record) -> None:
-        record.sweep, by_key = by_window(variant)
+        record.sweep, by_key, solvers = by_window(variant)
         regrets.update(by_key)
+        record.checks.append(_named(solvers))
 
     record = _record(variant, None, FLEET, len(WINDOW_SWEEPS[variant].streams()))
-    _sweep(record, measure, paired, "regret by window: lp, exact, sequential")
+    _sweep(record, measure, paired)
     _verify(record)
     if variant == "sweep-window":
         gains = {
@@ -145,10 +163,11 @@ def test_violations_by_size(variant: str, paired: Pairing) -> None:
     """The exact plan fits in every instance, and the rounded LP does not."""
 
     def measure(record: Record) -> None:
-        record.sweep = by_size()
+        record.sweep, solvers = by_size()
+        record.checks.append(_named(solvers))
 
     record = _record(variant, None, "random", None)
-    _sweep(record, measure, paired, "random fleets by lp (warm HiGHS) and exact")
+    _sweep(record, measure, paired)
     _verify(record)
     exact = [p for p in record.sweep if p["name"] == "point" and p["planner"].startswith("exact")]
     assert len(exact) == len(SIZES) * len(RECIPES)
@@ -159,6 +178,7 @@ def test_violations_by_size(variant: str, paired: Pairing) -> None:
 def test_solve_time_by_size(variant: str, paired: Pairing) -> None:
     """Exact is 30 times faster than cvxpy and 3 times than warm HiGHS at every size; within its ceilings."""
     missed: list[str] = []
+    solvers: Solvers = {}
 
     def measure(record: Record) -> None:
         for recipe in RECIPES:
@@ -166,9 +186,12 @@ def test_solve_time_by_size(variant: str, paired: Pairing) -> None:
                 points, wrong = _times(recipe, *size)
                 record.sweep += points
                 missed.extend(wrong)
+                made = solvers_of(*size, recipe)
+                solvers.update({name: solvers.get(name, set()) | found for name, found in made.items()})
+        record.checks.append(_named(solvers))
 
     record = _record(variant, None, "random", None)
-    _sweep(record, measure, paired, "the same problems by exact, cvxpy and warm HiGHS in turn")
+    _sweep(record, measure, paired)
     _verify(record)
     assert not missed, missed
 
@@ -226,15 +249,23 @@ def _record(variant: str, control: str | None, fleet: str, num_jobs: int | None)
     )
 
 
-def _sweep(record: Record, measure: Any, paired: Pairing, observed: str) -> None:
+def _sweep(record: Record, measure: Callable[[Record], None], paired: Pairing) -> None:
     """Fill the record's sweep, in one round that is the benchmark's."""
 
     def run() -> Measured:
         measure(record)
         return Measured({})
 
-    record.checks = [Check(name="planned_as_named", ok=True, observed=observed)]
     paired.run(record, Arm(record.variant, run), settings=ONCE)
+
+
+def _named(solvers: Solvers) -> Check:
+    """Whether every planner's plans were made by its own solver."""
+    return Check(
+        name="planned_as_named",
+        ok=all(found <= OWN_SOLVERS[name.split(",")[0]] for name, found in solvers.items()),
+        observed="; ".join(f"{name} by {', '.join(sorted(found))}" for name, found in solvers.items()),
+    )
 
 
 def _mean_interval(values: Any) -> tuple[float, float, float]:
