@@ -46,11 +46,12 @@ async def run_jobs(
     flat: bool = False,
     max_concurrency: int = 8,
     grade: Grader | None = None,
+    more_follows: bool = False,
     on_done: Callable[[JobRun], None] | None = None,
 ) -> list[JobRun]:
     """Run jobs one after the other; what is resident stays between them. See `run_job`."""
-    runs = []
-    for job in jobs:
+    runs, every = [], list(jobs)
+    for number, job in enumerate(every, start=1):
         run = await run_job(
             job,
             decider,
@@ -61,6 +62,7 @@ async def run_jobs(
             flat=flat,
             max_concurrency=max_concurrency,
             grade=grade,
+            more_follows=more_follows or number < len(every),
         )
         if on_done is not None:
             on_done(run)
@@ -79,6 +81,7 @@ async def run_job(
     flat: bool = False,
     max_concurrency: int = 8,
     grade: Grader | None = None,
+    more_follows: bool = False,
 ) -> JobRun:
     """Run one job to its end.
 
@@ -90,6 +93,7 @@ async def run_job(
     flat: plan once, without edges.
     max_concurrency: requests outstanding at once, over all models.
     grade: called after each step, while the job's clock stands still.
+    more_follows: whether other work comes after the job, for which what is loaded may be of use.
 
     Raises
     ------
@@ -105,6 +109,7 @@ async def run_job(
         flat=flat,
         max_concurrency=max_concurrency,
         grade=grade,
+        more_follows=more_follows,
     )
     setup.check(job)
     return await _to_end(Stepping(job, setup))

@@ -27,8 +27,11 @@ class Seen(NamedTuple):
         """Ids of the tasks."""
         return tuple(node.id for node in self.nodes)
 
-    def problem(self, estimates: Estimates, residency: Residency) -> Problem:
-        """As a planning problem, with what is loaded and what room there is; see `Estimates.problem`."""
+    def problem(self, estimates: Estimates, residency: Residency, *, has_more: bool = False) -> Problem:
+        """As a planning problem, with what is loaded and what room there is; see `Estimates.problem`.
+
+        has_more: whether work follows that is not seen.
+        """
         return estimates.problem(
             self.nodes,
             {name: residency.size_bytes(name) for name in estimates.models},
@@ -36,6 +39,7 @@ class Seen(NamedTuple):
             resident=residency.resident,
             layers=self.layers,
             edges=self.edges,
+            has_more=has_more,
         )
 
 

@@ -39,6 +39,7 @@ class Setup:
     flat: bool = False
     max_concurrency: int = 8
     grade: Grader | None = None
+    more_follows: bool = False
 
     def check(self, job: Job) -> None:
         """Refuse what makes no sense while nothing is loaded."""
@@ -123,7 +124,8 @@ class Stepping:
 
     def _problem(self, step: StepRun, ahead: Seen) -> Problem:
         try:
-            return ahead.problem(self.estimates, self.residency)
+            has_more = self.setup.more_follows or len(self.answers) + len(ahead.nodes) < len(self.job.tasks)
+            return ahead.problem(self.estimates, self.residency, has_more=has_more)
         except BudgetError as exc:
             raise self._broke(step, "planning", exc) from exc
 
