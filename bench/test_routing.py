@@ -67,6 +67,7 @@ class RoutedJobs:
 
     def measure(self, name: str, paired: Pairing) -> Record:
         """Grade and time a variant beside the model that is asked, and return its record, checks and all."""
+        self.here.check_room()
         names = (name,) if name == PLANNER else (name, PLANNER)
         sides = [routing_of(each, self.here) for each in names]
         record = self._record(sides, JOB_METRICS | SUBTASK_METRICS | WHOLE_JOB_METRICS)
@@ -88,6 +89,7 @@ class RoutedJobs:
 
     def sweep(self, name: str, paired: Pairing) -> Record:
         """Vary one setting and grade some routers at each of its values."""
+        self.here.check_room()
         sweep = SWEEPS[name]
         routers = [routing_of(each, self.here) for each in SWEPT]
         record = self._record(routers[-1:], SWEPT_METRICS | WHOLE_JOB_METRICS)

@@ -230,7 +230,7 @@ def test_a_greedy_answer_that_changes_is_found() -> None:
     """Of one engine among several; of engines that nobody asked nothing is told."""
     ask = Request(messages=(Message("user", "Hello"),), max_tokens=2)
     with asyncio.Runner() as runner:
-        inner = SimulatedBackend(SimulatedEngine(model="m", timing=Timing(read_s=1e-6)), name="m")
+        inner = SimulatedBackend(SimulatedEngine(model="m", timing=Timing(read_s=1e-6), slots=1), name="m")
         steady, moody = MemoBackend(inner), MemoBackend(Moody(inner))
 
         def check(*backends: MemoBackend) -> list[Check]:
