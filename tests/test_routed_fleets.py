@@ -106,6 +106,15 @@ def test_a_planner_of_unknown_size_is_refused(spec: str) -> None:
         routing_of(PLANNER, here)
 
 
+@pytest.mark.parametrize(("spec", "tokens"), [("pocket:nano", 1024), ("pocket:nano?n_ctx=2048", 2048)])
+def test_the_asked_model_is_asked_within_the_context_of_its_engine(spec: str, tokens: int) -> None:
+    """As it is launched here; a server's is its own matter."""
+    here = FleetHere(pool_of("pocket", f"planner={spec}"), Runner())
+    made = routing_of(PLANNER, here).make()
+    assert made.context_tokens == here.planner_context_tokens == tokens  # type: ignore[attr-defined]
+    assert FleetHere(pool_of("node"), Runner()).planner_context_tokens is None
+
+
 def test_nothing_plans_in_a_simulation_but_its_stand_in(replayed: FleetHere) -> None:
     """Which says so: it is no model, and its plans are fallbacks."""
     with pytest.raises(UnavailableError, match="writes filler"):

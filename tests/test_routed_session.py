@@ -221,6 +221,24 @@ def test_a_malformed_file_of_jobs_ends_the_run_with_one_line(
     result.stderr.fnmatch_lines([f"ERROR: *mine.json{says}"])
 
 
+def test_a_foreseen_error_is_one_line(suite: pytest.Pytester) -> None:
+    """Neither a traceback, nor the error that it stands for beside it."""
+    suite.makepyfile(
+        test_inner="""
+        from fixtures.backends import plain_errors
+        from harness.errors import BudgetError
+
+        def test_it():
+            with plain_errors():
+                raise BudgetError("no room")
+        """
+    )
+    result = suite.runpytest()
+    result.assert_outcomes(failed=1)
+    told = [line for line in result.outlines if "no room" in line]
+    assert told == ["BudgetError: no room", "FAILED test_inner.py::test_it - Failed: BudgetError: no room"]
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "abc", "nan"])
 def test_a_budget_that_is_no_memory_is_refused(suite: pytest.Pytester, value: str) -> None:
     """As a usage error that names the option."""
