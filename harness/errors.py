@@ -8,6 +8,7 @@
     │   ├── BackendBroken       the answer broke off, or was no valid answer (5xx, bad stream)
     │   └── ClientExhausted     this process ran out of descriptors or ports: no word on the server
     ├── LaunchError             a server did not come up
+    │   └── OversizeError       a model took more memory than declared, and there is no room for it
     ├── UnavailableError        it cannot run here; the message is the line that would change that
     ├── UsageError              we were asked for something that makes no sense
     │   ├── WorkloadError       a workload file is malformed
@@ -35,6 +36,7 @@ __all__ = [
     "LaunchError",
     "LoadError",
     "ModelError",
+    "OversizeError",
     "UnavailableError",
     "UsageError",
     "WorkloadError",
@@ -71,6 +73,10 @@ class ClientExhausted(BackendError):
 
 class LaunchError(HarnessError):
     """A server did not come up."""
+
+
+class OversizeError(LaunchError):
+    """A model took more memory than was declared, and there was no room for it; it was dropped again."""
 
 
 class UnavailableError(HarnessError):

@@ -14,7 +14,7 @@ from harness.errors import (
     BackendRejected,
     BackendTimeout,
     BackendUnreachable,
-    BudgetError,
+    OversizeError,
     UsageError,
 )
 from harness.hardware import DeviceBudget
@@ -79,13 +79,16 @@ def test_what_the_server_says_that_a_model_takes_is_drawn_on_the_budget() -> Non
 
 
 def test_a_model_that_takes_more_than_there_is_room_for_is_dropped_again() -> None:
-    """The message names both sizes' cause; nothing stays loaded or drawn."""
+    """That is no refusal; nothing stays loaded or drawn, and its size is known from then on."""
 
     async def test(server: OllamaServer) -> None:
         budget = DeviceBudget.create(5 * MB)
         async with Residency([model(server, "qwen", 4 * MB)], budget) as residency:
-            with pytest.raises(BudgetError, match="qwen takes 6000000 bytes, more than declared"):
+            with pytest.raises(
+                OversizeError, match=r"takes 6000000 bytes .* with 4000000, .*; declare 6000000"
+            ):
                 await residency.change([], ["qwen"])
+            assert residency.size_bytes("qwen") == 6 * MB
             assert residency.resident == ()
             assert server.keep_alive == {}
             assert budget.used_bytes == 0

@@ -107,19 +107,26 @@ class StepRun:
     done_s: float
     resident_before: tuple[str, ...]
     budget_bytes: int
+    """The room that it was planned with."""
+    before_bytes: int | None = None
+    """Of the models in `resident_before`."""
     planning: tuple[str, ...] | None = None
     """Loaded while a model decides; None where none does."""
+    planning_bytes: int | None = None
+    """Of the models in `planning`."""
+    planning_began_s: float | None = None
+    """When deciding began; loading the planning model comes before it."""
     planner_change: Change | None = None
     """What loading the planning model did; None where it was loaded already, or there is none."""
     decision: Decision | None = None
     assignment: Mapping[str, str] = field(default_factory=dict)
     """Task → model as decided, for the whole horizon."""
     violates: bool = False
-    """Whether the allocator refused what the plan's first step needs."""
+    """Whether the models of the plan's first step need more than the room, both as known when it was made."""
     over_bytes: int = 0
-    """What the refused step needs beyond the budget."""
+    """How much more."""
     replaced: bool = False
-    """Whether the greedy plan ran in its place."""
+    """Whether the allocator refused it, and the greedy plan ran in its place."""
     change: Change | None = None
     step_bytes: int | None = None
     """Of the models that answer."""
@@ -211,7 +218,7 @@ class JobRun:
 
     @property
     def num_violations(self) -> int:
-        """Steps whose plan was refused."""
+        """Steps whose plan does not fit."""
         return sum(step.violates for step in self.steps)
 
     @property

@@ -9,22 +9,23 @@ Eviction is lazy: a model goes when its room is needed, not when nobody needs it
 to say (`keep`); what is neither kept nor wanted goes.
 
 Traps: a model whose engine says that it takes more than declared is drawn for that from then on, and planners
-are told so. One that fails to unload keeps its allocation until the next change or the end, since its memory
-may still be in use. Other processes may draw on the budget between two of our steps; then a load is refused
-although there was room before.
+are told so; where there is no room for the rest it is dropped again, which is an `OversizeError` and no
+refusal. Give all residencies of a session one `sizes`, or each learns them anew. A model that fails to unload
+keeps its allocation until the next change or the end, since its memory may still be in use. Other processes
+may draw on the budget between two of our steps; then a load is refused although there was room before.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from harness.backends.base import Backend
 from harness.clock import now_s
-from harness.errors import BudgetError, UsageError
+from harness.errors import BackendError, BudgetError, OversizeError, UsageError
 from harness.hardware import Allocation, DeviceBudget
 from harness.routers.orchestration.loadable.base import Loadable, Measured
 
@@ -63,8 +64,13 @@ class _Held:
 class Residency:
     """The models of one device; use it as an async context manager, which unloads all of them."""
 
-    def __init__(self, models: Sequence[Loadable], budget: DeviceBudget) -> None:
+    def __init__(
+        self, models: Sequence[Loadable], budget: DeviceBudget, *, sizes: dict[str, int] | None = None
+    ) -> None:
         """Take models that are not loaded.
+
+        sizes: bytes by model that engines took, where that was more than declared; what is learned is added.
+        Those of other models are left alone.
 
         Raises
         ------
@@ -76,7 +82,8 @@ class Residency:
                 f"models {[m.name for m in models]}: give at least one, and each a name of its own"
             )
         self.budget = budget
-        self._sizes = {model.name: model.num_bytes for model in models}
+        self._learned = {} if sizes is None else sizes
+        self._sizes = {m.name: max(m.num_bytes, self._learned.get(m.name, 0)) for m in models}
         self._held: dict[str, _Held] = {}
         self._stuck: dict[str, Allocation] = {}
         """Of models that were to be unloaded, and may still be there."""
@@ -95,7 +102,7 @@ class Residency:
     @property
     def room_bytes(self) -> int:
         """What all our models together may take now: the budget less what others drew on it."""
-        return self.budget.free_bytes + self.bytes_of((*self._held, *self._stuck))
+        return self.budget.free_bytes + self._drawn_bytes((*self._held, *self._stuck))
 
     def size_bytes(self, name: str) -> int:
         """What a model takes: as declared, or as its engine said if that is more."""
@@ -130,7 +137,8 @@ class Residency:
         ------
         BudgetError: the allocator refuses; nothing was loaded, and nothing evicted unless another process
             took the room in between.
-        LaunchError, BackendError: a model did not load; those loaded before it stay.
+        LaunchError, BackendError: a model did not load; those loaded before it stay. OversizeError: it took
+            more than declared, and there is no room for the rest; its size is known from then on.
         UsageError: an unknown model, or another change is under way.
         """
         for name in (*keep, *wanted):
@@ -173,8 +181,13 @@ class Residency:
             raise UsageError(f"no model {name!r}; use {', '.join(self._models)}")
         return name
 
+    def _drawn_bytes(self, names: Iterable[str]) -> int:
+        """What models hold, which of one that outgrew its room and is stuck is less than it takes."""
+        drawn = {name: held.allocation for name, held in self._held.items()} | self._stuck
+        return sum(drawn[name].num_bytes for name in names)
+
     def _refuse_beyond(self, new: Sequence[str], out: Sequence[str]) -> None:
-        beyond = self.bytes_of(new) - self.bytes_of(out)
+        beyond = self.bytes_of(new) - self._drawn_bytes(out)
         if beyond > 0:
             self.budget.allocate(beyond, owner=" + ".join(new)[:MAX_OWNER_LEN]).release()
 
@@ -205,13 +218,15 @@ class Residency:
         return load_s
 
     async def _draw_more(self, name: str, taken: int) -> None:
-        self._sizes[name] = taken
+        declared, self._sizes[name], self._learned[name] = self._sizes[name], taken, taken
         try:
             self._held[name].allocation.resize(taken)
         except BudgetError as exc:
-            await self._unload(name)
-            raise BudgetError(
-                f"{name} takes {taken} bytes, more than declared ({exc}); declare them"
+            with suppress(BackendError):  # what is stuck is dropped by the next change
+                await self._unload(name)
+            raise OversizeError(
+                f"{name} takes {taken} bytes and was declared with {declared}, and there is no room for the "
+                f"rest ({exc}); declare {taken}"
             ) from exc
 
     async def _unload(self, name: str) -> None:

@@ -4,8 +4,10 @@ A step of a job, in order:
 
 1. Where a model plans, it is loaded, evicting what is in its way; its seconds, tokens and bytes count.
 2. The decider plans the layers that its window shows; answered tasks are never in it.
-3. What the plan's first step needs is loaded, room being made first. A plan that does not fit is refused by
-   the allocator, which is a violation; the greedy plan, which fits, then runs in its place.
+3. What the plan's first step needs is loaded, room being made first. A plan whose first step needs more than
+   the room that it was told of violates: the allocator refuses it, and the greedy plan, which fits, runs in
+   its place. No other load that fails is a violation; it breaks the job, be it an engine that takes more than
+   declared, or another process that took the room in between.
 4. The first step's tasks are answered at once, with earlier answers in their prompts.
 5. Load times are learned always, quality from grades where the estimates are not frozen.
 

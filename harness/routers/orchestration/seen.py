@@ -8,7 +8,7 @@ from typing import NamedTuple
 from harness.errors import UsageError
 from harness.routers.orchestration.estimates import Estimates
 from harness.routers.orchestration.residency import Residency
-from harness.routers.planning.base import Plan, Problem
+from harness.routers.planning.base import Plan, Problem, total_bytes
 from harness.workflow.jobs.graph import TaskGraph, TaskNode
 from harness.workflow.jobs.job import Job
 
@@ -52,6 +52,8 @@ class First(NamedTuple):
     """Models that must be loaded for it."""
     keep: tuple[str, ...]
     """Models that are loaded and stay."""
+    over_bytes: int
+    """What its models need beyond the room, both as known when it was planned; 0 where they fit."""
 
 
 def seen(job: Job, answered: Collection[str], *, window: int | None, is_flat: bool) -> Seen:
@@ -99,6 +101,7 @@ def first_of(plan: Plan, problem: Problem, tasks: Sequence[str], *, is_flat: boo
         models={tasks[i]: names[plan.assignment[i]] for i in first},
         wanted=tuple(names[m] for m in sorted(used | (after - problem.resident))),
         keep=tuple(names[m] for m in sorted((after & problem.resident) - used)),
+        over_bytes=max(0, total_bytes(problem.fleet, used) - problem.fleet.budget_bytes),
     )
 
 

@@ -92,12 +92,14 @@ class Stepping:
             began_s=began_s,
             done_s=began_s,
             resident_before=self.residency.resident,
+            before_bytes=self.residency.bytes_of(self.residency.resident),
             budget_bytes=self.residency.room_bytes,
         )
         self.steps.append(step)
         try:
             backend = await self._planner_backend(step)
             problem = self._problem(step, ahead)
+            step.budget_bytes = problem.fleet.budget_bytes
             plan = await self._decided(step, ahead, problem, backend)
             models = await self._made_ready(step, ahead, problem, plan)
             await self._answered(step, models)
@@ -120,6 +122,7 @@ class Stepping:
             except BudgetError as exc:
                 raise self._broke(step, f"loading {self.planner}", exc) from exc
         step.planning = self.residency.resident
+        step.planning_bytes = self.residency.bytes_of(step.planning)
         return self.residency.backend(self.planner)
 
     def _problem(self, step: StepRun, ahead: Seen) -> Problem:
@@ -131,6 +134,7 @@ class Stepping:
 
     async def _decided(self, step: StepRun, ahead: Seen, problem: Problem, backend: Backend | None) -> Plan:
         self.laps.lap("other_s")
+        step.planning_began_s = self.laps.now_s()
         try:
             step.decision = await self.setup.decider.decide(problem, ahead.nodes, backend)
         except BackendError as exc:
@@ -143,14 +147,20 @@ class Stepping:
         return plan
 
     async def _made_ready(self, step: StepRun, ahead: Seen, problem: Problem, plan: Plan) -> dict[str, str]:
-        """Load what the plan's first step needs, or the greedy plan's where that is refused."""
+        """Load what the plan's first step needs, or the greedy plan's where that is refused.
+
+        Whether the plan is to blame for that is said by what it was told: not by what an engine took since
+        then, nor by another process that took the room.
+        """
         first = first_of(plan, problem, ahead.names, is_flat=self.setup.flat)
+        step.over_bytes = first.over_bytes
+        step.violates = first.over_bytes > 0
         try:
             return await self._loaded(step, first)
-        except BudgetError:
-            needed = self.residency.bytes_of(first.models.values())
-            step.violates = step.replaced = True
-            step.over_bytes = max(0, needed - self.residency.room_bytes)
+        except BudgetError as exc:
+            if not step.violates:
+                raise self._broke(step, f"loading {', '.join(first.wanted)}", exc) from exc
+            step.replaced = True
         problem = self._problem(step, ahead)
         plan = GreedyPlanner().plan(problem)
         step.plan_s += self.laps.lap("plan_s")

@@ -4,6 +4,9 @@
     plan_step         one per step: what was planned, evicted, loaded and answered
     job_dag_summary   scores, times and memory of the whole job
 
+A step's memory, in order: `resident_before_bytes` from `began_s`, `planning_resident_bytes` from
+`planning_began_s` (where a model plans), `resident_bytes` once what it needs is loaded.
+
 Times are seconds since the job began. What was not measured is None, never 0.
 """
 
@@ -51,12 +54,15 @@ def plan_step(run: JobRun, step: StepRun) -> dict[str, Any]:
         "horizon": list(step.horizon),
         "ready": list(step.ready),
         "planner": run.planner,
+        "planning_began_s": step.planning_began_s,
+        "planning_resident_bytes": step.planning_bytes,
         "plan_s": step.plan_s,
         **_decision(step),
         "violates": step.violates,
         "over_bytes": step.over_bytes,
         "assignment": dict(step.assignment),
         "replaced": step.replaced,
+        "resident_before_bytes": step.before_bytes,
         "evicted": [name for change in step.changes for name in change.evicted],
         "loaded": [name for change in step.changes for name in change.loaded],
         "load_s": {name: s for change in step.changes for name, s in change.load_s.items()},
