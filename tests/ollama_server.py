@@ -28,6 +28,8 @@ class OllamaServer:
         """Of each model that is loaded: how long it was told to stay."""
         self.num_ctx: dict[str, Any] = {}
         self.num_loads = 0
+        self.orders: list[tuple[str, str]] = []
+        """("load" or "drop", model) of every request that says so, whether there is anything to do or not."""
         self.is_deaf = False
         """Whether it ignores being told to drop a model."""
         self.url = ""
@@ -66,7 +68,9 @@ class OllamaServer:
         name = body["model"]
         if name not in self.size_vram:
             return web.json_response({"error": f"model '{name}' not found"}, status=404)
-        if body.get("keep_alive") == 0:
+        is_drop = body.get("keep_alive") == 0
+        self.orders.append(("drop" if is_drop else "load", name))
+        if is_drop:
             if not self.is_deaf:
                 asyncio.get_running_loop().call_later(self.drop_s, self.keep_alive.pop, name, None)
             return web.json_response({"model": name, "response": "", "done": True, "done_reason": "unload"})
