@@ -16,6 +16,10 @@ Usage:
     pytest bench/test_planning.py -k "sequential or lp-3"      some planners
     pytest bench/test_planning.py -k solve_time                speed beside cvxpy and HiGHS
 
+Speed is that of whole calls. Each timed call follows an untimed one of the same planner, so that the caches
+are warm for all three alike; the exact planner's cold time, right after another solver, is recorded beside
+("exact between solvers", fixtures/plan_sweeps.py).
+
 Records belong to the experiment "routing" and are judged by its claims. `<planner>-plans`: 240 jobs on the
 origin's constants, in streams of four (fixtures/streams.py), beside the exact planner. `published-*`: the
 three published jobs, each cold, on the published and on the fitted table. Sweeps: fixtures/plan_sweeps.py.
@@ -59,6 +63,11 @@ for _package in ("cvxpy", "highspy"):
 
 CONTROL = "exact"
 ONCE = Settings(rounds=1, warmup_rounds=0)
+NO_WORSE_MARGIN = 0.0001
+"""Utility per task. The bar "no worse at window 1, better from 2 on" rests on the study's regrets: .0048 of
+the LP and .0046 of planning over time at window 1, .0036 and .0003 at window 3. The smaller difference is
+.0002. Whoever loses more than half of it is nearer to a loss of that size than to equality, so that all of
+the interval must lie above that."""
 CEILING_MS = {(3, 4): (0.05, 0.3), (10, 4): (0.05, 0.3), (100, 16): (None, 2.0)}
 """Median and 99th percentile of the exact planner's whole call."""
 OWN_SOLVERS = {
@@ -70,10 +79,13 @@ OWN_SOLVERS = {
 }
 SWEPT = {
     "regret": Metric(unit="utility per task", better="lower", what="short of the offline optimum, by stream"),
-    "violating_share": Metric(unit="share", better="lower", what="plans that do not fit the budget"),
+    "violating_share": Metric(unit="share", better="lower", what="steps that do not fit the budget"),
     "fractional_share": Metric(unit="share", better="lower", what="relaxed solutions that mix models"),
-    "lp_violates": Metric(unit="share", better="lower", what="plans of the LP that do not fit"),
-    "exact_violates": Metric(unit="share", better="lower", what="exact plans that do not fit"),
+    "lp_violates": Metric(unit="share", better="lower", what="steps of the LP that do not fit"),
+    "exact_violates": Metric(unit="share", better="lower", what="exact steps that do not fit"),
+    "lp_3_violates": Metric(
+        unit="share", better="lower", what="1 when a step of the graph does not fit, by the LP at window 3"
+    ),
     "lp_regret": Metric(unit="utility per task", better="lower", what="regret of the LP"),
     "sequential_regret": Metric(unit="utility per task", better="lower", what="regret of planning over time"),
     "median_ms": Metric(unit="ms", better="lower", what="median of whole calls"),
@@ -135,13 +147,19 @@ def test_published(variant: str, fleet: str, paired: Pairing) -> None:
 def test_regret_by_window(variant: str, paired: Pairing) -> None:
     """Planning over time: no worse than the rounded LP at window 1, better from 2 on."""
     regrets: dict[str, list[float]] = {}
+    found = WINDOW_SWEEPS[variant].streams()
 
     def measure(record: Record) -> None:
-        record.sweep, by_key, solvers = by_window(variant)
-        regrets.update(by_key)
-        record.checks.append(_named(solvers))
+        swept = by_window(variant)
+        record.sweep = swept.points
+        record.tasks = [
+            TaskPair(id=stream.name, treatment={"lp_3_violates": over})
+            for stream, over in zip(found, swept.violates["lp-3"], strict=True)
+        ]
+        regrets.update(swept.regrets)
+        record.checks.append(_named(swept.solvers))
 
-    record = _record(variant, None, FLEET, len(WINDOW_SWEEPS[variant].streams()))
+    record = _record(variant, None, FLEET, len(found))
     _sweep(record, measure, paired)
     _verify(record)
     if variant == "sweep-window":
@@ -153,7 +171,7 @@ def test_regret_by_window(variant: str, paired: Pairing) -> None:
         }
         record.settings["lp_less_sequential"] = {str(window): gain for window, gain in gains.items()}
         paired.store(record)
-        assert gains[1][2] >= 0, "worse than the LP at window 1"
+        assert gains[1][1] >= -NO_WORSE_MARGIN, "worse than the LP at window 1"
         for window in (2, 3):
             assert gains[window][1] > 0, f"not better than the LP at window {window}"
 

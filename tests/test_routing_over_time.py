@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,17 +12,20 @@ from hypothesis import strategies as st
 
 from harness.routers.planning import (
     BestSinglePlanner,
+    Certificate,
     Fleet,
+    GreedyPlanner,
     OrderFreePlanner,
     Plan,
     Problem,
     SequentialPlanner,
     follow,
+    memory_of,
     offline_optimum,
     random_problem,
     roll,
 )
-from harness.routers.planning.base import total_bytes
+from harness.routers.planning.base import lazy_residents, total_bytes
 from tests.planning_problems import brute_force_over_time, problems, time_expanded
 
 
@@ -33,6 +37,58 @@ def test_the_dynamic_program_equals_brute_force_over_time(problem: Problem) -> N
     assert SequentialPlanner().plan(problem).objective == pytest.approx(best, abs=1e-9)
     assert roll(offline_optimum(), problem).value == pytest.approx(best, abs=1e-9)
     assert roll(SequentialPlanner(window=len(problem.layers)), problem).value == pytest.approx(best, abs=1e-9)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Any model for any task, so that plans fit or not as they come."""
+
+    window: int | None
+    seed: int
+    name: str = "drawn"
+
+    def plan(self, problem: Problem) -> Plan:
+        models = range(len(problem.fleet.models))
+        assignment = tuple(Random(self.seed).choices(models, k=problem.num_tasks))
+        over = total_bytes(problem.fleet, set(assignment)) > problem.fleet.budget_bytes
+        certificate = Certificate("drawn", violates=over)
+        return Plan(assignment, lazy_residents(problem, assignment), 0.0, certificate)
+
+
+@given(problem=problems(layered=True), window=st.sampled_from([1, 2, None]), seed=st.integers(0, 99))
+@settings(max_examples=150, deadline=None)
+def test_a_step_violates_when_what_runs_in_it_does_not_fit(
+    problem: Problem, window: int | None, seed: int
+) -> None:
+    """Whatever the plan beyond it needs; with a fallback only such steps are replaced, and all then fit."""
+    planner, budget = Drawn(window, seed), problem.fleet.budget_bytes
+    plain = roll(planner, problem)
+    memory = memory_of(problem.fleet, plain.executed, plain.residents)
+    assert sum(plain.violates) == memory.num_violations
+    assert plain.violates == tuple(total_bytes(problem.fleet, used) > budget for used in plain.executed)
+    assert plain.num_replaced == 0
+    done = roll(planner, problem, fallback=GreedyPlanner())
+    assert done.num_replaced == sum(done.violates)
+    assert all(total_bytes(problem.fleet, used) <= budget for used in done.executed)
+    for at, (layer, plan) in enumerate(zip(problem.layers, done.plans, strict=True)):
+        if not done.violates[at]:
+            assert [done.assignment[task] for task in layer] == list(plan.assignment[: len(layer)])
+
+
+def test_a_plan_that_is_over_only_beyond_its_first_step_runs_as_planned() -> None:
+    """Two models one after another fit, though not together; the plan as a whole does not decide."""
+    fleet = Fleet(models=("a", "b"), size_bytes=(5, 5), budget_bytes=8)
+    problem = Problem(
+        fleet=fleet, utility=np.array([[1, 0], [0, 1]]), load_cost=(0.1, 0.1), layers=((0,), (1,))
+    )
+
+    class Apart(SequentialPlanner):
+        def plan(self, problem: Problem) -> Plan:
+            plan = SequentialPlanner.plan(self, problem)
+            return plan._replace(certificate=plan.certificate._replace(violates=True))
+
+    done = roll(Apart(window=None), problem, fallback=BestSinglePlanner())
+    assert (done.assignment, done.violates, done.num_replaced) == ((0, 1), (False, False), 0)
 
 
 def test_a_load_at_a_windows_end_is_worth_it_when_more_follows() -> None:

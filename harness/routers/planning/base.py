@@ -140,7 +140,10 @@ class Certificate(NamedTuple):
     fractional: bool | None = None
     """Whether the relaxed solution mixed models; None where nothing was relaxed."""
     violates: bool = False
-    """Whether the plan needs more memory than the budget."""
+    """Whether the models of the whole plan, in all its layers, need more memory together than the budget.
+
+    It is not what a violation is: of that the step decides that runs (`Trajectory.violates`).
+    """
     num_nodes: int | None = None
     """Model sets looked at."""
     solver_s: float | None = None

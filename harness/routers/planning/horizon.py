@@ -3,16 +3,21 @@
 `window` counts the layers seen, the ready one among them, so it is ≥ 1; completed tasks are never in it. The
 origin's "depth 1" run is window 1, its "depth 3" run is window 3 (for it kept completed tasks in its horizon,
 which is why its objective grew from step to step).
+
+The trap: a plan of three layers names models that are never loaded together, since only its first layer runs
+and the rest is planned again. A step violates when what answers in it does not fit, however much the whole
+plan's models take together; that is what an allocator can refuse, so only then the fallback takes its place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from harness.errors import UsageError
-from harness.routers.planning.base import MICRO, Plan, Planner, Problem
+from harness.routers.planning.base import MICRO, Plan, Planner, Problem, total_bytes
 
 __all__ = ["Trajectory", "flat", "follow", "roll"]
 
@@ -28,8 +33,10 @@ class Trajectory(NamedTuple):
     value: float
     """utilities less every load that was paid"""
     plans: tuple[Plan, ...]
+    violates: tuple[bool, ...]
+    """by step: whether what its plan would run in it does not fit, replaced or not"""
     num_replaced: int
-    """plans that did not fit, in whose place the fallback's was executed"""
+    """steps that did not fit, in whose place the fallback's was executed"""
 
 
 def flat(problem: Problem) -> Problem:
@@ -40,7 +47,7 @@ def flat(problem: Problem) -> Problem:
 def roll(planner: Planner, problem: Problem, *, fallback: Planner | None = None) -> Trajectory:
     """Execute a problem step by step.
 
-    fallback: executed in the place of a plan that does not fit; without it such a plan is executed as it is.
+    fallback: executed in the place of a step that does not fit; without it such a step is executed as it is.
 
     Raises
     ------
@@ -50,12 +57,13 @@ def roll(planner: Planner, problem: Problem, *, fallback: Planner | None = None)
         raise UsageError(f"{planner.name}: window {planner.window}; it counts the ready layer, so give ≥ 1")
     assignment = [0] * problem.num_tasks
     held, gained, replaced = problem.resident, 0.0, 0
-    executed, residents, plans = [], [], []
+    executed, residents, plans, violates = [], [], [], []
     for at, layer in enumerate(problem.layers):
         seen = problem.layers[at:] if planner.window is None else problem.layers[at : at + planner.window]
         plan = planner.plan(_part(problem, seen, held))
         plans.append(plan)
-        if plan.certificate.violates and fallback is not None:
+        violates.append(_is_over(problem, plan.assignment[: len(layer)]))
+        if violates[-1] and fallback is not None:
             plan, replaced = fallback.plan(_part(problem, seen, held)), replaced + 1
         for place, task in enumerate(layer):
             assignment[task] = plan.assignment[place]
@@ -65,7 +73,13 @@ def roll(planner: Planner, problem: Problem, *, fallback: Planner | None = None)
         executed.append(frozenset(assignment[task] for task in layer))
         residents.append(held)
     return Trajectory(
-        tuple(assignment), tuple(executed), tuple(residents), gained / MICRO, tuple(plans), replaced
+        assignment=tuple(assignment),
+        executed=tuple(executed),
+        residents=tuple(residents),
+        value=gained / MICRO,
+        plans=tuple(plans),
+        violates=tuple(violates),
+        num_replaced=replaced,
     )
 
 
@@ -78,14 +92,20 @@ def follow(planner: Planner, problem: Problem) -> Trajectory:
         for old, now in pairwise((problem.resident, *plan.residents))
     ]
     gained = float(problem.micro[range(problem.num_tasks), plan.assignment].sum())
+    executed = tuple(frozenset(plan.assignment[task] for task in step) for step in steps)
     return Trajectory(
-        plan.assignment,
-        tuple(frozenset(plan.assignment[task] for task in step) for step in steps),
-        plan.residents,
-        (gained - sum(loads)) / MICRO,
-        (plan,),
-        0,
+        assignment=plan.assignment,
+        executed=executed,
+        residents=plan.residents,
+        value=(gained - sum(loads)) / MICRO,
+        plans=(plan,),
+        violates=tuple(_is_over(problem, models) for models in executed),
+        num_replaced=0,
     )
+
+
+def _is_over(problem: Problem, models: Iterable[int]) -> bool:
+    return total_bytes(problem.fleet, set(models)) > problem.fleet.budget_bytes
 
 
 def _part(problem: Problem, layers: tuple[tuple[int, ...], ...], held: frozenset[int]) -> Problem:
