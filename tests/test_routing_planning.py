@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.errors import UnavailableError
 from harness.routers.planning import (
     BestSinglePlanner,
     ExactPlanner,
@@ -25,6 +26,7 @@ from harness.routers.planning import (
     offline_optimum,
     random_problem,
     roll,
+    strong_and_weak,
 )
 from harness.routers.planning.base import total_bytes
 from harness.routers.planning.instances import RECIPES
@@ -120,6 +122,37 @@ def test_a_preference_splits_tasks_by_the_gap() -> None:
     problem = Problem(fleet=fleet, utility=np.array([[0.5, 0.75], [0.5, 0.6]]), load_cost=(0.0, 0.0))
     planner = PreferencePlanner(strong="strong", weak="weak", threshold=0.25)
     assert planner.plan(problem).assignment == (1, 0)
+
+
+def test_a_preference_swaps_by_layer_where_its_two_do_not_fit_together() -> None:
+    """A layer's tasks go together, by their mean gap; what is loaded between layers is paid for."""
+    fleet = Fleet(models=("weak", "strong"), size_bytes=(1, 2), budget_bytes=2)
+    problem = Problem(
+        fleet=fleet,
+        utility=np.array([[0.5, 0.9], [0.5, 0.6], [0.5, 0.9], [0.5, 0.4]]),
+        load_cost=(0.1, 0.2),
+        layers=((0, 1), (2, 3)),
+    )
+    plan = PreferencePlanner(strong="strong", weak="weak", threshold=0.22).plan(problem)
+    assert plan.assignment == (1, 1, 0, 0)
+    assert plan.residents == (frozenset({1}), frozenset({0}))
+    assert plan.objective == pytest.approx(0.9 + 0.6 + 0.5 + 0.5 - 0.1 - 0.2)
+    roomy = replace(problem, fleet=replace(fleet, budget_bytes=3))
+    assert PreferencePlanner(strong="strong", weak="weak", threshold=0.22).plan(roomy).assignment == (
+        1,
+        0,
+        1,
+        0,
+    )
+
+
+def test_a_preference_is_between_the_cheapest_and_the_best_of_the_others() -> None:
+    """Of those that fit alone; the weak one is never dearer than the strong one, and one model is no pair."""
+    fleet = Fleet(models=("a", "b", "c", "d"), size_bytes=(1, 2, 3, 9), budget_bytes=3)
+    assert strong_and_weak(fleet, (0.5, 0.6, 0.7, 0.9), (1, 2, 3, 0)) == ("c", "a")
+    assert strong_and_weak(fleet, (0.8, 0.6, 0.7, 0.9), (1, 2, 3, 0)) == ("c", "a")
+    with pytest.raises(UnavailableError, match="1 of the models a, b, c, d fits 1 bytes"):
+        strong_and_weak(replace(fleet, budget_bytes=1), (0.5, 0.6, 0.7, 0.9), (1, 2, 3, 0))
 
 
 def test_a_node_limit_is_told() -> None:

@@ -238,8 +238,9 @@ def test_a_wrong_name_or_setting_is_refused() -> None:
         roll(SequentialPlanner(window=0), problem())
     with pytest.raises(UsageError, match="no model 'c'"):
         PreferencePlanner(strong="c", weak="a", threshold=0).plan(problem())
-    with pytest.raises(BudgetError, match="do not fit"):
-        PreferencePlanner(strong="b", weak="a", threshold=0).plan(problem())
+    large = problem(fleet=Fleet(models=("a", "b"), size_bytes=(1, 3), budget_bytes=2))
+    with pytest.raises(BudgetError, match="b takes 3 bytes and the budget is 2"):
+        PreferencePlanner(strong="b", weak="a", threshold=0).plan(large)
     with pytest.raises(UsageError, match="at least 1"):
         workflow_instances(0, seed=0)
 

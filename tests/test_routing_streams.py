@@ -15,10 +15,13 @@ from harness.routers.planning import (
     ExactPlanner,
     LPPlanner,
     OrderFreePlanner,
+    PreferencePlanner,
     SequentialPlanner,
+    Trajectory,
     WarmLPPlanner,
     offline_optimum,
 )
+from harness.routers.planning.base import total_bytes
 
 SOME = streams()[:8]
 
@@ -109,6 +112,33 @@ def test_graded_plans_say_who_made_them_and_what_violates() -> None:
     exact = Graded.on(PLANNERS["exact"], SOME)
     assert not any(values["violates"] for values in exact.tasks.values())
     assert all(values["optimal"] == 1.0 == values["same_again"] for values in exact.tasks.values())
+
+
+def test_a_window_sweep_counts_the_steps_that_run() -> None:
+    """As `memory_of` counts a trajectory, however much the plan beyond needs; on layered graphs too."""
+    found = layered(0.5)[:20]
+    ran: list[Trajectory] = []
+    regrets(LPPlanner(window=3), found, ran=ran)
+    for stream, done in zip(found, ran, strict=True):
+        fleet, steps = stream.problem.fleet, stream.problem.layers
+        planned = [
+            {plan.assignment[at] for at in range(len(layer))}
+            for layer, plan in zip(steps, done.plans, strict=True)
+        ]
+        assert [total_bytes(fleet, used) > fleet.budget_bytes for used in planned] == list(done.violates)
+    assert any(any(done.violates) for done in ran)
+    whole = [plan.certificate.violates for done in ran for plan in done.plans]
+    assert sum(sum(done.violates) for done in ran) < sum(whole), "a plan beyond its step needs more"
+
+
+def test_the_preference_runs_on_the_origins_fleet() -> None:
+    """Its two models, llama3.1 and gemma2, take turns: 10 GB of 8, and no step is over."""
+    planner = PLANNERS["preference"].planner
+    assert isinstance(planner, PreferencePlanner)
+    assert (planner.strong, planner.weak) == ("llama3.1:8b", "gemma2:2b")
+    graded = Graded.on(PLANNERS["preference"], SOME)
+    assert not any(values["violates"] for values in graded.tasks.values())
+    assert {values["distinct_models"] for values in graded.tasks.values()} == {1.0, 2.0}
 
 
 def test_the_warm_program_is_the_compiled_one() -> None:

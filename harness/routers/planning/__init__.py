@@ -8,6 +8,7 @@ from harness.routers.planning.controls import (
     RandomPlanner,
     SmallestPlanner,
     offline_optimum,
+    strong_and_weak,
 )
 from harness.routers.planning.exact import ExactPlanner
 from harness.routers.planning.highs import WarmLPPlanner
@@ -52,6 +53,7 @@ __all__ = [
     "problem_of",
     "random_problem",
     "roll",
+    "strong_and_weak",
     "value_to_go",
     "workflow_instances",
 ]

@@ -6,12 +6,22 @@ All of them fit the budget.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from harness.errors import BudgetError, UsageError
-from harness.routers.planning.base import Certificate, Plan, Problem, lazy_residents, total_bytes
+from harness.errors import BudgetError, UnavailableError, UsageError
+from harness.routers.planning.base import (
+    MICRO,
+    Certificate,
+    Fleet,
+    Plan,
+    Problem,
+    lazy_residents,
+    total_bytes,
+)
 from harness.routers.planning.sequential import SequentialPlanner
 
 __all__ = [
@@ -21,6 +31,7 @@ __all__ = [
     "RandomPlanner",
     "SmallestPlanner",
     "offline_optimum",
+    "strong_and_weak",
 ]
 
 
@@ -99,6 +110,8 @@ class RandomPlanner:
 class PreferencePlanner:
     """The strong model where it wins by at least a threshold, the weak one elsewhere.
 
+    Where the two do not fit together, a layer's tasks go together, by their mean gap, and layers swap.
+
     Source: RouteLLM (Ong et al. 2024, §2), with the gap in utility in the place of the learned win rate.
     """
 
@@ -115,26 +128,61 @@ class PreferencePlanner:
         Raises
         ------
         UsageError: the fleet has no such model.
-        BudgetError: the two do not fit together.
+        BudgetError: one of the two does not fit by itself.
         """
-        models = problem.fleet.models
-        for name in (self.strong, self.weak):
-            if name not in models:
-                raise UsageError(f"preference: no model {name!r} in the fleet; use {', '.join(models)}")
-        strong, weak = models.index(self.strong), models.index(self.weak)
-        if total_bytes(problem.fleet, {strong, weak}) > problem.fleet.budget_bytes:
-            raise BudgetError(
-                f"preference: {self.strong} and {self.weak} do not fit {problem.fleet.budget_bytes} bytes "
-                "together; raise the budget or name smaller models"
-            )
+        strong, weak = (_place(problem.fleet, name) for name in (self.strong, self.weak))
         gap = problem.micro[:, strong] - problem.micro[:, weak]
-        chosen = np.where(gap >= self.threshold * 1e6, strong, weak)
-        return _plan(problem, chosen.tolist(), "preference")
+        if total_bytes(problem.fleet, {strong, weak}) > problem.fleet.budget_bytes:
+            for layer in problem.layers:
+                gap[list(layer)] = gap[list(layer)].mean()
+        assignment = tuple(np.where(gap >= self.threshold * MICRO, strong, weak).tolist())
+        residents = lazy_residents(problem, assignment)
+        return Plan(
+            assignment, residents, _swapped(problem, assignment, residents), Certificate("preference")
+        )
+
+
+def strong_and_weak(fleet: Fleet, mean_prior: Sequence[float], cost: Sequence[float]) -> tuple[str, str]:
+    """Of the models that fit alone the cheapest as the weak one, the best of the others as the strong.
+
+    mean_prior, cost: by model, expected quality over the types of task and the price of a token.
+
+    Raises
+    ------
+    UnavailableError: fewer than two models fit.
+    """
+    if len(fleet.fitting) < 2:
+        raise UnavailableError(
+            f"preference: {len(fleet.fitting)} of the models {', '.join(fleet.models)} fits "
+            f"{fleet.budget_bytes} bytes, and it chooses between two; raise the budget"
+        )
+    weak = min(fleet.fitting, key=cost.__getitem__)
+    strong = max((m for m in fleet.fitting if m != weak), key=mean_prior.__getitem__)
+    return fleet.models[strong], fleet.models[weak]
 
 
 def offline_optimum() -> SequentialPlanner:
     """The ceiling: every layer of the job is seen before the first one runs."""
     return SequentialPlanner(name="offline-optimum", window=None)
+
+
+def _place(fleet: Fleet, name: str) -> int:
+    if name not in fleet.models:
+        raise UsageError(f"preference: no model {name!r} in the fleet; use {', '.join(fleet.models)}")
+    at = fleet.models.index(name)
+    if fleet.size_bytes[at] > fleet.budget_bytes:
+        raise BudgetError(
+            f"preference: {name} takes {fleet.size_bytes[at]} bytes and the budget is {fleet.budget_bytes}; "
+            "raise it or name a smaller model"
+        )
+    return at
+
+
+def _swapped(problem: Problem, assignment: tuple[int, ...], residents: tuple[frozenset[int], ...]) -> float:
+    """Objective of a plan that loads between layers."""
+    loads = (now - old for old, now in pairwise((problem.resident, *residents)))
+    paid = sum(problem.load_micro[m] for new in loads for m in new)
+    return (float(problem.micro[range(problem.num_tasks), assignment].sum()) - paid) / MICRO
 
 
 def _plan(problem: Problem, assignment: list[int], solver: str) -> Plan:
