@@ -43,15 +43,14 @@ from fixtures.metrics import JOB_METRICS, SUBTASK_METRICS, SWEPT_METRICS, WHOLE_
 from fixtures.pairing import Pairing
 from fixtures.provenance import merged
 from fixtures.routers import ROUTERS, routing_of
-from fixtures.sweeps import LEADING, SWEEPS, SWEPT, Setting, leads, point
+from fixtures.sweeps import LEADING, SWEEPS, Setting, job_scores, leads, point
 from harness.routers.orchestration import JobRun
-from harness.workflow.jobs import JobFile
+from harness.workflow.jobs import Job, JobFile
 from reports.records import ARMS, Failure, Metric, Record, TaskPair
 
 pytestmark = pytest.mark.routing
 
 VARIANTS = (*ROUTERS, PLANNER)
-SWEEP_JOBS = 30
 BYTES_PER_GB = 10**9
 
 
@@ -73,7 +72,10 @@ class RoutedJobs:
         record = self._record(sides, JOB_METRICS | SUBTASK_METRICS | WHOLE_JOB_METRICS)
         graded = [self.grades.of(side) for side in sides]
         self._fill(record, graded[0], graded[1] if len(graded) > 1 else None)
-        arms = [JobArm(side, self.here, self.beliefs, self.timed, self.telemetry) for side in sides]
+        arms = [
+            JobArm(side, self.grades, self.timed, warmup_rounds=paired.settings.warmup_rounds)
+            for side in sides
+        ]
         paired.run(record, *(arm.arm() for arm in arms))
         for label, side, arm, ran in zip(ARMS, sides, arms, graded, strict=False):
             record.checks += check_runs(side, [*arm.passes, ran])
@@ -91,26 +93,28 @@ class RoutedJobs:
         """Vary one setting and grade some routers at each of its values."""
         self.here.check_room()
         sweep = SWEEPS[name]
-        routers = [routing_of(each, self.here) for each in SWEPT]
+        routers = [routing_of(each, self.here) for each in sweep.routers]
         record = self._record(routers[-1:], SWEPT_METRICS | WHOLE_JOB_METRICS)
         record.variant, record.control = f"sweep-{name}", PLANNER
-        record.settings |= {"along": sweep.what, "jobs": min(SWEEP_JOBS, len(self.jobs.jobs))}
-        jobs = self.jobs.jobs[:SWEEP_JOBS]
+        jobs = self.jobs.jobs[: sweep.num_jobs]
+        record.settings |= {
+            "along": sweep.what, "jobs": len(jobs), "tasks": sum(len(job.tasks) for job in jobs),
+            "draws": sweep.num_draws, "window": None,
+        }  # fmt: skip
         base = Setting(beliefs=self.beliefs, budget_bytes=self.here.budget_bytes)
         passes: dict[str, list[Ran]] = {router.name: [] for router in routers}
 
         def run() -> None:
             for value in sweep.values:
-                setting = sweep.at(base, value)
+                settings = [sweep.at(base, value, draw) for draw in range(sweep.num_draws)]
                 for router in routers:
-                    ran = self.grades.under(router, setting.beliefs, jobs, budget_bytes=setting.budget_bytes)
-                    passes[router.name].append(ran)
-                    record.sweep.append(point(router.name, value, ran))
-                leading, asked = passes[LEADING][-1], passes[PLANNER][-1]
+                    rans = self._under(router, settings, jobs)
+                    passes[router.name] += rans
+                    record.sweep.append(point(router.name, value, rans))
+                leading, asked = (passes[name][-sweep.num_draws :] for name in (LEADING, PLANNER))
                 record.sweep += leads(value, leading, asked)
                 if value == min(sweep.values):
-                    for mine, theirs in zip(leading.runs, asked.runs, strict=True):
-                        record.sweep += self._job_points(mine, theirs)
+                    record.sweep += job_scores(leading, asked)
 
         paired.once(record, run)
         for router in routers:
@@ -123,6 +127,16 @@ class RoutedJobs:
         record.checks = merged(record.checks)
         paired.store(record)
         return record
+
+    def _under(self, router: Routing, settings: Sequence[Setting], jobs: Sequence[Job]) -> list[Ran]:
+        """A pass per setting; equal settings share one."""
+        known: list[tuple[Setting, Ran]] = []
+        for setting in settings:
+            same = next((ran for told, ran in known if told == setting), None)
+            if same is None:
+                same = self.grades.under(router, setting.beliefs, jobs, budget_bytes=setting.budget_bytes)
+            known.append((setting, same))
+        return [ran for _, ran in known]
 
     def _record(self, sides: Sequence[Routing], metrics: Mapping[str, Metric]) -> Record:
         roles = [*self.here.roles, *([PLANNER] if any(side.is_model for side in sides) else [])]
@@ -147,6 +161,7 @@ class RoutedJobs:
                 "learns": sides[0].learns,
                 "planner_stands_in": any(side.stands_in for side in sides),
                 "temperature": 0.0,
+                "unit": "job",
             },
             models=dict(zip(self.here.roles, self.here.names, strict=True))
             if pool.is_simulated

@@ -21,7 +21,7 @@ SCHEMA = ("reports/records.py",)
 DATA = (".toml", ".json", ".jinja")
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 """Variables that set how many threads an engine runs on, and how they wait."""
-MEASURED_OPTIONS = ("profile", "node", "backend", "workload", "tasks", "rounds")
+MEASURED_OPTIONS = ("profile", "node", "backend", "workload", "tasks", "vram_gb", "rounds")
 
 
 def add_options(parser: pytest.Parser) -> None:

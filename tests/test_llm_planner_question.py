@@ -98,11 +98,16 @@ def test_the_models_own_count_is_taken() -> None:
 
 
 def test_a_question_that_fits_no_form_is_not_asked() -> None:
-    """The error says how much there is and how much it takes."""
+    """The greedy plan stands in, and the complaint says how much it takes of how much there is."""
     backend = FakeBackend(["none"])
-    with pytest.raises(UsageError, match=r"3 tasks and 4 models takes up to \d+ tokens, .* holds 512; raise"):
-        asyncio.run(LLMPlanner(context_tokens=512).decide(PROBLEM, TASKS, backend))
-    assert not backend.requests
+    planner = LLMPlanner(context_tokens=512)
+    decision = asyncio.run(planner.decide(PROBLEM, TASKS, backend))
+    assert (decision.status, decision.num_requests, backend.requests) == ("fallback", 0, [])
+    assert re.search(
+        r"3 tasks and 4 models takes up to \d+ tokens, .* holds 512; raise", decision.complaint or ""
+    )
+    with pytest.raises(UsageError, match="holds 512"):
+        planner.request(PROBLEM, TASKS)
 
 
 @pytest.mark.parametrize("indent", [None, 2, 4])

@@ -36,7 +36,7 @@ from harness.routers.planning.base import MICRO, Certificate, Plan, Problem, laz
 from harness.routers.planning.controls import GreedyPlanner
 from harness.workflow.jobs.graph import TaskNode
 
-__all__ = ["LLMPlanner"]
+__all__ = ["LLMPlanner", "QuestionTooLong"]
 
 _TEMPLATE_TOKENS = 32
 """Of three turns and the opening of a fourth."""
@@ -45,6 +45,10 @@ _TEMPLATE_TOKENS = 32
 def _num_bytes(text: str) -> int:
     """What no tokenizer exceeds."""
     return len(text.encode(errors="replace"))
+
+
+class QuestionTooLong(UsageError):
+    """No form of a question fits the planning model's context, answer and repair within it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,20 +85,24 @@ class LLMPlanner:
     async def decide(self, problem: Problem, tasks: Sequence[TaskNode], backend: Backend | None) -> Decision:
         """Ask, check, and ask once more if need be; see `Decider`.
 
-        A server that fails after it was once reached gives the greedy plan. Cancelling passes through.
+        A server that fails after it was once reached gives the greedy plan, and so does a question longer
+        than the context. Cancelling passes through.
 
         Raises
         ------
-        UsageError: no backend, tasks that are not the problem's, or a question longer than the context.
+        UsageError: no backend, or tasks that are not the problem's.
         BackendUnreachable: no server was ever reached by this planner.
         ClientExhausted: this process could not ask, which is no word on the planner.
         """
         if backend is None:
             raise UsageError(f"{self.name}: it asks a model and was given no backend; lease it one")
         began_s = now_s()
-        request = self.request(problem, tasks)
         answers: list[Completion] = []
         complaint: str | None = None
+        try:
+            request = self.request(problem, tasks)
+        except QuestionTooLong as exc:
+            return _decision(GreedyPlanner().plan(problem), began_s, FALLBACK, 0, [], str(exc), False)
         overran = False
         for num_requests, status in enumerate((VALID, REPAIRED), start=1):
             try:
@@ -120,7 +128,8 @@ class LLMPlanner:
 
         Raises
         ------
-        UsageError: tasks that are not the problem's, or a question longer than the context.
+        UsageError: tasks that are not the problem's.
+        QuestionTooLong: it is longer than the context.
         """
         check_question(problem, tasks)
         return Request(
@@ -141,7 +150,7 @@ class LLMPlanner:
             needed = self.count_tokens(prompt) + rest
             if self.context_tokens is None or needed <= self.context_tokens:
                 return prompt
-        raise UsageError(
+        raise QuestionTooLong(
             f"{self.name}: asking over {len(tasks)} tasks and {len(problem.fleet.models)} models takes up to "
             f"{needed} tokens, and its context holds {self.context_tokens}; raise the context, see fewer "
             "layers, or give the model's own count_tokens"
