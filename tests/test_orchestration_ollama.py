@@ -155,6 +155,34 @@ def test_a_server_that_keeps_a_model_keeps_its_bytes_until_the_end() -> None:
     served(test)
 
 
+def test_every_size_is_learned_before_anything_is_planned() -> None:
+    """Each model is loaded alone, once; what turns out not to fit is known, and nothing stays."""
+
+    async def test(server: OllamaServer) -> None:
+        budget, sizes = DeviceBudget.create(5 * MB), {}
+        models = [model(server, "qwen", 4 * MB), model(server, "gemma", MB), model(server, "huge", 9 * MB)]
+        async with Residency(models, budget, sizes=sizes) as residency:
+            await residency.measure()
+            assert (residency.resident, server.keep_alive, budget.used_bytes) == ((), {}, 0)
+        assert sizes == {"qwen": 6 * MB, "gemma": 2 * MB}
+        told = [" ".join(order) for order in server.orders]
+        assert told == ["load qwen", "drop qwen", "load gemma", "drop gemma"]
+
+    served(test, OllamaServer({"gemma": 2 * MB, "qwen": 6 * MB, "huge": 9 * MB}))
+
+
+def test_two_names_of_what_a_server_holds_once_are_refused() -> None:
+    """Whatever their options, and by the tag that is meant where none is given; another server is another."""
+    one, other = "ollama://127.0.0.1:9", "ollama://127.0.0.1:10"
+    budget = DeviceBudget.create(8)
+    fleet = OllamaModel(f"llama={one}/llama3?num_ctx=2048", 4)
+    planner = OllamaModel(f"planner={one}/llama3:latest?num_ctx=8192", 4, name="planner")
+    with pytest.raises(UsageError, match=r"llama3 and planner: both are .*/llama3:latest, which .* once"):
+        Residency([fleet, planner], budget)
+    elsewhere = OllamaModel(f"planner={other}/llama3", 4, name="planner")
+    assert Residency([fleet, elsewhere], budget).names == ("llama3", "planner")
+
+
 def test_what_is_no_model_of_a_server_is_refused() -> None:
     """Another engine, no model, no size."""
     for spec, num_bytes in (

@@ -27,7 +27,7 @@ from harness.backends.base import Backend
 from harness.clock import now_s
 from harness.errors import BackendError, BudgetError, OversizeError, UsageError
 from harness.hardware import Allocation, DeviceBudget
-from harness.routers.orchestration.loadable.base import Loadable, Measured
+from harness.routers.orchestration.loadable.base import HeldOnce, Loadable, Measured
 
 __all__ = ["Change", "Residency"]
 
@@ -74,13 +74,14 @@ class Residency:
 
         Raises
         ------
-        UsageError: no model, or two of one name.
+        UsageError: no model, two of one name, or two that their server holds as one.
         """
         self._models = {model.name: model for model in models}
         if not models or len(self._models) < len(models):
             raise UsageError(
                 f"models {[m.name for m in models]}: give at least one, and each a name of its own"
             )
+        _check_held_once(models)
         self.budget = budget
         self._learned = {} if sizes is None else sizes
         self._sizes = {m.name: max(m.num_bytes, self._learned.get(m.name, 0)) for m in models}
@@ -156,6 +157,21 @@ class Residency:
         finally:
             self._is_changing = False
         return Change(tuple(out), load_s, self.resident, self.bytes_of(self._held))
+
+    async def measure(self) -> None:
+        """Load each model alone that tells what it takes, so that every plan knows it; nothing stays loaded.
+
+        What does not fit as declared is left alone; what turns out not to fit is known then.
+
+        Raises
+        ------
+        LaunchError, BackendError: a model did not load. BudgetError: another process took the room.
+        """
+        for name, model in self._models.items():
+            if isinstance(model, Measured) and self.size_bytes(name) <= self.room_bytes:
+                with suppress(OversizeError):
+                    await self.change([], [name])
+        await self.change([], [])
 
     async def aclose(self) -> None:
         """Unload everything and give every byte back, whatever fails; what failed is raised then."""
@@ -234,3 +250,16 @@ class Residency:
             self._stuck[name] = self._held.pop(name).allocation
         await self._models[name].unload()
         self._stuck.pop(name).release()
+
+
+def _check_held_once(models: Sequence[Loadable]) -> None:
+    """The ledger would count twice what is there once, and one would be gone when the other is dropped."""
+    names: dict[str, str] = {}
+    for model in models:
+        if isinstance(model, HeldOnce):
+            other = names.setdefault(model.held_as, model.name)
+            if other != model.name:
+                raise UsageError(
+                    f"{other} and {model.name}: both are {model.held_as}, which the server holds once; give "
+                    "both the same engine and options, or the other another server"
+                )

@@ -1,6 +1,6 @@
 """Models that are loaded and unloaded under a budget: embedded, of an Ollama server, simulated, kept."""
 
-from harness.routers.orchestration.loadable.base import Loadable, Measured
+from harness.routers.orchestration.loadable.base import HeldOnce, Loadable, Measured
 from harness.routers.orchestration.loadable.embedded import EmbeddedModel, gguf_bytes
 from harness.routers.orchestration.loadable.kept import KeptModel
 from harness.routers.orchestration.loadable.ollama import OllamaModel
@@ -9,6 +9,7 @@ from harness.routers.orchestration.loadable.simulated import DrawnOutcomes, Simu
 __all__ = [
     "DrawnOutcomes",
     "EmbeddedModel",
+    "HeldOnce",
     "KeptModel",
     "Loadable",
     "Measured",

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from harness.backends.base import Backend
 
-__all__ = ["Loadable", "Measured"]
+__all__ = ["HeldOnce", "Loadable", "Measured"]
 
 
 class Loadable(Protocol):
@@ -54,3 +54,12 @@ class Measured(Protocol):
     @property
     def taken_bytes(self) -> int | None:
         """What it really took when it was last loaded; None where the engine did not say."""
+
+
+@runtime_checkable
+class HeldOnce(Protocol):
+    """A loadable whose server holds one of it, whatever the options: to drop one is to drop all."""
+
+    @property
+    def held_as(self) -> str:
+        """What the server holds; the same of two that are one there."""

@@ -77,6 +77,11 @@ class OllamaModel:
         self._backend: OllamaBackend | None = None
         self._stack = AsyncExitStack()
 
+    @property
+    def held_as(self) -> str:
+        """The server's address and the model's full name; other options load it again in its place."""
+        return f"{self.spec.url}/{full_name(str(self.spec.model))}"
+
     async def load(self) -> Backend:
         """Have the server load the model, and ask what it took.
 
