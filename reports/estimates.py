@@ -2,18 +2,20 @@
 
 A ratio of times comes from paired rounds, a share of solved tasks from one greedy grading of each task in
 both arms, and a cost per solved task from both. Two variants that were each paired with the same baseline are
-compared by Welch's t over their log ratios, and by pairing their tasks where tasks are graded.
+compared by Welch's t over their log ratios, and by pairing their tasks where tasks are graded. Tasks of
+one job count as one observation where the record says so (`reports.units`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import exp
 from statistics import fmean
 from typing import NamedTuple
 
 from reports.claims import Claim
-from reports.records import Record
+from reports.records import Record, Values
 from reports.stats import (
     LEVEL,
     Interval,
@@ -31,6 +33,7 @@ from reports.stats import (
     total_log_ratio,
     total_per_log_ratio,
 )
+from reports.units import Graded, by_unit, totals, units_of
 
 __all__ = [
     "advantage",
@@ -110,7 +113,7 @@ def advantage(claim: Claim, treatment: Record, other: Record, level: float = LEV
         return second
     mean = first if second is None else add(first, second)
     if claim.per is not None and claim.over == "rounds":
-        shares = log_share_ratio(paired_tasks((claim.per,), treatment, other))
+        shares = log_share_ratio(totals(paired_tasks((claim.per,), treatment, other)))
         if isinstance(shares, Unsupported):
             return shares
         mean = add(mean, shares)
@@ -142,11 +145,9 @@ def difference_of_tasks(
     return _task_difference(paired_tasks(claim.metrics, first, second), level)
 
 
-def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> list[Pair]:
+def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> Graded:
     """(first, second) of each task that both records graded under their treatment."""
-    others = {task.id: _sum(metrics, task.treatment) for task in second.tasks}
-    pairs = ((_sum(metrics, task.treatment), others.get(task.id)) for task in first.tasks)
-    return [(a, b) for a, b in pairs if a is not None and b is not None]
+    return _graded(metrics, first, {task.id: task.treatment for task in second.tasks})
 
 
 def lost_rounds(record: Record) -> int:
@@ -163,7 +164,7 @@ def _log_gain(claim: Claim, record: Record) -> Mean | Unsupported:
     mean = _rounds_log_ratio(claim.metrics, record)
     if claim.per is None or isinstance(mean, Unsupported):
         return mean
-    shares = log_share_ratio(_own_tasks((claim.per,), record))
+    shares = log_share_ratio(totals(_own_tasks((claim.per,), record)))
     return shares if isinstance(shares, Unsupported) else add(mean, shares)
 
 
@@ -172,22 +173,13 @@ def _tasks_log_ratio(claim: Claim, record: Record, other: Record | None = None) 
 
     The other arm is the record's own control, or the treatment of `other`.
     """
-    if claim.per is None:
-        own = _own_tasks(claim.metrics, record)
-        return total_log_ratio(own if other is None else paired_tasks(claim.metrics, record, other))
     arms = {task.id: task.control if other is None else task.treatment for task in (other or record).tasks}
-    totals, shares = [], []
-    for task in record.tasks:
-        found = [
-            _sum(names, arm)
-            for names in (claim.metrics, (claim.per,))
-            for arm in (task.treatment, arms.get(task.id))
-        ]
-        whole = [v for v in found if v is not None]
-        if len(whole) == len(found):
-            totals.append((whole[0], whole[1]))
-            shares.append((whole[2], whole[3]))
-    return total_per_log_ratio(totals, shares)
+    if claim.per is None:
+        return total_log_ratio(totals(_graded(claim.metrics, record, arms)))
+    both = (claim.metrics, (claim.per,))
+    whole = [t for t in record.tasks if all(_pair(names, t.treatment, arms.get(t.id)) for names in both)]
+    found = [totals(_graded(names, replace(record, tasks=whole), arms)) for names in both]
+    return total_per_log_ratio(*found)
 
 
 def _rounds_log_ratio(metrics: Sequence[str], record: Record) -> Mean | Unsupported:
@@ -196,22 +188,32 @@ def _rounds_log_ratio(metrics: Sequence[str], record: Record) -> Mean | Unsuppor
 
 
 def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported:
-    arms = (
-        [r.treatment for r in record.rounds]
-        if claim.over == "rounds"
-        else [task.treatment for task in record.tasks]
-    )
-    values = [v for arm in arms if (v := _sum(claim.metrics, arm)) is not None]
-    if claim.of is not None:
-        whole = [_sum((claim.of,), arm) for arm in arms]
-        parts = [_sum(claim.metrics, arm) for arm in arms]
-        values = [p / w for p, w in zip(parts, whole, strict=True) if p is not None and w]
+    by_task = claim.over == "tasks"
+    ids = [task.id for task in record.tasks] if by_task else [""] * len(record.rounds)
+    arms = [part.treatment for part in (record.tasks if by_task else record.rounds)]
+    found = [(name, value) for name, arm in zip(ids, arms, strict=True)
+             if (value := _own(claim, arm)) is not None]  # fmt: skip
+    values = [value for _, value in found]
     if claim.form == "exact" and values:
         return Interval(fmean(values), min(values), max(values), len(values), "exact, smallest to largest")
-    if claim.over == "tasks" and values and set(values) <= {0.0, 1.0}:
-        return share(values, level)
-    mean = mean_of(values, "t on rounds" if claim.over == "rounds" else "t on tasks")
+    is_share = bool(values) and set(values) <= {0.0, 1.0}
+    if by_task:
+        units = units_of(record, [name for name, _ in found])
+        if len(set(units)) < len(units):
+            return by_unit(values, units, span=(0.0, 1.0) if is_share else None, level=level)
+        if is_share:
+            return share(values, level)
+    mean = mean_of(values, "t on tasks" if by_task else "t on rounds")
     return mean if isinstance(mean, Unsupported) else as_difference(mean, level=level)
+
+
+def _own(claim: Claim, arm: Values | None) -> float | None:
+    """The claim's number in one arm, divided by `claim.of` where the claim asks for it."""
+    part = _sum(claim.metrics, arm)
+    if claim.of is None or part is None:
+        return part
+    whole = _sum((claim.of,), arm)
+    return part / whole if whole else None
 
 
 def _difference(claim: Claim, record: Record, level: float) -> Interval | Unsupported:
@@ -225,11 +227,15 @@ def _mean_difference(metrics: Sequence[str], record: Record) -> Mean | Unsupport
     return mean_of([t - c for t, c in _paired(metrics, record).pairs], "t on differences of pairs")
 
 
-def _task_difference(pairs: list[Pair], level: float) -> Interval | Unsupported:
-    """Shares by a score interval, other scores by t on the differences."""
-    if all(v in (0, 1) for pair in pairs for v in pair):
-        return share_difference(pairs, level)
-    mean = mean_of([t - c for t, c in pairs], "t on differences of tasks")
+def _task_difference(graded: Graded, level: float) -> Interval | Unsupported:
+    """Shares by a score interval, scores by t on the differences, and both by t on jobs where those count."""
+    is_share = all(v in (0, 1) for pair in graded.pairs for v in pair)
+    gaps = [t - c for t, c in graded.pairs]
+    if graded.is_clustered:
+        return by_unit(gaps, graded.units, span=(-1.0, 1.0) if is_share else None, level=level)
+    if is_share:
+        return share_difference(graded.pairs, level)
+    mean = mean_of(gaps, "t on differences of tasks")
     return mean if isinstance(mean, Unsupported) else as_difference(mean, level=level)
 
 
@@ -240,17 +246,31 @@ def _turned(interval: Interval | Unsupported, sign: int) -> Interval | Unsupport
 
 
 def _paired(metrics: Sequence[str], record: Record) -> Paired:
-    found = [(_sum(metrics, r.treatment), _sum(metrics, r.control), r.order) for r in record.rounds]
-    whole = [((t, c), order) for t, c, order in found if t is not None and c is not None]
+    found = [(_pair(metrics, r.treatment, r.control), r.order) for r in record.rounds]
+    whole = [(pair, order) for pair, order in found if pair is not None]
     return Paired([pair for pair, _ in whole], [order for _, order in whole])
 
 
-def _own_tasks(metrics: Sequence[str], record: Record) -> list[Pair]:
-    pairs = [(_sum(metrics, task.treatment), _sum(metrics, task.control)) for task in record.tasks]
-    return [(t, c) for t, c in pairs if t is not None and c is not None]
+def _own_tasks(metrics: Sequence[str], record: Record) -> Graded:
+    return _graded(metrics, record, {task.id: task.control for task in record.tasks})
 
 
-def _sum(metrics: Sequence[str], arm: dict[str, float | None] | None) -> float | None:
+def _graded(metrics: Sequence[str], record: Record, others: Mapping[str, Values | None]) -> Graded:
+    """(treatment, other) of each task that both measured."""
+    found = [
+        (task.id, pair)
+        for task in record.tasks
+        if (pair := _pair(metrics, task.treatment, others.get(task.id))) is not None
+    ]
+    return Graded([pair for _, pair in found], units_of(record, [name for name, _ in found]))
+
+
+def _pair(metrics: Sequence[str], treatment: Values | None, other: Values | None) -> Pair | None:
+    first, second = _sum(metrics, treatment), _sum(metrics, other)
+    return None if first is None or second is None else (first, second)
+
+
+def _sum(metrics: Sequence[str], arm: Values | None) -> float | None:
     """The sum of the metrics in one arm, or `None` when the arm failed or lacks one."""
     values = [arm.get(name) for name in metrics] if arm is not None else [None]
     known = [v for v in values if v is not None]

@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 
 from reports.claims import Claim
 from reports.records import Record, TaskPair, Values
+from reports.units import job_of
 
-__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "unmet"]
+__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "never_differ", "unmet"]
 
 JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
-
-
+DIVERGED = "diverged"
+"""1 where the arms had different models answer a task, else 0."""
+SIZE = "model_gb"
+"""Of the model that answered a task."""
 NEEDED_SETTINGS = ("workload", "budget_gb")
 """Settings that a claim may require; where the treatment ran, its own count, and not another test's."""
 
@@ -106,14 +109,41 @@ def failed_checks(claim: Claim, record: Record) -> list[str]:
     return out
 
 
+def never_differ(record: Record, other: Record | None = None) -> bool:
+    """Whether the same model answered every task on both sides, so that routing made no difference at all.
+
+    `other` is another record's treatment, told apart by the sizes of the models; without it the record's own
+    control is meant. False where the records do not say.
+    """
+    if other is None:
+        told = [diverged for task in record.tasks if (diverged := task.treatment.get(DIVERGED)) is not None]
+        return bool(told) and not any(told)
+    theirs = {task.id: _sizes(task.treatment) for task in other.tasks}
+    both = [(_sizes(task.treatment), theirs[task.id]) for task in record.tasks if task.id in theirs]
+    return any(mine for mine, _ in both) and all(mine == others for mine, others in both)
+
+
+def _sizes(values: Values) -> Values:
+    return {name: value for name, value in values.items() if name.endswith(SIZE)}
+
+
 def _of_jobs(record: Record) -> Record:
-    """A record whose tasks are the jobs of its sweep; of a job told twice the last counts."""
+    """A record whose tasks are the jobs of its sweep; of a job told twice the last counts.
+
+    Which models answered is kept of each job's tasks: whether any differs, and their sizes.
+    """
     arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
     for point in record.sweep:
         if point.get("name") == JOB and (arm := point.get("arm", "treatment")) in arms:
             arms[arm][str(point[JOB])] = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
+    answered: dict[str, Values] = {}
+    for task in record.tasks:
+        of_job = answered.setdefault(job_of(task.id), {})
+        of_job |= {f"{task.id} {name}": value for name, value in _sizes(task.treatment).items()}
+        if (diverged := task.treatment.get(DIVERGED)) is not None:
+            of_job[DIVERGED] = max(diverged, of_job.get(DIVERGED) or 0.0)
     jobs = [
-        TaskPair(id=job, treatment=values, control=arms["control"].get(job))
+        TaskPair(id=job, treatment=answered.get(job, {}) | values, control=arms["control"].get(job))
         for job, values in arms["treatment"].items()
     ]
     return replace(record, tasks=jobs)

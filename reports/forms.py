@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reports.claims import Claim
 from reports.decision import Decision, decide
 from reports.estimates import better_of, difference_of_gains, difference_of_tasks, measure
+from reports.evidence import never_differ
 from reports.orders import decide_monotone, decide_order
 from reports.records import Record
 from reports.stats import LEVEL, Interval, Unsupported
@@ -34,7 +35,11 @@ def p_value(claim: Claim, record: Record, others: Sequence[Record]) -> float | N
 def decided(
     claim: Claim, record: Record, others: Sequence[Record], level: float = LEVEL
 ) -> tuple[Interval | Unsupported, Decision]:
-    """The interval and what it means; `others` are what the form compares with: rivals, or the other gain."""
+    """The interval and what it means; `others` are what the form compares with: rivals, or the other gain.
+
+    A difference holds only between arms that differ: where the same model answered every task on both sides,
+    equality says nothing of who chose it.
+    """
     if claim.form == "order":
         return decide_order(claim, record, others)
     if claim.form == "monotone":
@@ -46,4 +51,9 @@ def decided(
         interval = measure(claim, record, level)
     if isinstance(interval, Unsupported):
         return interval, Decision("inconclusive")
-    return interval, decide(interval, claim, better_of(claim.metrics, record))
+    decision = decide(interval, claim, better_of(claim.metrics, record))
+    if claim.quantity != "difference" or decision.verdict == "refuted":
+        return interval, decision
+    if never_differ(record, others[0] if claim.against is not None else None):
+        return interval, Decision("inconclusive", 0, "the arms never differ")
+    return interval, decision

@@ -95,7 +95,10 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
     shown = whole if sign > 0 else whole._replace(estimate=-whole.estimate, low=-whole.high, high=-whole.low)
     if back or whole.high < 0:
         return shown, Decision("refuted", 0, f"runs back at {', '.join(back)}" if back else "")
-    return shown, Decision("confirmed" if whole.low > 0 else "inconclusive", 0 if whole.low > 0 else 1)
+    if whole.low > 0:
+        return shown, Decision("confirmed")
+    flat = whole.low == whole.high
+    return shown, Decision("inconclusive", 0, "its ends are equal" if flat else "its ends are not told apart")
 
 
 def _axis(claim: Claim, axis: str, record: Record, other: Record, chances: int) -> Interval | Unsupported:

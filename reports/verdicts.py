@@ -34,6 +34,7 @@ from reports.forms import decided, p_value
 from reports.physics import Bound, bound
 from reports.records import Record
 from reports.stats import Interval, Unsupported, holm
+from reports.units import unit_of
 from reports.words import BADNESS, LETTERS, WORDS, Word, gate_outcome
 
 __all__ = [
@@ -203,7 +204,7 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         method=interval.method,
         p=p_value(claim, record, others),
         more=decision.more,
-        reason=_reason(claim, decision, interval),
+        reason=_reason(claim, decision, interval, unit_of(record)),
     )
     if record.evidence == "simulated" and "profile:replay" not in claim.requires:
         return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
@@ -260,8 +261,8 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
     }
 
 
-def _reason(claim: Claim, decision: Decision, interval: Interval) -> str:
-    unit = "tasks" if claim.over == "tasks" else "rounds"
+def _reason(claim: Claim, decision: Decision, interval: Interval, unit: str) -> str:
+    unit = f"{unit}s" if claim.over == "tasks" else "rounds"
     more = f"≈{decision.more}" if decision.more < MOST_MORE else f"over {MOST_MORE}"
     if decision.verdict == "inconclusive" and decision.more:
         return "; ".join(part for part in (f"needs {more} more {unit}", decision.note) if part)
