@@ -39,7 +39,7 @@ PLANS = {
 }
 PUBLISHED = {"published-lp-1", "published-lp-3", "published-lp-flat"}
 SWEEPS = {"sweep-lambda_token", "sweep-lambda_switch", "sweep-budget", "sweep-prior_quality"}
-COMPUTED_SWEEPS = {"sweep-window", "violations-by-size"}
+COMPUTED_SWEEPS = {"sweep-window", "sweep-window-layered", "violations-by-size"}
 WHERE_DIFFERS = {f"{how}_where_differs" for how in ("better", "worse", "tied")}
 PEAKS = {"step_peak_gb", "sum_distinct_gb"}
 
@@ -60,6 +60,7 @@ METRICS: dict[tuple[str, str], set[str]] = {
     ("sweep", "sweep"): {"lp_lead", "lp_score", "lp_loads", "lp_token_cost", "lp_model_gb"},
     ("sweep", "jobs"): {"score"},
     ("computed", "sweep"): {"lp_violates"},
+    ("computed", "tasks"): {"lp_3_violates"},
 }
 """What is recorded, by kind of record and part of it."""
 
