@@ -139,7 +139,14 @@ def ran(
 
 def routing(window: int | None = 1, *, flat: bool = False, asks: bool = False) -> Routing:
     """A router by name alone."""
-    return Routing(name="x", make=lambda: Computed(GreedyPlanner()), window=window, flat=flat, is_model=asks)
+    return Routing(
+        name="x",
+        make=lambda: Computed(GreedyPlanner()),
+        window=window,
+        flat=flat,
+        is_model=asks,
+        solvers=frozenset({"test"}),
+    )
 
 
 def pool_of(profile: str, *given: str) -> Pool:

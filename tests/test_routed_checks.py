@@ -121,6 +121,12 @@ def test_statuses_of_the_wrong_kind_are_found() -> None:
     assert failing(stands_in, [ran(chain_under(1, one, FALLBACK))]) == set()
 
 
+def test_plans_of_another_solver_are_found() -> None:
+    """Whatever status they have."""
+    other = replace(routing(), solvers=frozenset({"highs"}))
+    assert failing(other, [ran(chain_run())]) == {"planned_as_named"}
+
+
 def test_a_step_without_a_status_is_found() -> None:
     """And the shares of those that have one are told."""
     run = chain_run()
@@ -147,6 +153,18 @@ def test_a_prompt_without_the_earlier_answer_is_found() -> None:
         found = check_runs(routing(), [ran(run)])
         assert {check.name for check in found if not check.ok} == {"edges_carry_data"}
         assert named(found, "edges_carry_data").observed.startswith("1 of 2 prompts")
+
+
+def test_an_empty_view_of_a_wrong_answer_is_carried_too() -> None:
+    """What follows from a wrong answer may look as if nothing came; the right one would have made another."""
+    bare = job_of(["extraction", "math"], [(0, 1)], name="bare")
+    look_up = replace(bare.tasks[1], prompt="row: {s0.row}", table={"yes": "3 apples"})
+    job = replace(bare, tasks=(bare.tasks[0], look_up))
+    wrong = job_run(job, [step_run(0, [task_run("s0")]), step_run(1, [task_run("s1")])])
+    assert wrong.tasks["s1"].prompt == "row: "
+    assert failing(routing(), [ran(wrong)]) == set()
+    deaf = replace(job, tasks=(job.tasks[0], replace(look_up, table={"yes": ""})))
+    assert failing(routing(), [ran(replace(wrong, job=deaf))]) == {"edges_carry_data"}
 
 
 def test_jobs_without_edges_have_nothing_to_carry() -> None:

@@ -148,17 +148,24 @@ def test_a_budget_without_room_for_the_asked_model_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "gb", "fits"), [("replay", 8.0, False), ("replay", 8.5, True), ("pocket", 0.004, False)]
+    ("profile", "gb", "pair"),
+    [
+        ("replay", 8.0, ("llama3.1:8b", "gemma2:2b")),  # llama takes exactly all there is
+        ("replay", 7.9, ("qwen2.5-coder:7b", "gemma2:2b")),
+        ("replay", 6.4, None),
+        ("pocket", 0.002, None),
+    ],
 )
-def test_preference_needs_two_models_that_fit_together(profile: str, gb: float, fits: bool) -> None:
-    """Exactly the budget is enough; without a pair one line says so."""
+def test_preference_is_between_two_models_that_fit(
+    profile: str, gb: float, pair: tuple[str, str] | None
+) -> None:
+    """The best in the mean and the cheapest of those that fit alone; without two, one line says so."""
     here = FleetHere(pool_of(profile), Runner(), budget_gb=gb)
-    if fits:
+    if pair is not None:
         planner = routing_of("preference", here).make().planner  # type: ignore[attr-defined]
-        assert {planner.strong, planner.weak} == {"qwen2.5-coder:7b", "gemma2:2b"}
-        assert planner.strong == "qwen2.5-coder:7b"
+        assert (planner.strong, planner.weak) == pair
         return
-    with pytest.raises(UnavailableError, match=r"preference: no two models of .* raise --vram-gb") as exc:
+    with pytest.raises(UnavailableError, match=r"preference: 1 models of .* raise --vram-gb") as exc:
         routing_of("preference", here)
     assert "\n" not in str(exc.value)
 
@@ -201,7 +208,7 @@ def test_no_budget_outlives_its_pass(replayed: FleetHere, ledgers: Path, tmp_pat
         found.jobs,
         lambda run, estimates: seen.append(len(list(ledgers.glob("*.json")))),
     )
-    arm = JobArm(routing_of("sequential", replayed), replayed, found.beliefs, found.jobs, found.telemetry)
+    arm = JobArm(routing_of("sequential", replayed), found, found.jobs)
     assert list(arm.run().failures) == []
     assert seen == [1, 1, 1]
     assert list(ledgers.iterdir()) == []
@@ -236,15 +243,18 @@ def test_a_router_is_graded_once_and_timed_anew(replayed: FleetHere, tmp_path: P
     found = grades(replayed, published().jobs, tmp_path)
     routing = routing_of("sequential", replayed)
     assert found.of(routing) is found.of(routing)
-    arm = JobArm(routing, replayed, found.beliefs, found.jobs, found.telemetry)
+    arm = JobArm(routing, found, found.jobs)
     first, second = arm.run(), arm.run()
     assert first.values == pytest.approx(second.values)
     assert first.values["loads"] > 0
     assert [run.steps[0].resident_before for ran in arm.passes for run in ran.runs][0::3] == [(), ()]
-    traces = told.read(tmp_path)
-    assert [(trace.variant, trace.job) for trace in traces] == [
-        ("sequential", job) for job in ("wb1", "wb2", "wb3") * 2
-    ]
+    lines = (tmp_path / "telemetry.jsonl").read_text().splitlines()
+    done = [event for event in map(json.loads, lines) if event["event"] == "job_dag_summary"]
+    phases = [("graded", None), ("warm-up", None), ("round", 0)]
+    assert [(event["phase"], event["round"]) for event in done] == [each for each in phases for _ in range(3)]
+    assert {event["job"] for event in done[3:6]} == {"wb1", "wb2", "wb3"}
+    assert {event["wall_s"] for event in done[:3]} == {None}  # of engines that stay up
+    assert all(event["wall_s"] > 0 for event in done[3:])
     artifact = json.loads((tmp_path / "artifacts" / "sequential" / "wb2.json").read_text())
     assert artifact["assignments"] == found.of(routing).runs[1].models
 
@@ -262,7 +272,7 @@ def test_learning_changes_what_a_router_is_told(replayed: FleetHere, tmp_path: P
 def test_a_torn_line_of_telemetry_is_cut_off(replayed: FleetHere, tmp_path: Path) -> None:
     """A run that was killed while it wrote, and is continued, can be read."""
     found = grades(replayed, published().jobs[:1], tmp_path)
-    arm = JobArm(routing_of("greedy", replayed), replayed, found.beliefs, found.jobs, found.telemetry)
+    arm = JobArm(routing_of("greedy", replayed), found, found.jobs)
     path = tmp_path / "telemetry.jsonl"
     for whole in (b"", b'{"event": "other"}\n'):
         path.write_bytes(whole + b'{"event": "dag_struc')
@@ -277,7 +287,7 @@ def test_pocket_engines_answer_under_the_ledger(pocket: FleetHere, ledgers: Path
     beliefs = Beliefs.of(pocket)
     found = JobGrades(pocket, beliefs, jobs, graded_by(None), Telemetry(lambda: tmp_path))
     found.grade = DrawnOutcomes(Estimates(beliefs.priors, beliefs.weights).quality, seed=1)
-    arm = JobArm(routing_of("sequential", pocket), pocket, beliefs, jobs, found.telemetry)
+    arm = JobArm(routing_of("sequential", pocket), found, found.jobs)
     values = arm.run().values
     graded: Ran = found.of(routing_of("sequential", pocket))
     assert values["load_s"] > 0

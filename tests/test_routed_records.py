@@ -16,7 +16,7 @@ from fixtures.jobs import Beliefs, JobGrades, Telemetry
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.pool import Runner
-from fixtures.sweeps import SWEEPS, SWEPT
+from fixtures.sweeps import SWEEPS
 from harness.backends import Backend
 from harness.errors import LaunchError, UnavailableError
 from harness.routers.orchestration import Estimates
@@ -138,7 +138,7 @@ def test_a_sweep_tells_each_router_at_each_value(here: Breaking, tmp_path: Path)
     values = SWEEPS["num_models"].values
     points = [point for point in record.sweep if point["name"] == "point"]
     assert [(point["along"], point["planner"]) for point in points] == [
-        (v, name) for v in values for name in SWEPT
+        (v, name) for v in values for name in SWEEPS["num_models"].routers
     ]
     assert sum(point["name"] == "lead" for point in record.sweep) == 3 * len(values)
     assert sum(point["name"] == "job" for point in record.sweep) == 2 * 3

@@ -175,7 +175,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 @pytest.mark.parametrize(
     ("options", "jobs"),
     [
-        (["--workload=mine.json", "--tasks=9"], "JOBS first second third 3 6000000"),
+        (["--workload=mine.json", "--tasks=9"], "JOBS first second third 3 4000000"),
         (["--workload=mine.json", "--tasks=2", "--vram-gb=0.0025"], "JOBS first second 2 2500000"),
         (["--profile=replay"], "JOBS wb1 wb2 wb3 wb1-000 63 8000000000"),
     ],

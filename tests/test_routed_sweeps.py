@@ -10,7 +10,7 @@ from fixtures.fleets import FLEETS, PLANNER, role_of
 from fixtures.jobs import Beliefs
 from fixtures.nodes import POCKET, load_node
 from fixtures.routers import ROUTERS
-from fixtures.sweeps import LEADING, SWEEPS, SWEPT, Setting, leads, point
+from fixtures.sweeps import LEADING, SWEEPS, Setting, job_scores, leads, point
 from harness.backends import parse_backend
 from harness.routers.orchestration.loadable import EmbeddedModel
 from harness.routers.orchestration.priors import priors_of, weights_of
@@ -56,7 +56,7 @@ def test_a_sweep_changes_what_it_names_alone(fleet_name: str, name: str, changes
     own_value = own.get(name, getattr(base.beliefs.weights, name, None))
     before = flattened(base)
     for value in SWEEPS[name].values:
-        after = flattened(SWEEPS[name].at(base, value))
+        after = flattened(SWEEPS[name].at(base, value, 0))
         changed = {key for key in before if before[key] != after[key]}
         assert changed == (set() if value == own_value else changes), value
     assert own_value in SWEEPS[name].values
@@ -67,32 +67,42 @@ def test_a_sweep_changes_what_it_names_alone(fleet_name: str, name: str, changes
 def test_a_weight_is_the_value_itself(name: str) -> None:
     """Not a multiple of the fleet's."""
     for value in SWEEPS[name].values:
-        assert getattr(SWEEPS[name].at(base_of("pocket"), value).beliefs.weights, name) == value
+        assert getattr(SWEEPS[name].at(base_of("pocket"), value, 0).beliefs.weights, name) == value
 
 
 def test_fewer_models_are_the_first_of_the_fleet() -> None:
     """As they were, in the order of their rows; as many as the value says."""
     base = base_of("agents_heavy")
     for value in SWEEPS["num_models"].values:
-        assert SWEEPS["num_models"].at(base, value).beliefs.priors == base.beliefs.priors[: int(value)]
+        assert SWEEPS["num_models"].at(base, value, 0).beliefs.priors == base.beliefs.priors[: int(value)]
 
 
 @pytest.mark.parametrize("fleet_name", FLEET_NAMES)
 def test_worse_priors_deal_out_the_same_numbers_anew(fleet_name: str) -> None:
-    """A type's qualities stay, their models change: for more types, the lower the value."""
-    own = base_of(fleet_name).beliefs.priors
+    """A type's qualities stay, their models change: more of them, the lower the value, over all draws."""
+    sweep, own = SWEEPS["prior_quality"], base_of(fleet_name).beliefs.priors
     kinds = own[0].quality.keys()
     moved = []
-    for value in sorted(SWEEPS["prior_quality"].values, reverse=True):
-        priors = SWEEPS["prior_quality"].at(base_of(fleet_name), value).beliefs.priors
-        pairs = list(zip(own, priors, strict=True))
-        changed = [kind for kind in kinds if any(a.quality[kind] != b.quality[kind] for a, b in pairs)]
-        for kind in kinds:
-            assert sorted(a.quality[kind] for a, _ in pairs) == sorted(b.quality[kind] for _, b in pairs)
-        assert len(changed) <= round((1 - value) * len(kinds))
-        moved.append(sum(a.quality[kind] != b.quality[kind] for a, b in pairs for kind in kinds))
+    for value in sorted(sweep.values, reverse=True):
+        moved.append(0)
+        for draw in range(sweep.num_draws):
+            priors = sweep.at(base_of(fleet_name), value, draw).beliefs.priors
+            pairs = list(zip(own, priors, strict=True))
+            changed = [kind for kind in kinds if any(a.quality[kind] != b.quality[kind] for a, b in pairs)]
+            for kind in kinds:
+                assert sorted(a.quality[kind] for a, _ in pairs) == sorted(b.quality[kind] for _, b in pairs)
+            assert len(changed) <= round((1 - value) * len(kinds))
+            moved[-1] += sum(a.quality[kind] != b.quality[kind] for a, b in pairs for kind in kinds)
     assert moved[0] == 0
     assert all(less < more for less, more in pairwise(moved))
+
+
+@pytest.mark.parametrize("name", sorted(SWEEPS))
+def test_only_drawn_sweeps_differ_by_draw(name: str) -> None:
+    """Where a value is one setting, it is run once."""
+    sweep, base = SWEEPS[name], base_of("agents_heavy")
+    settings = [sweep.at(base, min(sweep.values), draw) for draw in range(max(2, sweep.num_draws))]
+    assert any(setting != settings[0] for setting in settings) == (sweep.num_draws > 1)
 
 
 @pytest.mark.parametrize("profile", sorted(FLEETS))
@@ -118,37 +128,60 @@ def test_the_smallest_budget_and_the_fewest_models_still_run(profile: str) -> No
 
 def test_swept_routers_are_variants_and_the_leading_one_is_swept() -> None:
     """Each by its name; the model that is asked comes last, whose record it is."""
-    assert set(SWEPT) <= {*ROUTERS, PLANNER}
-    assert LEADING in SWEPT
-    assert SWEPT[-1] == PLANNER
+    for sweep in SWEEPS.values():
+        assert set(sweep.routers) <= {*ROUTERS, PLANNER}
+        assert LEADING in sweep.routers
+        assert sweep.routers[-1] == PLANNER
 
 
-def test_a_point_is_the_mean_over_tasks_with_its_interval() -> None:
-    """Scores by task, loads and cost by job, violations by step."""
-    found = point("lp", 0.5, ran(chain_run(scores=(1.0, 0.5, 0.0)), chain_run(scores=(1.0, None, 1.0))))
-    assert (found["planner"], found["along"], found["tasks"]) == ("lp", 0.5, 5)
-    assert found["score"] == pytest.approx(0.7)
-    assert found["score_low"] < 0.7 < found["score_high"]
+def test_a_point_is_the_mean_over_jobs_with_its_interval() -> None:
+    """Loads and cost by job, violations by step; a job that was not graded as a whole is no unit."""
+    runs = [chain_run(scores=scores) for scores in ((1.0, 0.5, 0.0), (1.0, 1.0, 0.4), (1.0, None, 1.0))]
+    found = point("lp", 0.5, [ran(*runs)])
+    assert (found["planner"], found["along"], found["jobs"], found["draws"]) == ("lp", 0.5, 2, 1)
+    assert found["score"] == pytest.approx(0.65)
+    assert found["score_low"] < 0.65 < found["score_high"]
     assert (found["violating_share"], found["loads"], found["token_cost"]) == (0.0, 0.0, 1.5)
+
+
+def test_a_point_of_several_draws_is_the_mean_over_draws() -> None:
+    """However many jobs each has: the draw is the unit."""
+    same, other = chain_run(scores=(1.0, 1.0, 1.0)), chain_run(scores=(0.0, 0.0, 0.6))
+    found = point("lp", 0.5, [ran(same, same), ran(other, other)])
+    assert (found["score"], found["draws"]) == (pytest.approx(0.6), 2)
+    assert found["score_low"] < 0.2 < 1.0 < found["score_high"]
 
 
 def test_a_point_without_grades_or_costs_has_none() -> None:
     """One score has a mean and no interval."""
     bare = chain_run(scores=(None, None, None), planner_token_cost=None)
-    found = point("lp", 0.0, ran(bare))
-    assert (found["score"], found["score_low"], found["token_cost"]) == (None, None, None)
-    single = point("lp", 0.0, ran(chain_run(scores=(1.0, None, None))))
-    assert (single["score"], single["score_low"], single["tasks"]) == (1.0, None, 1)
+    found = point("lp", 0.0, [ran(bare)])
+    assert (found["score"], found["score_low"], found["token_cost"], found["jobs"]) == (None, None, None, 0)
+    single = point("lp", 0.0, [ran(chain_run())])
+    assert (single["score"], single["score_low"], single["jobs"]) == (1.0, None, 1)
 
 
 def test_a_lead_is_over_the_asked_model_job_by_job() -> None:
     """Memory is that of the models that answered; a job that failed has none, and no lead."""
     mine = chain_run(("big", "big", "small"), (1.0, 1.0, 0.4))
-    (found,) = leads(2.0, ran(mine), ran(chain_run(scores=(0.5, 0.5, 0.5))))
+    (found,) = leads(2.0, [ran(mine)], [ran(chain_run(scores=(0.5, 0.5, 0.5)))])
     assert found["lp_lead"] == pytest.approx(0.3)
     assert found["lp_model_gb"] == pytest.approx((2 * SIZES["big"] + SIZES["small"]) / 3 / GB)
     broken = chain_run(error="loading big: no")
     for step in broken.steps:
         step.tasks = ()
-    (found,) = leads(2.0, ran(broken), ran(mine))
+    (found,) = leads(2.0, [ran(broken)], [ran(mine)])
     assert (found["lp_score"], found["lp_lead"], found["lp_model_gb"]) == (None, None, None)
+
+
+def test_leads_and_jobs_of_several_draws_are_means() -> None:
+    """A lead per draw over its jobs, a score per job over its draws; one that failed makes it absent."""
+    good, bad = chain_run(), chain_run(scores=(0.0, 0.0, 0.0))
+    mine, theirs = [ran(good, bad), ran(good, good)], [ran(bad, bad), ran(bad, good)]
+    found = leads(0.5, mine, theirs)
+    assert [(row["draw"], row["lp_lead"]) for row in found] == [(0, 0.5), (1, 0.5)]
+    jobs = [(row["arm"], row["score"]) for row in job_scores(mine, theirs)]
+    assert jobs == [("treatment", 1.0), ("treatment", 0.5), ("control", 0.0), ("control", 0.5)]
+    failed = ran(good, chain_run(scores=(1.0, None, 1.0)))
+    assert [row["score"] for row in job_scores([mine[0], failed], theirs)][:2] == [1.0, None]
+    assert leads(0.5, [mine[0], failed], theirs)[1]["lp_lead"] is None
