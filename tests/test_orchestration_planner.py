@@ -59,6 +59,7 @@ def test_a_planner_that_answers_too_is_swapped_like_any_other() -> None:
     assert [event["evicted"] for event in told] == [["chief"], ["beta", "chief"], ["beta"]]
     assert [event["load_s"] for event in told] == [{"chief": 3.0, "beta": 1.0}] * 2 + [{"chief": 3.0}]
     assert [event["resident_before_bytes"] for event in told] == [0, 4, 4]
+    assert [event["planning_resident"] for event in told] == [["chief"]] * 3
     assert [event["planning_resident_bytes"] for event in told] == [5, 5, 5]
     assert [event["resident_bytes"] for event in told] == [4, 4, 5]
     for event in told:

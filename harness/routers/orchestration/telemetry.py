@@ -5,7 +5,8 @@
     job_dag_summary   scores, times and memory of the whole job
 
 A step's memory, in order: `resident_before_bytes` from `began_s`, `planning_resident_bytes` from
-`planning_began_s` (where a model plans), `resident_bytes` once what it needs is loaded.
+`planning_began_s` (where a model plans), `resident_bytes` once what it needs is loaded (None where nothing
+came of that). "loaded" and "evicted" are of both changes, that for the planning model first.
 
 Times are seconds since the job began. What was not measured is None, never 0.
 """
@@ -55,6 +56,7 @@ def plan_step(run: JobRun, step: StepRun) -> dict[str, Any]:
         "ready": list(step.ready),
         "planner": run.planner,
         "planning_began_s": step.planning_began_s,
+        "planning_resident": None if step.planning is None else list(step.planning),
         "planning_resident_bytes": step.planning_bytes,
         "plan_s": step.plan_s,
         **_decision(step),
