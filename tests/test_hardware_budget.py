@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -208,3 +210,20 @@ def test_an_allocation_does_not_travel(budget: DeviceBudget) -> None:
     """Another process could not end it; it is handed the budget."""
     with pytest.raises(UsageError, match="an allocation stays in its process; hand over the budget"):
         pickle.dumps(budget.allocate(5, owner="kv"))
+
+
+def test_a_killed_process_leaves_nothing_for_long() -> None:
+    """Its ledger goes when the next budget is made; those of the living stay."""
+    script = (
+        "import os, signal; from harness.hardware import DeviceBudget; b = DeviceBudget.create(9); "
+        "print(b.path, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    left = Path(killed.stdout.strip())
+    assert left.exists()
+    first, second = DeviceBudget.create(9), DeviceBudget.create(9)
+    assert not left.exists()
+    assert not left.with_name(f"{left.name}.lock").exists()
+    assert first.path.exists()
+    first.remove()
+    second.remove()

@@ -27,12 +27,14 @@ from harness.errors import BudgetError, UsageError
 from harness.hardware import ledger_file
 from harness.hardware.allocation import Allocation, refusal, whole_bytes
 from harness.hardware.ledger import Entry, Ledger
-from harness.hardware.processes import this_process
+from harness.hardware.processes import Process, is_alive, this_process
 
 __all__ = ["Allocation", "DeviceBudget", "Holder"]
 
 MAX_OWNER_LEN = 200
 MEMORY_FOLDER = "/dev/shm"
+PREFIX = "assay-budget-"
+"""Of ledgers without a path: prefix, pid, start of the process in ticks, and what sets two of them apart."""
 
 
 class Holder(NamedTuple):
@@ -59,7 +61,7 @@ class DeviceBudget:
         """Make a budget with nothing used.
 
         `path` is where the ledger is to be, beside it `.lock` and for moments `.new`; without it, in a
-        temporary place, deleted when this process exits (a kill leaves it: `remove` it as soon as you can).
+        temporary place, deleted when this process exits; what a killed process left there goes with the next.
 
         Raises
         ------
@@ -163,7 +165,19 @@ def _temporary_path() -> Path:
     # In memory where there is such a place: a rename there takes a quarter of the time it takes on a disk.
     in_memory = os.access(MEMORY_FOLDER, os.W_OK | os.X_OK)
     folder = Path(MEMORY_FOLDER if in_memory else tempfile.gettempdir())
-    return folder.resolve() / f"assay-budget-{secrets.token_hex(8)}.json"
+    _remove_orphans(folder)
+    pid, ticks = this_process()
+    return folder.resolve() / f"{PREFIX}{pid}-{ticks or ''}-{secrets.token_hex(8)}.json"
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete the ledgers of processes that were killed before they could; each is named by its process."""
+    for left in folder.glob(f"{PREFIX}*"):
+        pid, _, rest = left.name.removeprefix(PREFIX).partition("-")
+        ticks = rest.partition("-")[0]
+        if pid.isdecimal() and not is_alive(Process(int(pid), int(ticks) if ticks.isdecimal() else None)):
+            with suppress(OSError):  # another's, or gone already
+                left.unlink()
 
 
 def _remove_at_exit(path: Path, budget_id: str, pid: int) -> None:
