@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UnavailableError
@@ -22,6 +22,7 @@ from harness.routers.planning import (
     RandomPlanner,
     SequentialPlanner,
     WarmLPPlanner,
+    follow,
     memory_of,
     offline_optimum,
     random_problem,
@@ -144,6 +145,22 @@ def test_a_preference_swaps_by_layer_where_its_two_do_not_fit_together() -> None
         1,
         0,
     )
+
+
+@given(problem=problems(layered=True), threshold=st.sampled_from([-0.5, 0.0, 0.5]))
+@settings(max_examples=60, deadline=None)
+def test_a_preference_fits_in_every_layer(problem: Problem, threshold: float) -> None:
+    """Planned at once or layer by layer, its two together or in turn; its value is what is paid."""
+    assume(len(problem.fleet.fitting) > 1)
+    sizes = problem.fleet.size_bytes
+    strong, weak = strong_and_weak(problem.fleet, sizes, sizes)
+    planner = PreferencePlanner(strong=strong, weak=weak, threshold=threshold)
+    done = roll(planner, problem)
+    assert not any(done.violates)
+    assert all(total_bytes(problem.fleet, held) <= problem.fleet.budget_bytes for held in done.residents)
+    whole = roll(replace(planner, window=None), problem)
+    assert planner.plan(problem).assignment == done.assignment == whole.assignment
+    assert follow(planner, problem).value == pytest.approx(planner.plan(problem).objective, abs=1e-9)
 
 
 def test_a_preference_is_between_the_cheapest_and_the_best_of_the_others() -> None:

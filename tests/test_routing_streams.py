@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -22,6 +24,9 @@ from harness.routers.planning import (
     offline_optimum,
 )
 from harness.routers.planning.base import total_bytes
+from reports.claims import load
+from reports.records import Check, Metric, Record, TaskPair
+from reports.verdicts import Stored, judge
 
 SOME = streams()[:8]
 
@@ -114,11 +119,41 @@ def test_graded_plans_say_who_made_them_and_what_violates() -> None:
     assert all(values["optimal"] == 1.0 == values["same_again"] for values in exact.tasks.values())
 
 
+@cache
+def lp_3_on_layered() -> list[Trajectory]:
+    ran: list[Trajectory] = []
+    regrets(LPPlanner(window=3), layered(0.5), ran=ran)
+    return ran
+
+
+@pytest.mark.parametrize(("is_over", "verdict"), [(True, "refuted"), (False, "confirmed")])
+def test_what_graphs_longer_than_the_window_do_decides_their_row(is_over: bool, verdict: str) -> None:
+    """As they are the LP at window 3 is refuted; had no step been over, it would be confirmed."""
+    claims = {
+        claim.id: claim for claim in load(Path(__file__).parents[1] / "bench" / "claims" / "routing.toml")
+    }
+    tasks = [
+        TaskPair(id=stream.name, treatment={"lp_3_violates": float(is_over and any(done.violates))})
+        for stream, done in zip(layered(0.5), lp_3_on_layered(), strict=True)
+    ]
+    record = Record(
+        experiment="routing",
+        variant="sweep-window-layered",
+        control=None,
+        backend="planning",
+        profile="any",
+        complete=True,
+        metrics={"lp_3_violates": Metric(unit="share", better="lower", what="of graphs")},
+        tasks=tasks,
+        checks=[Check(name="planned_as_named", ok=True, observed="highs")],
+    )
+    found = judge(claims["depth-3-avoids-violations-layered"], [Stored("n", "passed", "", {}, record)])
+    assert found.verdict == verdict
+
+
 def test_a_window_sweep_counts_the_steps_that_run() -> None:
     """As `memory_of` counts a trajectory, however much the plan beyond needs; on layered graphs too."""
-    found = layered(0.5)[:20]
-    ran: list[Trajectory] = []
-    regrets(LPPlanner(window=3), found, ran=ran)
+    found, ran = layered(0.5), lp_3_on_layered()
     for stream, done in zip(found, ran, strict=True):
         fleet, steps = stream.problem.fleet, stream.problem.layers
         planned = [
