@@ -6,10 +6,25 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
-from harness.routers.planning import LPPlanner, flat, fleet, jobs, memory_of, problem_of, roll
+from harness.routers.planning import (
+    BestSinglePlanner,
+    ExactPlanner,
+    GreedyPlanner,
+    LPPlanner,
+    Planner,
+    SequentialPlanner,
+    flat,
+    fleet,
+    jobs,
+    memory_of,
+    problem_of,
+    roll,
+)
+from harness.workflow.jobs import instances
 from reports.claims import Claim, load, needed_variants
 from reports.physics import bound
 from reports.records import Check, Metric, Record, Round, TaskPair
@@ -159,6 +174,51 @@ def test_what_ollama_measured_is_out_of_scope_elsewhere_and_says_what_it_needs()
         assert need in verdict.reason
 
 
+POCKET = [claim for claim in CLAIMS if "profile:pocket" in claim.requires]
+
+
+def routed(planner: Planner) -> tuple[float, int, int]:
+    """(score that the fleet's priors expect, steps over the budget, steps) on four pocket jobs of each shape."""
+    row, models = fleet("pocket")
+    priors = {model.name.partition("/")[2]: model.priors for model in models}
+    held: frozenset[int] = frozenset()
+    scores, violations, steps = [], 0, 0
+    for job in instances("pocket").jobs[:12]:
+        problem = problem_of(job.graph, row, models, resident=held)
+        done = roll(planner, problem, fallback=GreedyPlanner())
+        names = [problem.fleet.models[m] for m in done.assignment]
+        tasks = zip(names, job.graph.tasks, strict=True)
+        scores += [getattr(priors[name], task.type) for name, task in tasks]
+        violations, steps, held = (
+            violations + sum(done.violates),
+            steps + len(problem.layers),
+            done.residents[-1],
+        )
+    return fmean(scores), violations, steps
+
+
+def test_the_pocket_rows_stand_on_the_fleets_own_arithmetic() -> None:
+    """The numbers in `threshold_from`: one step of eight over the budget, and who is ahead by the priors."""
+    assert routed(LPPlanner())[1:] == (4, 32)
+    single = routed(BestSinglePlanner())[0]
+    lp, lp_3, exact, sequential = (
+        routed(planner)[0]
+        for planner in (LPPlanner(), LPPlanner(window=3), ExactPlanner(), SequentialPlanner())
+    )
+    assert lp_3 - single == pytest.approx(0.014, abs=0.001)
+    assert sequential - single == pytest.approx(0.069, abs=0.001)
+    assert sequential - lp_3 == pytest.approx(0.054, abs=0.001)
+    assert exact - lp == pytest.approx(0.049, abs=0.001)
+    assert lp_3 - lp == pytest.approx(-0.005, abs=0.001)
+
+
+def test_a_pocket_row_names_the_budget_that_its_threshold_was_derived_for() -> None:
+    """But for those that hold at any: whoever plans within the budget never exceeds it."""
+    budget = f"budget_gb:{fleet('pocket')[0].budget_gb}"
+    free = {claim.id for claim in POCKET if budget not in claim.requires}
+    assert free == {f"pocket-{name}-fits" for name in ("exact", "exact-3", "sequential", "order-free")}
+
+
 def published_record(window: int | None, fleet_name: str, routing: dict[str, str]) -> Stored:
     """The three jobs under the origin's LP, as the bench of plans records them."""
     name = "flat" if window is None else str(window)
@@ -238,6 +298,8 @@ def invented(variant: str) -> Stored:
     ids = [f"wb{i % 3 + 1}-{i:03}" for i in range(30)]
     arms = ("treatment", "control") if control or kind == "sweep" else ("treatment",)
     settings = {"fleet": "agents_heavy", "workload": "workflowbench", "budget_gb": 8.0}
+    if kind == "live":
+        settings["unit"] = "job"
     return Stored(variant, "passed", "", {}, Record(
         experiment="routing", variant=variant, control=control, backend="ollama", profile="node",
         settings=settings, models=FOUR, complete=True,
@@ -279,7 +341,7 @@ def test_every_row_is_decided_once_what_it_asks_for_is_there(
     claim: Claim, invented_run: list[Stored]
 ) -> None:
     """On the models and under the fleet that it names, no row comes out as missing or out of scope."""
-    offers = [need for need in claim.requires if need.startswith(("profile:", "workload:"))]
+    offers = [need for need in claim.requires if need.startswith(("profile:", "workload:", "budget_gb:"))]
     fleets = [s._replace(record=replace(s.record, settings={**s.record.settings, **claim.settings}))
               for s in invented_run if s.record is not None]  # fmt: skip
     verdict = judge(claim, fleets, offers)
