@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from reports import cells
 from reports.cells import ABSENT, Scale
 from reports.ladders import ladders
+from reports.layout import GAP, INDENT, WIDTH, Column, Markup, heading, laid_out, markdown, row_of, rule
+from reports.records import Record
+from reports.routed_tables import Table, kind_of, tables_of
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, scope, stages_of, summarize
 from reports.verdict_cells import (
@@ -31,28 +33,11 @@ from reports.verdict_cells import (
 
 __all__ = ["Markup", "claims_markdown", "claims_table", "variants_markdown", "variants_table"]
 
-WIDTH = 100
-GAP = 2
 COMMON = 3
 """Claims that must share a reason before it gets a number."""
-INDENT = "    "
+MOST = (24, 28)
+"""Characters of the published and of the measured value on one line."""
 SHARE = cells.scale_of("share", ())
-
-Markup = Callable[[str, str], str]
-"""(padded cell, word) → the cell with the caller's colours around it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column of a text table: its heading, its width, and the side its cells stand on."""
-
-    title: str
-    width: int
-    right: bool = False
-
-    def pad(self, text: str) -> str:
-        """`text` at the column's width."""
-        return text.rjust(self.width) if self.right else text.ljust(self.width)
 
 
 def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Markup | None = None) -> str:
@@ -69,10 +54,10 @@ def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Mar
         return "no claim was judged"
     rows = [(v["id"], published(v), measured(v), letter_and_word(v)) for v in verdicts]
     columns = _claim_columns(rows, width)
-    lines = [_heading(columns), "─" * _total(columns)]
+    lines = [heading(columns), rule(columns)]
     common = _common_reasons(verdicts)
     for verdict, row in zip(verdicts, rows, strict=True):
-        lines += _row(columns, row, word_of(verdict), markup)
+        lines += _claim_row(columns, row, word_of(verdict), width, markup)
         lines += _prose(f"{says(verdict)} ({source(verdict)})", width)
         reason = why(verdict)
         lines += (
@@ -87,15 +72,17 @@ def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Mar
 def claims_markdown(verdicts: Iterable[Verdict]) -> str:
     """The claims as a Markdown table: claim, source, published, measured, verdict."""
     rows = [(says(v), source(v), published(v), measured(v), _verdict_md(v)) for v in verdicts]
-    return _markdown(("claim", "source", "published", "measured", "verdict"), rows, right=())
+    return markdown(("claim", "source", "published", "measured", "verdict"), rows, right=())
 
 
 def variants_table(run: Run, *, width: int = WIDTH) -> str:
     """Every variant of every experiment: time, stages, cost and solved tasks; then goodput under load.
 
-    Where the columns do not fit, the last stages give way and a line names them.
+    Where the columns do not fit, the last stages give way and a line names them. Routers have a table of
+    their own.
     """
-    parts = [_variants_of(group, width) for group in _groups(summarize(run.records))]
+    parts = [_variants_of(group, width) for group in _groups(summarize(_workflows(run.records)))]
+    parts += [_text_of(e, t, width) for e in run.experiments for t in tables_of(_of(run, e))]
     parts += [text for experiment in run.experiments if (text := _load_of(run, experiment, width))]
     return "\n\n".join(parts) or "no variant was measured"
 
@@ -103,35 +90,54 @@ def variants_table(run: Run, *, width: int = WIDTH) -> str:
 def variants_markdown(run: Run) -> str:
     """The variants as one Markdown table per experiment, with intervals on every column that has them."""
     out = []
-    for group in _groups(summarize(run.records)):
+    for group in _groups(summarize(_workflows(run.records))):
         table = _full(group, stages_of(group))
         titles, rows = table[0], table[1:]
-        out.append(f"{scope(group)}\n\n{_markdown(titles, rows, right=range(1, len(titles)))}")
+        out.append(f"{scope(group)}\n\n{markdown(titles, rows, right=range(1, len(titles)))}")
+    out += [_markdown_of(t) for e in run.experiments for t in tables_of(_of(run, e), is_whole=True)]
     return "\n\n".join(out) or "no variant was measured"
 
 
+def _of(run: Run, experiment: str) -> list[Record]:
+    return [r for r in run.records if r.experiment == experiment]
+
+
+def _workflows(records: Iterable[Record]) -> list[Record]:
+    """Those that a row of times, cost and solved tasks says something of."""
+    return [r for r in records if kind_of(r) is None]
+
+
+def _text_of(experiment: str, table: Table, width: int) -> str:
+    lines = textwrap.wrap(f"{experiment}: {table.scope}", width, subsequent_indent=INDENT)
+    lines += ["", *laid_out(table.rows, width)] if table.rows else []
+    for note in table.notes:
+        lines += textwrap.wrap(note, width, subsequent_indent=INDENT)
+    return "\n".join(lines)
+
+
+def _markdown_of(table: Table) -> str:
+    parts = [table.scope]
+    if table.rows:
+        parts.append(markdown(table.rows[0], table.rows[1:], right=range(1, len(table.rows[0]))))
+    return "\n\n".join([*parts, *table.notes])
+
+
 def _claim_columns(rows: Sequence[Sequence[str]], width: int) -> list[Column]:
-    """Columns as wide as their longest cell; the first gives way until the table fits."""
+    """Columns as wide as their longest cell, up to a limit; the claims' ids have what is left."""
     titles = ("claim", "published", "measured [95 % interval]", "verdict")
     wanted = [max(len(t), *(len(row[i]) for row in rows)) for i, t in enumerate(titles)]
+    wanted[1:3] = [min(w, most) for w, most in zip(wanted[1:3], MOST, strict=True)]
     wanted[0] = min(wanted[0], max(12, width - sum(wanted[1:]) - GAP * (len(titles) - 1)))
     return [Column(title=t, width=w) for t, w in zip(titles, wanted, strict=True)]
 
 
-def _row(
-    columns: Sequence[Column], row: Sequence[str], verdict: str = "", markup: Markup | None = None
+def _claim_row(
+    columns: Sequence[Column], row: Sequence[str], word: str, width: int, markup: Markup | None
 ) -> list[str]:
-    """One row over as many lines as its longest cell needs; `markup` colours the last column."""
-    wrapped = [_wrap(text, column.width) for text, column in zip(row, columns, strict=True)]
-    lines = []
-    for i in range(max(map(len, wrapped))):
-        parts = [c.pad(part[i] if i < len(part) else "") for part, c in zip(wrapped, columns, strict=True)]
-        if markup is not None and parts[-1].strip():
-            parts[-1] = markup(parts[-1], verdict)
-            lines.append((" " * GAP).join(parts))
-        else:
-            lines.append((" " * GAP).join(parts).rstrip())
-    return lines
+    """A claim's row; an id that its column cannot hold stands above, whole, so that it can be copied."""
+    if not columns[0].width < len(row[0]) <= width:
+        return row_of(columns, row, word, markup)
+    return [row[0], *row_of(columns, ("", *row[1:]), word, markup)]
 
 
 def _verdict_md(verdict: Verdict) -> str:
@@ -149,19 +155,6 @@ def _common_reasons(verdicts: Sequence[Verdict]) -> dict[str, int]:
 
 def _prose(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width`, broken after hyphens and, if need be, within words."""
-    return textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=True) or [""]
-
-
-def _heading(columns: Sequence[Column]) -> str:
-    return (" " * GAP).join(c.pad(c.title) for c in columns).rstrip()
-
-
-def _total(columns: Sequence[Column]) -> int:
-    return sum(c.width for c in columns) + GAP * (len(columns) - 1)
 
 
 def _groups(variants: Sequence[Variant]) -> list[list[Variant]]:
@@ -182,8 +175,8 @@ def _variants_of(group: Sequence[Variant], width: int) -> str:
     columns = [Column(title=t, width=w, right=True) for t, w in zip(table[0], widths, strict=True)]
     columns[0] = Column(title=table[0][0], width=min(widths[0], max(room, 8)))
     lines = textwrap.wrap(f"{group[0].experiment}: {scope(group)}", width, subsequent_indent=INDENT)
-    lines += ["", _heading(columns), "─" * _total(columns)]
-    lines += [line for row in table[1:] for line in _row(columns, row)]
+    lines += ["", heading(columns), rule(columns)]
+    lines += [line for row in table[1:] for line in row_of(columns, row)]
     for note in _notes(group, stages[shown:]):
         lines += textwrap.wrap(note, width, subsequent_indent=INDENT)
     return "\n".join(lines)
@@ -207,19 +200,7 @@ def _load_of(run: Run, experiment: str, width: int) -> str:
     lines = textwrap.wrap(
         f"{experiment}, offered load: {found.scope} · SLO {slo}", width, subsequent_indent=INDENT
     )
-    return "\n".join([*lines, "", *_laid_out(table, width)])
-
-
-def _laid_out(table: Sequence[Sequence[str]], width: int) -> list[str]:
-    """A heading, a rule and the rows, as many columns as fit, the first one wrapped if need be."""
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    while len(widths) > 2 and min(widths[0], 12) + sum(widths[1:]) + GAP * (len(widths) - 1) > width:
-        widths.pop()
-    room = max(width - sum(widths[1:]) - GAP * (len(widths) - 1), 8)
-    columns = [Column(title=t, width=w, right=True) for t, w in zip(table[0], widths, strict=False)]
-    columns[0] = Column(title=table[0][0], width=min(widths[0], room))
-    lines = [*_row(columns, table[0][: len(columns)]), "─" * _total(columns)]
-    return lines + [line for row in table[1:] for line in _row(columns, row[: len(columns)])]
+    return "\n".join([*lines, "", *laid_out(table, width)])
 
 
 def _compact(group: Sequence[Variant], stages: Sequence[str]) -> list[tuple[str, ...]]:
@@ -281,15 +262,3 @@ def _notes(group: Sequence[Variant], hidden: Sequence[str]) -> list[str]:
     notes += [f"* {v.name}: measured as the control beside {v.beside}" for v in group if v.beside]
     notes += [f"{v.name}: failures: {v.num_failures}" for v in group if v.num_failures]
     return notes + [f"{v.name}: {v.num_ungraded} tasks not graded" for v in group if v.num_ungraded]
-
-
-def _markdown(titles: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int]) -> str:
-    right = set(right)
-    lines = ["| " + " | ".join(titles) + " |"]
-    lines.append("|" + "|".join("--:" if i in right else "---" for i in range(len(titles))) + "|")
-    lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
