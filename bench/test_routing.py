@@ -68,6 +68,7 @@ class RoutedJobs:
         """Grade and time a variant beside the model that is asked, and return its record, checks and all."""
         self.here.check_room()
         names = (name,) if name == PLANNER else (name, PLANNER)
+        self.here.measure()
         sides = [routing_of(each, self.here) for each in names]
         record = self._record(sides, JOB_METRICS | SUBTASK_METRICS | WHOLE_JOB_METRICS)
         graded = [self.grades.of(side) for side in sides]

@@ -165,7 +165,7 @@ def test_preference_is_between_two_models_that_fit(
         planner = routing_of("preference", here).make().planner  # type: ignore[attr-defined]
         assert (planner.strong, planner.weak) == pair
         return
-    with pytest.raises(UnavailableError, match=r"preference: 1 models of .* raise --vram-gb") as exc:
+    with pytest.raises(UnavailableError, match=r"preference: 1 of the models .* raise the budget") as exc:
         routing_of("preference", here)
     assert "\n" not in str(exc.value)
 
