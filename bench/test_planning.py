@@ -69,7 +69,7 @@ the LP and .0046 of planning over time at window 1, .0036 and .0003 at window 3.
 .0002. Whoever loses more than half of it is nearer to a loss of that size than to equality, so that all of
 the interval must lie above that."""
 CEILING_MS = {(3, 4): (0.05, 0.3), (10, 4): (0.05, 0.3), (100, 16): (None, 2.0)}
-"""Median and 99th percentile of the exact planner's whole call."""
+"""Median, and 99th percentile of its CPU time, of the exact planner's whole call."""
 OWN_SOLVERS = {
     "lp": {"highs", "scs"},
     "cvxpy": {"highs", "scs"},

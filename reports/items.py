@@ -15,7 +15,15 @@ from reports.errors import ClaimError
 if TYPE_CHECKING:
     from reports.verdicts import Verdict
 
-__all__ = ["JUDGE", "ClaimFile", "ClaimItem", "GateFailed", "VerdictFailed", "claims_file_of", "experiment_of"]
+__all__ = [
+    "JUDGE",
+    "ClaimFile",
+    "ClaimItem",
+    "GateFailed",
+    "VerdictFailed",
+    "claims_file_of",
+    "experiment_of",
+]
 
 JUDGE: pytest.StashKey[Any] = pytest.StashKey()
 """`(Claim) -> Verdict`, put there by the plugin."""

@@ -130,5 +130,5 @@ def _decision(step: StepRun) -> dict[str, Any]:
         "bound": None if certificate is None else certificate.bound,
         "optimal": None if certificate is None else certificate.optimal,
         "fractional": None if certificate is None else certificate.fractional,
-        "plan_violates": None if certificate is None else certificate.violates,
+        "horizon_violates": None if certificate is None else certificate.violates,
     }
