@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from statistics import fmean
 
 import pytest
 
@@ -14,6 +15,7 @@ from harness.models import checkpoint, split
 from harness.models.chat import END_OF_TURN, opening
 from harness.workflow.jobs import (
     Job,
+    JobTask,
     answer_of,
     grade_answer,
     instances,
@@ -84,6 +86,31 @@ def test_a_wrong_answer_changes_every_prompt_after_it(style: str) -> None:
         for before, after in job.edges:
             wrongs = {**rights, before: "-"}
             assert render(job, job.task(after), rights) != render(job, job.task(after), wrongs)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_jobs_of_a_shape_differ_in_what_routers_are_told(style: str) -> None:
+    """Difficulties and token estimates: jobs that look alike to a router are one job graded many times."""
+    told = Counter(
+        (job.shape, tuple((task.difficulty, task.num_tokens) for task in job.tasks))
+        for job in instances(style).jobs
+    )
+    assert all(len({tasks for shape, tasks in told if shape == each}) >= 10 for each in SHAPES)
+
+
+def test_worded_jobs_are_about_as_hard_and_as_long_as_the_published_ones() -> None:
+    """On average by task, over 600 jobs; the published three themselves keep their numbers."""
+    drawn: dict[tuple[str, str], list[JobTask]] = {}
+    for job in instances("workflowbench", num_jobs=600, seed=1).jobs:
+        for task in job.tasks:
+            drawn.setdefault((job.shape, task.id), []).append(task)
+    for job in published().jobs:
+        for task in job.tasks:
+            like = drawn[job.shape, task.id]
+            assert fmean(each.difficulty for each in like) == pytest.approx(task.difficulty, abs=0.25)
+            assert fmean(each.num_tokens for each in like) == pytest.approx(task.num_tokens, rel=0.12)
+    tokens = {job.id: tuple(task.num_tokens for task in job.tasks) for job in published().jobs}
+    assert tokens == {"wb1": (200, 150, 350), "wb2": (450, 120, 180), "wb3": (180, 120, 120)}
 
 
 def test_pocket_prompts_are_held_out_from_training() -> None:

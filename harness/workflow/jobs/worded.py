@@ -5,16 +5,34 @@
     wb3  read a date from a text with other dates in it → which weekday is it → a sentence that names both
 
 Answers are computed here, never typed. Chance: a weekday is one of seven, so 1/7; all else is next to 0.
+
+What routers are told differs from job to job as the jobs do: difficulties follow from what was drawn, around
+the published ones, and the published token estimates are scaled by the length of prompt and right answer,
+and by difficulty where the answer has to be worked out.
 """
 
 from __future__ import annotations
 
+import ast
 import datetime
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from harness.workflow.jobs.job import CodeKey, Job, JobTask, JsonKey, Key, LabelKey, NumberKey, TextKey
+from harness.workflow.jobs.job import (
+    CodeKey,
+    Job,
+    JobTask,
+    JsonKey,
+    Key,
+    LabelKey,
+    NumberKey,
+    TextKey,
+    answer_of,
+    render,
+    right_answer,
+)
 
 __all__ = ["worded_job"]
 
@@ -25,6 +43,15 @@ MAX_COMPUTED = 40
 MAX_TESTED = 20
 """A naive recursion ends in its second up to there."""
 ENDING = "End your answer with the number."
+FIRST_YEAR = 2020
+TYPICAL_CHARS: Mapping[tuple[str, str], int] = {
+    **{("wb1", "s0"): 153, ("wb1", "s1"): 104, ("wb1", "s2"): 243},
+    **{("wb2", "s0"): 244, ("wb2", "s1"): 190, ("wb2", "s2"): 284},
+    **{("wb3", "s0"): 205, ("wb3", "s1"): 137, ("wb3", "s2"): 178},
+}
+"""Of prompt and right answer, the mean over 600 jobs: at this length a task takes the published tokens."""
+WORKED_OUT = {"math": 2.0, "reasoning": 2.5}
+"""Types whose answers are longer the harder they are, with the published difficulty."""
 
 
 class _Formula(NamedTuple):
@@ -35,6 +62,12 @@ class _Formula(NamedTuple):
     """what it does with A and B"""
     expression: str
     """the same in Python, over a and b"""
+
+    @property
+    def difficulty(self) -> float:
+        """By its operations: 2.0 for three, as the published sum of squares has."""
+        operations = sum(isinstance(node, ast.BinOp) for node in ast.walk(ast.parse(self.expression)))
+        return 0.5 + operations / 2
 
 
 FORMULAS = (
@@ -61,6 +94,8 @@ class _Sequence(NamedTuple):
     facts: tuple[str, ...]
     largest: int
     """up to where its value can be worked out on paper"""
+    reach: int
+    """how many values back its rule looks; two for the published one"""
 
 
 _PREVIOUS = "previous|preceding|prior|before|last|n-1|n - 1"
@@ -72,6 +107,7 @@ SEQUENCES = (
         "Each value is the sum of the two previous values, starting from 0 and 1.",
         ("sum|add|+", _PREVIOUS, "two|n-2|n - 2"),
         16,
+        2,
     ),
     _Sequence(
         "lucas",
@@ -80,6 +116,7 @@ SEQUENCES = (
         "Each value is the sum of the two previous values, starting from 2 and 1.",
         ("sum|add|+", _PREVIOUS, "2", "1|one"),
         14,
+        2,
     ),
     _Sequence(
         "tribonacci",
@@ -89,6 +126,7 @@ SEQUENCES = (
         "Each value is the sum of the three previous values, starting from 0, 0 and 1.",
         ("sum|add|+", _PREVIOUS, "three|n-3|n - 3"),
         13,
+        3,
     ),
     _Sequence(
         "factorial",
@@ -97,6 +135,7 @@ SEQUENCES = (
         "Each value is n times the previous value, starting from 1.",
         ("times|multipl|product|*|×", _PREVIOUS + "|from 1 to|up to"),
         8,
+        1,
     ),
     _Sequence(
         "triangular",
@@ -105,6 +144,7 @@ SEQUENCES = (
         "Each value is n plus the previous value, starting from 0.",
         ("sum|add|+|plus|more", _PREVIOUS + "|from 1 to|up to|first"),
         40,
+        1,
     ),
     _Sequence(
         "pell",
@@ -113,6 +153,7 @@ SEQUENCES = (
         "Each value is twice the previous value plus the one before it, starting from 0 and 1.",
         ("twice|double|2 *|2*|2 ×|two times|2 times", "sum|add|+|plus"),
         10,
+        2,
     ),
 )
 
@@ -120,7 +161,7 @@ SEQUENCES = (
 def worded_job(name: str, shape: str, rng: random.Random) -> Job:
     """Draw a job of a shape; the same for the same state of the generator."""
     tasks, edges = _SHAPES[shape](rng)
-    return Job(id=name, shape=shape, tasks=tasks, edges=edges, source=SOURCE)
+    return _sized(Job(id=name, shape=shape, tasks=tasks, edges=edges, source=SOURCE))
 
 
 _Drawn = tuple[tuple[JobTask, ...], tuple[tuple[str, str], ...]]
@@ -141,6 +182,7 @@ _DATED = (
 def _wb1(rng: random.Random) -> _Drawn:
     formula, a, b = rng.choice(FORMULAS), rng.randint(3, 29), rng.randint(3, 29)
     text = rng.choice(_TEXTS).format(a=a, b=b, other=rng.randint(30, 99))
+    turned = 1.5 if text.index("A") < text.index("B") else 2.0
     result = _value(formula.expression, a, b)
     source = f"def {formula.name}(a, b):\n    return {formula.expression}\n\nEXAMPLE = {result}"
     pairs = [(rng.randint(0, 50), rng.randint(0, 50)) for _ in range(3)] + [(-5, 12)]
@@ -159,9 +201,9 @@ def _wb1(rng: random.Random) -> _Drawn:
         hidden_tests=(*tests[1:], f"assert EXAMPLE == {result}"),
     )
     return (
-        _task("s0", "extraction", 1.5, 200, 64, ask[0], JsonKey(value={"A": a, "B": b})),
-        _task("s1", "math", 2.0, 150, 384, ask[1], NumberKey(value=result)),
-        _task("s2", "code", 2.0, 350, 256, ask[2], code),
+        _task("s0", "extraction", turned, 200, 64, ask[0], JsonKey(value={"A": a, "B": b})),
+        _task("s1", "math", formula.difficulty, 150, 384, ask[1], NumberKey(value=result)),
+        _task("s2", "code", formula.difficulty, 350, 256, ask[2], code),
     ), _CHAIN
 
 
@@ -178,6 +220,7 @@ def _wb2(rng: random.Random) -> _Drawn:
         visible_tests=tuple(f"assert {name}({n}) == {values[n]}" for n in (3, 4)),
         hidden_tests=tuple(f"assert {name}({n}) == {values[n]}" for n in hidden),
     )
+    steps = 1.5 + (3 * asked // (sequence.largest + 1)) / 2
     shown = "This is a Python function:\n{s0}\n"
     ask = (
         f"Write a Python function {name}(n): {sequence.rule}. {FENCED}",
@@ -186,14 +229,14 @@ def _wb2(rng: random.Random) -> _Drawn:
     )
     text = TextKey(reference=sequence.sentence, facts=sequence.facts)
     return (
-        _task("s0", "code", 3.0, 450, 256, ask[0], code),
-        _task("s1", "math", 2.0, 120, 512, ask[1], NumberKey(value=values[asked])),
-        _task("s2", "summarize", 2.0, 180, 128, ask[2], text),
+        _task("s0", "code", 2.0 + sequence.reach / 2, 450, 256, ask[0], code),
+        _task("s1", "math", steps, 120, 512, ask[1], NumberKey(value=values[asked])),
+        _task("s2", "summarize", 1.0 + sequence.reach / 2, 180, 128, ask[2], text),
     ), (("s0", "s1"), ("s0", "s2"))
 
 
 def _wb3(rng: random.Random) -> _Drawn:
-    day = datetime.date(2020, 1, 1) + datetime.timedelta(days=rng.randrange(3650))
+    day = datetime.date(FIRST_YEAR, 1, 1) + datetime.timedelta(days=rng.randrange(3650))
     early, late = day - datetime.timedelta(rng.randint(3, 40)), day + datetime.timedelta(rng.randint(3, 40))
     date, weekday = day.isoformat(), WEEKDAYS[day.weekday()]
     text = rng.choice(_DATED).format(early=early.isoformat(), date=date, late=late.isoformat())
@@ -204,10 +247,12 @@ def _wb3(rng: random.Random) -> _Drawn:
         "Someone asked for the weekday of a meeting. The answer was: {s1}. Say in one sentence on which day "
         "of the week the meeting is, naming no other day.",
     )
+    hidden = 1.5 if text.index(date) < text.index(late.isoformat()) else 2.0
+    far = 2.0 + (day.year - FIRST_YEAR) / 10
     said = TextKey(reference=f"The meeting is on a {weekday}.", facts=(weekday,))
     return (
-        _task("s0", "extraction", 1.5, 180, 64, ask[0], JsonKey(value={"date": date})),
-        _task("s1", "reasoning", 2.5, 120, 384, ask[1], LabelKey(value=weekday, labels=WEEKDAYS)),
+        _task("s0", "extraction", hidden, 180, 64, ask[0], JsonKey(value={"date": date})),
+        _task("s1", "reasoning", far, 120, 384, ask[1], LabelKey(value=weekday, labels=WEEKDAYS)),
         _task("s2", "summarize", 1.5, 120, 96, ask[2], said),
     ), _CHAIN
 
@@ -224,6 +269,19 @@ def _task(
         prompt=prompt,
         key=key,
     )
+
+
+def _sized(job: Job) -> Job:
+    """The job, its estimates of tokens scaled by length, and by difficulty where answers are worked out."""
+    answers: dict[str, str] = {}
+    tasks = []
+    for task in job.tasks:
+        chars = len(render(job, task, answers)) + len(right_answer(task))
+        scale = chars / TYPICAL_CHARS[job.shape, task.id]
+        scale *= task.difficulty / WORKED_OUT.get(task.type, task.difficulty)
+        tasks.append(replace(task, num_tokens=round(task.num_tokens * scale)))
+        answers[task.id] = answer_of(task, right_answer(task))
+    return replace(job, tasks=tuple(tasks))
 
 
 def _value(expression: str, a: int, b: int) -> int:
