@@ -37,7 +37,7 @@ def decided(
 ) -> tuple[Interval | Unsupported, Decision]:
     """The interval and what it means; `others` are what the form compares with: rivals, or the other gain.
 
-    A difference holds only between arms that differ: where the same model answered every task on both sides,
+    A difference over tasks holds only between arms that differ: where the same model answered every task on both sides,
     equality says nothing of who chose it.
     """
     if claim.form == "order":
@@ -52,7 +52,7 @@ def decided(
     if isinstance(interval, Unsupported):
         return interval, Decision("inconclusive")
     decision = decide(interval, claim, better_of(claim.metrics, record))
-    if claim.quantity != "difference" or decision.verdict == "refuted":
+    if claim.quantity != "difference" or claim.over != "tasks" or decision.verdict == "refuted":
         return interval, decision
     if never_differ(record, others[0] if claim.against is not None else None):
         return interval, Decision("inconclusive", 0, "the arms never differ")
