@@ -37,8 +37,8 @@ def decided(
 ) -> tuple[Interval | Unsupported, Decision]:
     """The interval and what it means; `others` are what the form compares with: rivals, or the other gain.
 
-    A difference over tasks holds only between arms that differ: where the same model answered every task on both sides,
-    equality says nothing of who chose it.
+    A difference over tasks holds only between arms that differ: where the same model answered every
+    task on both sides, equality says nothing of who chose it.
     """
     if claim.form == "order":
         return decide_order(claim, record, others)
