@@ -9,14 +9,20 @@ point's own `token_cost` counts it; where points have none, the sum over tasks s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from reports.records import Record, Values
+from reports.summaries import Estimate
 
-__all__ = ["Costs", "points", "tasks", "token_costs"]
+__all__ = ["PLANNER", "Costs", "by_job", "graded", "points", "stand_ins", "tasks", "token_costs"]
+
+Span = tuple[float, float] | None
 
 POINT = "job"
+PLANNER = "planner"
+"""The arm in which a model plans."""
 
 
 class Costs(NamedTuple):
@@ -25,6 +31,12 @@ class Costs(NamedTuple):
     by_job: Mapping[str, float]
     with_planning: bool
     """Whether a planning model's tokens are counted."""
+
+
+def stand_ins(records: Iterable[Record]) -> frozenset[str]:
+    """The planner, where no model was asked and another plan stood in for its answers."""
+    stood_in = any(r.settings.get("planner_stands_in") for r in records)
+    return frozenset({PLANNER} if stood_in else ())
 
 
 def points(record: Record, arm: str = "treatment") -> dict[str, Mapping[str, Any]]:
@@ -37,6 +49,29 @@ def tasks(record: Record, arm: str = "treatment") -> list[tuple[str, Values]]:
     """(job, values) of each task graded in an arm."""
     pairs = ((task.id, task.treatment if arm == "treatment" else task.control) for task in record.tasks)
     return [(id.rpartition(".")[0] or id, values) for id, values in pairs if values is not None]
+
+
+def graded(record: Record, metric: str, arm: str = "treatment", span: Span = None) -> Estimate:
+    """The mean over an arm's tasks; its interval by jobs where those are the unit.
+
+    span: the least and the largest that a value can be.
+    """
+    sides = ((t.id, t.treatment if arm == "treatment" else t.control) for t in record.tasks)
+    return by_job(record, [(id, v) for id, s in sides if s and (v := s.get(metric)) is not None], span)
+
+
+def by_job(record: Record, values: Sequence[tuple[str, float]], span: Span = None) -> Estimate:
+    """The mean of (task, value), likewise."""
+    from reports.stats import Unsupported
+    from reports.units import by_unit, units_of
+
+    numbers = [v for _, v in values]
+    if not numbers:
+        return Estimate(None)
+    found = by_unit(numbers, units_of(record, [id for id, _ in values]), span=span)
+    if isinstance(found, Unsupported):
+        return Estimate(fmean(numbers), n=len(numbers))
+    return Estimate(found.estimate, found.low, found.high, found.n)
 
 
 def token_costs(record: Record, arm: str = "treatment") -> Costs:

@@ -18,14 +18,12 @@ from reports import cells, jobs
 from reports.cells import ABSENT
 from reports.records import Record
 from reports.summaries import Estimate, mean
-from reports.units import by_unit, units_of
 
 __all__ = ["Table", "kind_of", "tables_of"]
 
 PERCENT = cells.scale_of("share", ())
 ROUNDING = 1e-6
 """An interval no wider than this share of its value is arithmetic's, not the rounds'."""
-STAND_IN = "planner_stands_in"
 UNBOUNDED = ("value", "regret", "loads")
 
 
@@ -50,9 +48,8 @@ class Arm(NamedTuple):
 
     def graded(self, metric: str) -> Estimate:
         """The mean over tasks, its interval by jobs."""
-        pairs = [(t.id, t.treatment if self.side == "treatment" else t.control) for t in self.record.tasks]
-        known = [(id, v) for id, values in pairs if values and (v := values.get(metric)) is not None]
-        return _by_job(self.record, known, None if metric in UNBOUNDED else (0.0, 1.0))
+        span = None if metric in UNBOUNDED else (0.0, 1.0)
+        return jobs.graded(self.record, metric, self.side, span)
 
     def timed(self, metric: str) -> Estimate:
         """The mean over rounds."""
@@ -175,21 +172,7 @@ def _difference(record: Record, metric: str) -> Estimate:
         if (a := t.treatment.get(metric)) is not None and (b := t.control.get(metric)) is not None
     ]
     is_share = all(gap in (-1, 0, 1) for _, gap in gaps)
-    return _by_job(record, gaps, (-1.0, 1.0) if is_share else None)
-
-
-def _by_job(
-    record: Record, values: Sequence[tuple[str, float]], span: tuple[float, float] | None
-) -> Estimate:
-    from reports.stats import Unsupported
-
-    if not values:
-        return Estimate(None)
-    numbers = [v for _, v in values]
-    found = by_unit(numbers, units_of(record, [id for id, _ in values]), span=span)
-    if isinstance(found, Unsupported):
-        return Estimate(sum(numbers) / len(numbers), n=len(numbers))
-    return Estimate(found.estimate, found.low, found.high, found.n)
+    return jobs.by_job(record, gaps, (-1.0, 1.0) if is_share else None)
 
 
 def _notes(arms: Sequence[tuple[str, Arm]]) -> list[str]:
@@ -203,7 +186,7 @@ def _notes(arms: Sequence[tuple[str, Arm]]) -> list[str]:
     ]
     if all(a.timed("plan_s").value is None for _, a in arms):
         notes += ["plan: not timed, since time is simulated"]
-    told = [(n, s, bool(a.record.settings.get(STAND_IN))) for n, a in arms if (s := a.statuses)]
+    told = [(n, s, n in jobs.stand_ins([a.record])) for n, a in arms if (s := a.statuses)]
     notes += [
         f"{n}{' (a stand-in, no model)' if is_stand_in else ''}: its plans were {s}"
         for n, s, is_stand_in in told

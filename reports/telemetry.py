@@ -6,8 +6,9 @@ One JSON object per line, in the order in which things happened:
     plan_step         one layer: what was planned, evicted, loaded and answered, and when
     job_dag_summary   the job is done: scores, times, memory
 
-`variant` names the router that ran. A job may run many times under one variant (rounds, then a grading); each
-run of it is a `Trace`. What a writer leaves out is absent here, never 0.
+`variant` names the router that ran. A job may run many times under one variant; each run of it is a `Trace`,
+of one of three phases: a warm-up, a round, or the grading. Only rounds are timed: a grading keeps its engines
+and its times are null. Only gradings have scores. What a writer leaves out is absent here, never 0.
 
 Trap: a plan that does not fit is refused and another runs in its place. So memory in use never exceeds the
 budget, and `over_bytes` is what the refused plan would have needed beyond it.
@@ -22,9 +23,10 @@ from typing import Any, NamedTuple
 
 from reports.errors import JournalError
 
-__all__ = ["TELEMETRY", "Answer", "Step", "Trace", "read"]
+__all__ = ["GRADED", "ROUND", "TELEMETRY", "Answer", "Step", "Trace", "read"]
 
 TELEMETRY = "telemetry.jsonl"
+ROUND, GRADED = "round", "graded"
 REMEDY = "remove the line, or move the file away to go without"
 
 
@@ -54,6 +56,10 @@ class Step(NamedTuple):
     loaded: tuple[str, ...]
     load_s: Mapping[str, float | None]
     resident: tuple[str, ...]
+    before_bytes: int | None
+    """Resident when the step began; None where it was not written."""
+    planning_bytes: int | None
+    """Resident while a model planned; None where an algorithm did, or where it was not written."""
     resident_bytes: int | None
     budget_bytes: int | None
     violates: bool
@@ -62,12 +68,13 @@ class Step(NamedTuple):
     replaced: bool
     """Whether another plan ran in place of one that did not fit."""
     answers: tuple[Answer, ...]
+    planning_began_s: float | None
 
     @property
     def planning_s(self) -> tuple[float, float]:
         """When deciding began and ended; a model that plans was loaded before."""
         wait_s = self.load_s.get(self.planner) or 0.0 if self.planner is not None else 0.0
-        began_s = self.began_s + wait_s
+        began_s = self.planning_began_s if self.planning_began_s is not None else self.began_s + wait_s
         return began_s, began_s + (self.plan_s or 0.0)
 
 
@@ -82,6 +89,9 @@ class Trace(NamedTuple):
     steps: tuple[Step, ...]
     summary: Mapping[str, Any] | None
     """The event `job_dag_summary`; None where the job was cut short."""
+    phase: str = ROUND
+    """"warm-up", "round" or "graded"; a round where it was not written."""
+    round: int | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -133,17 +143,18 @@ def _take(event: Mapping[str, Any], traces: list[Trace], open_at: dict[tuple[str
     kind = event.get("event")
     if kind not in ("dag_structure", "plan_step", "job_dag_summary"):
         return
+    phase = str(event.get("phase") or ROUND)
     key = (str(event.get("variant", "")), str(event["job"]))
     if kind == "dag_structure":
         types = {str(node["id"]): str(node["type"]) for node in event["nodes"]}
         open_at[key] = len(traces)
-        traces.append(Trace(*key, str(event.get("shape", "")), types, (), None))
+        traces.append(Trace(*key, str(event.get("shape", "")), types, (), None, phase, event.get("round")))
     elif key not in open_at:
         return  # its beginning was cut off
-    elif kind == "plan_step":
+    elif kind == "plan_step" and event["began_s"] is not None:
         trace = traces[open_at[key]]
         traces[open_at[key]] = trace._replace(steps=(*trace.steps, _step(event)))
-    else:
+    elif kind == "job_dag_summary":
         at = open_at.pop(key)
         traces[at] = traces[at]._replace(summary=dict(event))
 
@@ -160,6 +171,8 @@ def _step(event: Mapping[str, Any]) -> Step:
         loaded=tuple(event.get("loaded") or ()),
         load_s=dict(event.get("load_s") or {}),
         resident=tuple(event.get("resident") or ()),
+        before_bytes=event.get("resident_before_bytes"),
+        planning_bytes=event.get("planning_resident_bytes"),
         resident_bytes=event.get("resident_bytes"),
         budget_bytes=event.get("budget_bytes"),
         violates=bool(event.get("violates")),
@@ -169,4 +182,5 @@ def _step(event: Mapping[str, Any]) -> Step:
             Answer(task, str(run["model"]), float(run["began_s"]), float(run["done_s"]))
             for task, run in (event.get("exec") or {}).items()
         ),
+        planning_began_s=event.get("planning_began_s"),
     )

@@ -135,6 +135,8 @@ def _round(variant: str, noise: random.Random) -> dict[str, float | None]:
         "load_s": load_s,
         "inference_s": infer_s,
         "critical_path_s": infer_s * 0.98,
+        "answers_s": infer_s + 0.5 * load_s,
+        "loads": 1.5,
     }
 
 
@@ -285,6 +287,17 @@ def telemetry(
         for i in range(num_jobs):
             for shape in SHAPES:
                 out += _events(variant, f"{shape}-{i:03d}", shape, resident)
+    return out
+
+
+def phased(events: Iterable[dict[str, Any]], phase: str, round: int | None = None) -> list[dict[str, Any]]:
+    """Events as a fixture marks them: graded ones have scores and no times, the others no scores."""
+    out = [{**e, "phase": phase, "round": round} for e in events]
+    for event in out:
+        if phase == "graded":
+            event |= dict.fromkeys(event.keys() & {"began_s", "done_s", "plan_s", "wall_s", "load_s"})
+        elif event["event"] == "job_dag_summary":
+            event["score"] = None
     return out
 
 

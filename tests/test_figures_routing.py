@@ -12,15 +12,12 @@ from reports import figures
 from reports.figures import base, curves, regret, score_cost, solve_time, sweeps, timeline, violations
 from reports.records import Record, TaskPair
 from reports.runs import Run
-from reports.telemetry import read
 from tests.synthetic_routing import (
-    GEMMA,
     ROUTERS,
     parameter,
     record,
     routed,
     swept,
-    telemetry,
     write_telemetry,
 )
 from tests.synthetic_routing import sweeps as all_sweeps
@@ -250,85 +247,6 @@ def test_grades_without_a_cost_or_a_time_are_no_point(tmp_path: Path) -> None:
     tasks = [TaskPair(id=f"wb1-000.s{i}", treatment={"score": 1.0, "token_cost": None}) for i in range(3)]
     run = written(tmp_path, [record("lp", None, tasks=tasks, rounds=[], sweep=[])])
     assert score_cost.data(run, "routing") is None
-
-
-# the timeline
-
-
-def test_the_job_of_a_shape_is_one_with_a_violation_and_the_same_for_all(run: Run) -> None:
-    """One job per shape and router; the LP's plan that does not fit is among them."""
-    found = timeline.data(run, "routing")
-    assert found is not None
-    assert found.variants == ("lp", "sequential", "planner")
-    for shape in found.shapes:
-        assert len({found.traces[v, shape].job for v in found.variants}) == 1
-    assert [s.over_bytes for s in found.traces["lp", "wb1"].steps] == [0, 4_500_000_000, 0]
-
-
-def test_a_violation_shows_by_mark_hatch_and_words(run: Run) -> None:
-    """Colour is never all there is."""
-    found = timeline.data(run, "routing")
-    assert found is not None
-    figure = timeline.draw(found)
-    shown = texts(figure)
-    assert "+4.50" in shown
-    assert "plan does not fit" in shown
-    marks = [line.get_marker() for axes in figure.get_axes() for line in axes.get_lines()]
-    assert marks.count("X") == 1
-    hatched = [p for axes in figure.get_axes() for p in axes.patches if p.get_hatch() == "xxx"]
-    assert len(hatched) == 1
-
-
-def test_rows_are_models_and_bars_say_their_task(run: Run) -> None:
-    """Loading is hatched, evictions and fallbacks are marked, and the planning time is drawn."""
-    found = timeline.data(run, "routing")
-    assert found is not None
-    shown = texts(timeline.draw(found)).splitlines()
-    for word in ("planning", GEMMA, "s0", "loading", "evicted", "fallback", "F", "budget"):
-        assert word in shown
-    assert "extraction → math → code" in "\n".join(shown)
-
-
-def test_tasks_at_once_on_one_model_stand_in_lanes(tmp_path: Path) -> None:
-    """Neither of two parallel answers covers the other."""
-    run = written(tmp_path, [record("sequential")], telemetry(("sequential",), 1))
-    found = timeline.data(run, "routing")
-    assert found is not None
-    trace = found.traces["sequential", "wb2"]
-    from reports.figures import gantt
-
-    lanes = {a.task: (lane, lanes) for s in trace.steps for a, lane, lanes in gantt._lanes(s.answers)}
-    assert lanes == {"s0": (0, 1), "s1": (0, 2), "s2": (1, 2)}
-
-
-def test_a_model_that_plans_is_loaded_before_it_plans(tmp_path: Path) -> None:
-    """Its load ends where deciding begins, and the answer's where answering begins."""
-    from reports.figures import gantt
-
-    events = telemetry(("planner",), 1)
-    step = events[1] | {"planner": "boss", "loaded": ["boss", GEMMA], "load_s": {"boss": 1.0, GEMMA: 0.5}}
-    step |= {"plan_s": 0.5, "exec": {"s0": {"model": GEMMA, "began_s": 2.0, "done_s": 3.0}}, "done_s": 3.0}
-    run = written(tmp_path, [record("planner", None)], [events[0], step, *events[2:]])
-    (first, *_) = (s for t in read(run.path) for s in t.steps)
-    assert first.planning_s == (1.0, 1.5)
-    assert list(gantt._loads(first)) == [("boss", 0.0, 1.0), (GEMMA, 1.5, 2.0)]
-    found = timeline.data(run, "routing")
-    assert found is not None
-    assert "boss" in texts(timeline.draw(found))
-
-
-def test_a_job_that_was_cut_short_is_not_shown(tmp_path: Path) -> None:
-    """Without its summary nobody knows how it ended."""
-    events = [e for e in telemetry(("lp",), 1) if e["event"] != "job_dag_summary"]
-    assert timeline.data(written(tmp_path, [record("lp")], events), "routing") is None
-
-
-def test_a_router_that_did_not_run_a_shape_is_named(tmp_path: Path) -> None:
-    """The cell says so in place of an empty chart."""
-    events = telemetry(("lp",), 1) + [e for e in telemetry(("planner",), 1) if e["job"] == "wb1-000"]
-    found = timeline.data(written(tmp_path, [record("lp"), record("planner", None)], events), "routing")
-    assert found is not None
-    assert "planner: did not run it" in texts(timeline.draw(found))
 
 
 def test_every_curve_names_its_variant() -> None:

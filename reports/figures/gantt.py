@@ -7,7 +7,7 @@ empty hatched box, never as part of the line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports import cells
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-__all__ = ["PLANNING", "bars", "bytes_scale", "key", "memory"]
+__all__ = ["PLANNING", "bars", "bytes_scale", "in_use", "key", "memory"]
 
 PLANNING = "planning"
 VIOLATION = base.PALETTE[1]
@@ -63,6 +63,7 @@ def bars(axes: Axes, trace: Trace, models: Sequence[str], tasks: Sequence[str], 
     """
     rows = {model: row for row, model in enumerate(models, start=1)}
     ends = [step.planning_s[1] for step in trace.steps[1:]] + [trace.steps[-1].done_s]
+    _before(axes, trace.steps[0], rows, scale)
     for step, end in zip(trace.steps, ends, strict=True):
         for model in step.resident:
             span = [scale.factor * step.planning_s[1], scale.factor * end]
@@ -83,16 +84,23 @@ def bars(axes: Axes, trace: Trace, models: Sequence[str], tasks: Sequence[str], 
     axes.tick_params(axis="x", labelbottom=False)
 
 
+def _before(axes: Axes, first: Step, rows: Mapping[str, int], scale: cells.Scale) -> None:
+    """What the job before left loaded, and the planning model, up to the first plan."""
+    left = {*first.evicted, *first.resident} - set(first.loaded)
+    if first.planner is not None and first.planning_bytes is not None:
+        left.add(first.planner)
+    for model in sorted(left & rows.keys()):
+        axes.plot([0, scale.factor * first.planning_s[1]], [rows[model]] * 2, **RESIDENT)
+
+
 def memory(axes: Axes, trace: Trace, times: cells.Scale, sizes: cells.Scale, top: float) -> None:
     """Bytes resident as a line of steps, the budget above it, and what refused plans would have needed.
 
     top: the upper end of the axis, in bytes.
     """
-    known = [s for s in trace.steps if s.resident_bytes is not None]
-    if known:
-        xs = [times.factor * s.planning_s[1] for s in known]
-        ys = [sizes.factor * s.resident_bytes for s in known if s.resident_bytes is not None]
-        xs, ys = [*xs, times.factor * known[-1].done_s], [*ys, ys[-1]]
+    if found := list(in_use(trace)):
+        xs = [times.factor * at for at, _ in found]
+        ys = [sizes.factor * held for _, held in found]
         axes.plot(xs, ys, drawstyle="steps-post", color=base.PALETTE[0], linewidth=1.6)
         axes.fill_between(xs, ys, step="post", color=base.PALETTE[0], alpha=0.13, linewidth=0)
     budget = next((s.budget_bytes for s in trace.steps if s.budget_bytes is not None), None)
@@ -102,6 +110,23 @@ def memory(axes: Axes, trace: Trace, times: cells.Scale, sizes: cells.Scale, top
             if step.violates:
                 _refused(axes, step, budget, times, sizes)
     axes.set_ylim(0, sizes.factor * top)
+
+
+def in_use(trace: Trace) -> Iterator[tuple[float, int]]:
+    """(seconds, bytes resident from then on), from the job's beginning to its end.
+
+    A model's room is taken when its load begins: the planning model's with the step, the others' when the
+    step is planned. Where a writer does not say what was loaded before the job, nothing was.
+    """
+    held = trace.steps[0].before_bytes or 0
+    yield 0.0, held
+    for step in trace.steps:
+        held = held if step.before_bytes is None else step.before_bytes
+        held = held if step.planning_bytes is None else step.planning_bytes
+        yield step.began_s, held
+        held = held if step.resident_bytes is None else step.resident_bytes
+        yield step.planning_s[1], held
+    yield trace.steps[-1].done_s, held
 
 
 def key(tasks: Sequence[str], traces: Sequence[Trace]) -> list[Line2D | Patch]:

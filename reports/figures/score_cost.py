@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from reports.figures import curves
 from reports.records import Record
 from reports.runs import Run
 from reports.summaries import Estimate, mean
+from reports.units import unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Data", "Panel", "Point", "data", "draw", "front"]
 
 CEILING = ("offline-optimum",)
-CONTROLS = ("greedy", "best-single", "random", "preference")
-MODELS = ("planner",)
+CONTROLS = ("greedy", "best-single", "smallest", "random", "preference")
+MODELS = (jobs.PLANNER,)
+SCORES = (-4.0, 104.0)
+"""Per cent that the axis of scores may reach, so that marks at its ends are whole."""
 LOG_FROM = 12.0
 """The ratio of dearest to cheapest from which costs stand on a logarithmic axis."""
 
@@ -45,6 +48,8 @@ class Point(NamedTuple):
     score: Estimate
     kind: str
     """One of `KINDS`."""
+    also: tuple[str, ...] = ()
+    """The kinds of the others that share the point."""
 
 
 class Panel(NamedTuple):
@@ -70,7 +75,8 @@ class Arm(NamedTuple):
     """One router's gradings and times."""
 
     name: str
-    scores: list[float]
+    score: Estimate
+    num_tasks: int
     token_cost: Estimate
     with_planning: bool
     """Whether the tokens that a model spent on planning are in that cost."""
@@ -81,17 +87,19 @@ def data(run: Run, experiment: str) -> Data | None:
     """Score, token cost and seconds of every router; None where no router was graded and costed."""
     records = [r for r in run.records if r.experiment == experiment]
     graded = [r for r in records if any(t.treatment.get("score") is not None for t in r.tasks)]
+    stand_ins = jobs.stand_ins(graded)
     arms = _arms(graded)
     panels = [
-        _panel("", "token cost per job", [(arm, arm.token_cost) for arm in arms]),
-        _panel("s", "time per job", [(arm, arm.job_s) for arm in arms]),
+        _panel("", "token cost per job", [(arm, arm.token_cost) for arm in arms], stand_ins),
+        _panel("s", "time per job", [(arm, arm.job_s) for arm in arms], stand_ins),
     ]
     panels = [panel for panel in panels if panel.points]
     if not panels:
         return None
-    sizes = sorted({len(arm.scores) for arm in arms})
+    sizes = sorted({arm.num_tasks for arm in arms})
     notes = [
-        "Score: mean over graded tasks, Student's 95 % interval over tasks. Token cost: mean over jobs. "
+        f"Score: mean over graded tasks, Student's 95 % interval over {unit_of(graded[0])}s. "
+        "Token cost: mean over jobs. "
         "Time: mean over rounds, planning and loading within. Both with Student's 95 % interval.",
         "Line: routers that no other beats on both by the estimates; neighbours within intervals may swap.",
     ]
@@ -99,7 +107,7 @@ def data(run: Run, experiment: str) -> Data | None:
         notes += ["=: equal scores at costs less than 1 % of the axis apart; the first one's intervals."]
     if not all(arm.with_planning for arm in arms if arm.name in MODELS):
         notes += [f"Token cost of {', '.join(MODELS)}: of the tasks alone, without what planning took."]
-    if any(p.kind == "ceiling" for panel in panels for p in panel.points):
+    if any("ceiling" in (p.kind, *p.also) for panel in panels for p in panel.points):
         notes += [f"{', '.join(CEILING)}: knows the jobs to come, a ceiling and not a choice."]
     title = f"{experiment}: score against cost, by router"
     scope = (
@@ -135,18 +143,18 @@ def _arms(records: Sequence[Record]) -> list[Arm]:
 
 
 def _arm(record: Record, side: str, name: str) -> Arm:
-    found = jobs.tasks(record, side)
-    scores = [v for _, values in found if (v := values.get("score")) is not None]
+    score = jobs.graded(record, "score", side, span=(0.0, 1.0))
     costs = jobs.token_costs(record, side)
     cost = mean(list(costs.by_job.values()))
-    return Arm(name, scores, cost, costs.with_planning, mean(record.values("job_s", side)))
+    num_tasks = sum(v.get("score") is not None for _, v in jobs.tasks(record, side))
+    return Arm(name, score, num_tasks, cost, costs.with_planning, mean(record.values("job_s", side)))
 
 
-def _panel(unit: str, label: str, costs: Sequence[tuple[Arm, Estimate]]) -> Panel:
-    found = [(arm.name, cost, mean(arm.scores)) for arm, cost in costs]
+def _panel(unit: str, label: str, costs: Sequence[tuple[Arm, Estimate]], stand_ins: Collection[str]) -> Panel:
+    found = [(arm.name, cost, arm.score) for arm, cost in costs]
     points = _merged(
         [
-            Point(name, cost, score, _kind(name))
+            Point(f"{name} (stand-in)" if name in stand_ins else name, cost, score, _kind(name))
             for name, cost, score in found
             if cost.value is not None and score.value is not None
         ]
@@ -164,7 +172,9 @@ def _merged(points: Sequence[Point]) -> tuple[Point, ...]:
         if at is None:
             out.append(point)
         else:
-            out[at] = out[at]._replace(name=f"{out[at].name} = {point.name}")
+            first = out[at]
+            also = tuple(dict.fromkeys([*first.also, *([point.kind] if point.kind != first.kind else [])]))
+            out[at] = first._replace(name=f"{first.name} = {point.name}", also=also)
     return tuple(out)
 
 
@@ -188,7 +198,7 @@ def draw(data: Data) -> Figure:
 
     figure, _ = base.frame(3.4 * len(data.panels) + 0.3, data.title, data.scope, data.notes)
     top, rows = curves.grid(figure, len(data.panels), 1, 3.4, 0.3)  # wide, since names are
-    kinds = {p.kind for panel in data.panels for p in panel.points}
+    kinds = {kind for panel in data.panels for p in panel.points for kind in (p.kind, *p.also)}
     curves.place_key(top, _key(kinds), 6)
     for panel, (axes,) in zip(data.panels, rows, strict=True):
         _draw(axes, panel)
@@ -268,8 +278,26 @@ def _draw(axes: Axes, panel: Panel) -> None:
             max(0.0, min(costs) - margin), max([max(costs) + margin, *(end + margin / 8 for end in ends)])
         )
     unit = f", {scale.unit}" if scale.unit else ""
-    axes.set_xlabel(f"{panel.label}{unit} (cheaper to the left)")
+    axes.set_xlabel(f"{panel.label}{unit} ({'faster' if panel.unit == 's' else 'cheaper'} to the left)")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, SCORES[0]), min(high, SCORES[1]))
     axes.set_ylabel("mean task score, %")
+    for point in panel.points:
+        _cut(axes, point, scale)
+
+
+def _cut(axes: Axes, point: Point, scale: cells.Scale) -> None:
+    """An arrow where an interval of the cost goes on beyond the axis."""
+    if point.cost.interval is None:
+        return
+    left, right = axes.get_xlim()
+    low, high = (end * scale.factor for end in point.cost.interval)
+    look: dict[str, Any] = {"color": _looks()[point.kind][1], "markersize": 5, "alpha": 0.7, "clip_on": False}
+    if high > right:
+        axes.plot([right], [_y(point)], marker=">", **look)
+    if low < left:
+        axes.plot([left], [_y(point)], marker="<", **look)
+    axes.set_xlim(left, right)
 
 
 def _point(axes: Axes, point: Point, scale: cells.Scale, *, is_filled: bool) -> None:
@@ -282,6 +310,10 @@ def _point(axes: Axes, point: Point, scale: cells.Scale, *, is_filled: bool) -> 
         axes.plot([end * scale.factor for end in point.cost.interval], [y, y], **bars)
     size, inside = 10 if marker == "*" else 6.5, colour if is_filled else "white"
     axes.plot([x], [y], marker=marker, markersize=size, color=colour, markerfacecolor=inside, zorder=3)
+    for i, kind in enumerate(point.also, start=1):  # around it, so that none hides another
+        marker, colour, _ = _looks()[kind]
+        around: dict[str, Any] = {"markerfacecolor": "none", "markersize": size + 5 * i, "zorder": 3}
+        axes.plot([x], [y], marker=marker, color=colour, **around)
 
 
 def _key(kinds: set[str]) -> list[Any]:

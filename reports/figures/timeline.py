@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import cells
+from reports import cells, jobs
 from reports.figures import curves, gantt
 from reports.runs import Run
-from reports.telemetry import Trace, read
+from reports.telemetry import GRADED, ROUND, Trace, read
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,10 @@ class Data(NamedTuple):
     shapes: tuple[str, ...]
     traces: Mapping[tuple[str, str], Trace]
     """(variant, shape) → the job's run."""
+    scores: Mapping[tuple[str, str], float]
+    """(variant, job) → the job's score when it was graded."""
+    stand_ins: frozenset[str]
+    """Variants that planned without the model they stand for."""
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     notes: tuple[str, ...]
@@ -46,7 +50,8 @@ def data(run: Run, experiment: str) -> Data | None:
     JournalError: the run's telemetry cannot be read.
     """
     records = [r for r in run.records if r.experiment == experiment and r.variant in SHOWN]
-    traces = [t for t in read(run.path) if t.variant in SHOWN and t.is_whole]
+    told = [t for t in read(run.path) if t.variant in SHOWN]
+    traces = [t for t in told if t.phase == ROUND and t.is_whole]
     if not records or not traces:
         return None
     variants = tuple(v for v in SHOWN if any(t.variant == v for t in traces))
@@ -62,12 +67,29 @@ def data(run: Run, experiment: str) -> Data | None:
     scope = " · ".join((first.backend, f"profile {first.profile}", first.evidence))
     notes = (
         "Of each shape the first job for which a router here made a plan that does not fit, else the first; "
-        "its first run.",
+        "its first timed run; scores are those of its grading.",
         "Models stay loaded from one job to the next. A plan that does not fit is refused, and the greedy "
         "plan that fits runs in its place.",
     )
     title = f"{experiment}: one job of each shape, by router"
-    return Data(title, scope, variants, shapes, chosen, _models(shown), _tasks(shown), notes)
+    return Data(
+        title=title,
+        scope=scope,
+        variants=variants,
+        shapes=shapes,
+        traces=chosen,
+        scores=_scores(told),
+        stand_ins=jobs.stand_ins(records),
+        models=_models(shown),
+        tasks=_tasks(shown),
+        notes=notes,
+    )
+
+
+def _scores(traces: Sequence[Trace]) -> dict[tuple[str, str], float]:
+    """Of gradings; of rounds where a writer told no phases."""
+    known = [(t, t.summary["score"]) for t in traces if t.summary and t.summary.get("score") is not None]
+    return {(t.variant, t.job): score for t, score in sorted(known, key=lambda k: k[0].phase == GRADED)}
 
 
 def _job(traces: Sequence[Trace], variants: Sequence[str]) -> str:
@@ -116,9 +138,8 @@ def draw(data: Data) -> Figure:
     top.set_axis_off()
     curves.place_key(top, keys, KEY_COLUMNS)
     steps = [s for t in data.traces.values() for s in t.steps]
-    largest = max(
-        [float(s.resident_bytes or 0) for s in steps] + [_needed(s.budget_bytes, s.over_bytes) for s in steps]
-    )
+    held = [b or 0 for s in steps for b in (s.before_bytes, s.planning_bytes, s.resident_bytes)]
+    largest = float(max([*held, *((s.budget_bytes or 0) + s.over_bytes for s in steps)]))
     for column, shape in enumerate(data.shapes):
         mine = {v: t for v in data.variants if (t := data.traces.get((v, shape))) is not None}
         times = cells.scale_of("s", [t.steps[-1].done_s for t in mine.values()])
@@ -127,7 +148,7 @@ def draw(data: Data) -> Figure:
             above = figure.add_subplot(grid[2 * row + 1, column])
             beneath = figure.add_subplot(grid[2 * row + 2, column], sharex=above)
             if variant not in mine:
-                _absent(above, beneath, variant)
+                _absent(above, beneath, _name(variant, data))
                 continue
             above.set_xlim(-0.015 * end, 1.03 * end)
             _cell(above, beneath, mine[variant], data, times, largest)
@@ -141,17 +162,13 @@ def draw(data: Data) -> Figure:
     return figure
 
 
-def _needed(budget: int | None, over: int) -> float:
-    return float((budget or 0) + over)
-
-
 def _cell(above: Axes, beneath: Axes, trace: Trace, data: Data, times: cells.Scale, largest: float) -> None:
     gantt.bars(above, trace, data.models, data.tasks, times)
     sizes = gantt.bytes_scale(largest)
     gantt.memory(beneath, trace, times, sizes, 1.25 * largest)
     beneath.set_ylabel(sizes.unit)
     above.grid(visible=False, axis="y")
-    above.set_title(_caption(trace), loc="left", fontsize=8.5)
+    above.set_title(_caption(trace, data), loc="left", fontsize=8.5)
 
 
 def _absent(above: Axes, beneath: Axes, variant: str) -> None:
@@ -166,11 +183,14 @@ def _heading(trace: Trace) -> str:
     return f"{trace.job}\n{' → '.join(layers)}"
 
 
-def _caption(trace: Trace) -> str:
+def _name(variant: str, data: Data) -> str:
+    return f"{variant} (stand-in)" if variant in data.stand_ins else variant
+
+
+def _caption(trace: Trace, data: Data) -> str:
     """The router, how the job scored and how long it took."""
-    summary = trace.summary or {}
-    score, wall_s = summary.get("score"), summary.get("wall_s")
-    parts = [trace.variant]
+    score, wall_s = data.scores.get((trace.variant, trace.job)), (trace.summary or {}).get("wall_s")
+    parts = [_name(trace.variant, data)]
     parts += [f"score {cells.number(100 * score)} %"] if score is not None else []
     parts += [cells.estimate(wall_s, None, "s")] if wall_s is not None else []
     return " · ".join(parts)
