@@ -20,7 +20,7 @@ Usage:
 
     pytest bench/test_routing.py                                  pocket specialists, embedded engine
     pytest bench/ -m routing --profile node                       the published models, on Ollama
-    pytest bench/ -m routing --vram-gb 0.006                      another budget
+    pytest bench/ -m routing --vram-gb 0.012                      another budget
     pytest bench/ -m routing --workload my-jobs.json              jobs of your own: docs/jobs.md
 
 Every variant runs beside `planner`, the model that is asked. Quality is graded once per router over all jobs;

@@ -178,7 +178,7 @@ POCKET = [claim for claim in CLAIMS if "profile:pocket" in claim.requires]
 
 
 def routed(planner: Planner) -> tuple[float, int, int]:
-    """(score that the fleet's priors expect, steps over the budget, steps) on four pocket jobs of each shape."""
+    """(score by the fleet's priors, steps over the budget, steps) on four pocket jobs of each shape."""
     row, models = fleet("pocket")
     priors = {model.name.partition("/")[2]: model.priors for model in models}
     held: frozenset[int] = frozenset()
