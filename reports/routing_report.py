@@ -7,6 +7,10 @@ the window of the origin's showcase. `routers` has what every other router did, 
 What was not measured is null, never 0. `fields` in the file says what each number is; two differ from the
 origin's on purpose. Its latency left planning out, here both stand side by side; its solve time is the sum
 over a job under the name of a step, here it is per step.
+
+Trap: times are of the timed rounds, which begin with an idle device; scores, memory, violations and
+`avg_loads` are of the graded jobs, one long stream. `measured_in` names the record of both: a planner's times
+differ from record to record, since it runs anew beside each router.
 """
 
 from __future__ import annotations
@@ -21,16 +25,17 @@ from typing import Any, NamedTuple
 from reports import jobs
 from reports.errors import JournalError
 from reports.records import Record
+from reports.routed_tables import kind_of
 from reports.runs import Run
-from reports.telemetry import TELEMETRY, Trace, read
+from reports.telemetry import TELEMETRY, read
 
 __all__ = ["FIELDS", "LP", "PLANNER", "write"]
 
 EXPERIMENT = "routing"
 LP = ("lp-3", "lp", "lp-flat")
 """The origin's optimiser by window; the first that ran is the file's own comparison."""
-PLANNER = "planner"
-VRAM = ("step_peak", "resident_peak", "transition_peak", "sum_distinct")
+PLANNER = jobs.PLANNER
+VRAM = ("step_peak", "answers_peak", "resident_peak", "transition_peak", "sum_distinct")
 SAME = 1e-9
 """Scores no further apart are equal: they are means of a few fractions."""
 ARTIFACTS = "artifacts"
@@ -38,22 +43,31 @@ ARTIFACTS = "artifacts"
 FIELDS = {
     "avg_job_score": "mean over jobs of the mean score of a job's tasks, 0 to 1",
     "num_jobs": "graded jobs",
-    "avg_vram_gb.step_peak": "mean over jobs of the most memory of models that answer in one step, GB",
+    "measured_in": "the record whose rounds and gradings these are",
+    "is_stand_in": "whether no model was asked, and another plan stood in for its answers",
+    "avg_vram_gb.step_peak": "mean over jobs of the most memory of models that work in one step, a planning "
+    "model among them, GB",
+    "avg_vram_gb.answers_peak": "as step_peak, of the models that answer, GB",
     "avg_vram_gb.resident_peak": "mean over jobs of the most memory of models loaded in one step, GB",
     "avg_vram_gb.transition_peak": "as resident_peak, with the models loaded just before still counted, GB",
     "avg_vram_gb.sum_distinct": "mean over jobs of the memory of all models that answered, GB",
     "jobs_violating_pct": "jobs with a step whose plan does not fit the budget, % of jobs",
     "steps_violating_pct": "steps whose plan does not fit the budget, % of steps",
     "max_over_gb": "by how much the worst plan exceeds the budget, GB; 0 where all fit",
-    "avg_loads": "models loaded per job",
+    "answer_violates_pct": "jobs in which some answer of the planning model did not fit, before it was "
+    "mended, % of jobs",
+    "avg_loads": "models loaded per graded job, one after another, so that models stay loaded",
+    "avg_loads_timed": "models loaded per job of the timed rounds, which begin with an idle device",
     "avg_latency_s": "wall-clock seconds per job, planning in: mean over timed rounds",
-    "avg_latency_without_planner_s": "avg_latency_s less the seconds of planning, the origin's latency",
+    "avg_latency_without_planner_s": "of those, loading the models that answer, and answering: neither the "
+    "planning nor the load of a planning model; the origin's latency",
     "avg_critical_path_s": "seconds of the slowest chain of tasks per job, planning apart",
     "avg_critical_path_with_planner_s": "avg_critical_path_s and the seconds of planning",
     "avg_planner_s": "seconds of planning per job, a model's requests among them",
-    "avg_solve_ms_per_step": "milliseconds of planning per step, the whole call",
-    "score_per_token_cost": "sum of job scores / sum of the jobs' token costs",
-    "token_cost_with_planner": "whether those costs count the tokens that a model spent on planning",
+    "avg_solve_ms_per_step": "avg_planner_s / the steps of a timed job, in milliseconds, the whole call",
+    "score_per_token_cost": "mean over jobs of score / Σ tokens × the model's cost per token, 1/cost, the "
+    "scale of the records and of the published .0012 and .0031; a planning model's tokens are counted",
+    "score_per_answer_cost": "likewise, of the answers alone",
     "planner_status_pct": "steps by how their plan came to be, %: computed, valid, repaired (second answer), "
     "fallback (the greedy plan stood in)",
     "jobs_lp_won, jobs_llm_won, jobs_tied": "jobs graded in both arms, by the higher job score",
@@ -61,15 +75,6 @@ FIELDS = {
     "lp_better, llm_better, tie": "of the tasks given to different models: whose score is higher",
     "per_job": "each graded job: scores, winner, models by task, latency in s, memory in GB, violating steps",
 }
-
-
-class Told(NamedTuple):
-    """What a run's folder has beside its records."""
-
-    traces: tuple[Trace, ...]
-    """Of the timed rounds."""
-    artifacts: Path
-    """Of the graded jobs."""
 
 
 class Arm(NamedTuple):
@@ -80,7 +85,8 @@ class Arm(NamedTuple):
     name: str
     jobs: Mapping[str, Mapping[str, Any]]
     """Job → its point."""
-    told: Told
+    artifacts: Path
+    """Of the graded jobs."""
 
 
 def write(run: Run) -> list[Path]:
@@ -90,20 +96,21 @@ def write(run: Run) -> list[Path]:
     ------
     JournalError: the run's telemetry or an artifact cannot be read.
     """
-    records = [r for r in run.records if r.experiment == EXPERIMENT and jobs.points(r)]
+    mine = [r for r in run.records if r.experiment == EXPERIMENT and jobs.points(r)]
+    records = [r for r in mine if kind_of(r) not in ("planned", "curves")]
     if not records:
         return []
     path = run.path / "output" / EXPERIMENT / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = _report(run, records, Told(tuple(read(run.path)), run.path / ARTIFACTS))
+    content = _report(run, records, run.path / ARTIFACTS)
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return [path]
 
 
-def _report(run: Run, records: Sequence[Record], told: Told) -> dict[str, Any]:
+def _report(run: Run, records: Sequence[Record], artifacts: Path) -> dict[str, Any]:
     against = {r.variant: r for r in records if r.control == PLANNER}
-    runs = {name: _run(against[name], told) for name in LP if name in against}
+    runs = {name: _run(against[name], artifacts) for name in LP if name in against}
     first = next(iter(runs), None)
     others = [r for r in records if r.variant not in runs]
     return {
@@ -112,9 +119,9 @@ def _report(run: Run, records: Sequence[Record], told: Told) -> dict[str, Any]:
         "run": first,
         **(runs[first] if first is not None else dict.fromkeys(_NO_RUN)),
         "runs": runs,
-        "routers": {r.variant: {**_label(r), **_summary(_arm(r, "treatment", told))} for r in others},
-        "telemetry": TELEMETRY if told.traces else None,
-        "artifacts": ARTIFACTS if told.artifacts.is_dir() else None,
+        "routers": {r.variant: {**_label(r), **_summary(_arm(r, "treatment", artifacts))} for r in others},
+        "telemetry": TELEMETRY if read(run.path) else None,
+        "artifacts": ARTIFACTS if artifacts.is_dir() else None,
         "fields": FIELDS,
     }
 
@@ -132,9 +139,9 @@ _NO_RUN = (
 )
 
 
-def _run(record: Record, told: Told) -> dict[str, Any]:
+def _run(record: Record, artifacts: Path) -> dict[str, Any]:
     """The comparison of one LP with the planning model beside it."""
-    lp, llm = (_arm(record, side, told) for side in ("treatment", "control"))
+    lp, llm = (_arm(record, side, artifacts) for side in ("treatment", "control"))
     rows = [_job(job, lp, llm) for job in lp.jobs if job in llm.jobs]
     decided = [row["winner"] for row in rows if row["winner"] is not None]
     return {
@@ -148,9 +155,9 @@ def _run(record: Record, told: Told) -> dict[str, Any]:
     }
 
 
-def _arm(record: Record, side: str, told: Told) -> Arm:
+def _arm(record: Record, side: str, artifacts: Path) -> Arm:
     name = record.variant if side == "treatment" else record.control or ""
-    return Arm(record, side, name, jobs.points(record, side), told)
+    return Arm(record, side, name, jobs.points(record, side), artifacts)
 
 
 def _summary(arm: Arm) -> dict[str, Any]:
@@ -163,43 +170,34 @@ def _summary(arm: Arm) -> dict[str, Any]:
     violating = _known(points, "violations")
     return {
         "variant": arm.name,
+        "measured_in": arm.record.variant,
+        "is_stand_in": arm.name in jobs.stand_ins([arm.record]),
         "num_jobs": len(points) or None,
         "avg_job_score": _mean(_known(points, "score")),
         "avg_vram_gb": {metric: _mean(_known(points, f"{metric}_gb")) for metric in VRAM},
         "jobs_violating_pct": _percent([v > 0 for v in violating]),
         "steps_violating_pct": _steps_violating(points),
         "max_over_gb": max(_known(points, "over_gb"), default=None),
+        "answer_violates_pct": _percent([v > 0 for v in _known(points, "answer_violates")]),
         "avg_loads": _mean(_known(points, "loads")),
+        "avg_loads_timed": _mean(arm.record.values("loads", arm.side)),
         "avg_latency_s": job_s,
-        "avg_latency_without_planner_s": _added(job_s, plan_s, -1),
+        "avg_latency_without_planner_s": _mean(arm.record.values("answers_s", arm.side)),
         "avg_critical_path_s": path_s,
-        "avg_critical_path_with_planner_s": _added(path_s, plan_s, 1),
+        "avg_critical_path_with_planner_s": _added(path_s, plan_s),
         "avg_planner_s": plan_s,
-        "avg_solve_ms_per_step": _mean(
-            [
-                1e3 * s.plan_s
-                for t in arm.told.traces
-                if t.variant == arm.name
-                for s in t.steps
-                if s.plan_s is not None
-            ]
-        ),
-        "score_per_token_cost": _score_per_cost(arm),
-        "token_cost_with_planner": jobs.token_costs(arm.record, arm.side).with_planning,
+        "avg_solve_ms_per_step": _per_step_ms(arm, plan_s),
+        "score_per_token_cost": _mean(_known(points, "score_per_token_cost")),
+        "score_per_answer_cost": _mean(_known(points, "score_per_answer_cost")),
         "planner_status_pct": _statuses(points),
     }
 
 
-def _score_per_cost(arm: Arm) -> float | None:
-    """Jobs without a cost or a score are left out of both sums."""
-    costs = jobs.token_costs(arm.record, arm.side).by_job
-    known = {
-        job: score
-        for job, point in arm.jobs.items()
-        if (score := point.get("score")) is not None and job in costs
-    }
-    cost = sum(costs[job] for job in known)
-    return sum(known.values()) / cost if cost > 0 else None
+def _per_step_ms(arm: Arm, plan_s: float | None) -> float | None:
+    """Planning per step: its seconds per timed job over the steps of such a job."""
+    timed = arm.record.settings.get("timed_jobs") or list(arm.jobs)
+    steps = _mean(_known([arm.jobs[job] for job in timed if job in arm.jobs], "num_steps"))
+    return 1e3 * plan_s / steps if plan_s is not None and steps else None
 
 
 def _statuses(points: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
@@ -252,7 +250,7 @@ def _models(arm: Arm, job: str) -> dict[str, str] | None:
     ------
     JournalError: the artifact cannot be read.
     """
-    path = arm.told.artifacts / arm.name / f"{job}.json"
+    path = arm.artifacts / arm.name / f"{job}.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["assignments"]
         return {str(task): str(model) for task, model in found.items()}
@@ -297,5 +295,5 @@ def _count(winners: Sequence[str], word: str) -> int | None:
     return winners.count(word) if winners else None
 
 
-def _added(value: float | None, other: float | None, sign: int) -> float | None:
-    return None if value is None or other is None else value + sign * other
+def _added(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value + other

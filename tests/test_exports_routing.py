@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from reports import exports
 from reports.errors import JournalError
-from reports.records import Record, TaskPair
+from reports.records import Record, Round, TaskPair
 from reports.runs import Run
-from reports.telemetry import read
 from tests.synthetic_routing import GEMMA, QWEN, record, swept, telemetry, write_artifact, write_telemetry
 from tests.synthetic_runs import record as cascade
 from tests.synthetic_runs import write_run
@@ -88,17 +88,75 @@ def test_who_was_better_counts_only_where_models_differ(tmp_path: Path) -> None:
 
 def test_the_planners_time_stands_apart_and_within(tmp_path: Path) -> None:
     """Latency and critical path in both ways, from the timed rounds of each arm."""
-    found = report(tmp_path, [record("lp")], telemetry(("lp", "planner")))["comparison_lp_vs_llm"]
+    one = record("lp")
+    found = report(tmp_path, [one], telemetry(("lp", "planner")))["comparison_lp_vs_llm"]
     lp, llm = found["lp"], found["llm"]
     assert llm["avg_planner_s"] > 1.0 > lp["avg_planner_s"]
-    for arm in (lp, llm):
-        assert arm["avg_latency_s"] - arm["avg_latency_without_planner_s"] == pytest.approx(
-            arm["avg_planner_s"]
-        )
+    for arm, side in ((lp, "treatment"), (llm, "control")):
+        assert arm["avg_latency_without_planner_s"] == pytest.approx(fmean(one.values("answers_s", side)))
         whole = arm["avg_critical_path_with_planner_s"]
         assert whole - arm["avg_critical_path_s"] == pytest.approx(arm["avg_planner_s"])
-    assert lp["avg_solve_ms_per_step"] == pytest.approx(0.4)
-    assert llm["avg_solve_ms_per_step"] == pytest.approx(550)
+        assert arm["avg_solve_ms_per_step"] == pytest.approx(1e3 * arm["avg_planner_s"] / (8 / 3))
+
+
+def test_without_its_measurement_no_latency_leaves_planning_out(tmp_path: Path) -> None:
+    """A difference would still hold the load of the model that plans."""
+    one = record("lp")
+    for pair in one.rounds:
+        for arm in (pair.treatment, pair.control):
+            assert arm is not None
+            arm["answers_s"] = arm["plan_s"] = None
+    found = report(tmp_path, [one])["comparison_lp_vs_llm"]["lp"]
+    assert found["avg_latency_s"] is not None
+    assert found["avg_latency_without_planner_s"] is None
+    assert found["avg_planner_s"] is None
+    assert found["avg_solve_ms_per_step"] is None
+
+
+def test_steps_of_timed_jobs_alone_share_the_planning(tmp_path: Path) -> None:
+    """A job that was graded and not timed has no part in it."""
+    points = [
+        {"name": "job", "job": "a", "score": 1.0, "num_steps": 2},
+        {"name": "job", "job": "b", "score": 1.0, "num_steps": 8},
+    ]
+    rounds = [Round(order="CT", treatment={"plan_s": 0.01})]
+    one = record("sequential", None, sweep=points, rounds=rounds, settings={"timed_jobs": ["a"]})
+    found = report(tmp_path, [one])["routers"]["sequential"]
+    assert found["avg_solve_ms_per_step"] == pytest.approx(5.0)
+
+
+def test_warm_and_cold_loads_stand_apart(tmp_path: Path) -> None:
+    """Those of the graded stream, and those of the rounds that the latencies are of."""
+    found = report(tmp_path, [record("lp")])["comparison_lp_vs_llm"]["lp"]
+    assert found["avg_loads_timed"] == 1.5
+    assert found["avg_loads"] == pytest.approx(5 / 3)
+
+
+def test_each_arm_says_where_it_was_measured_and_who_stood_in(tmp_path: Path) -> None:
+    """The planner beside lp-3 is not the planner beside lp, nor is a stand-in a model."""
+    records = [record(v, settings={"planner_stands_in": True}) for v in ("lp-3", "lp")]
+    found = report(tmp_path, records)["runs"]
+    for name in ("lp-3", "lp"):
+        arms = found[name]["comparison_lp_vs_llm"]
+        assert [arms[arm]["measured_in"] for arm in ("lp", "llm")] == [name, name]
+        assert [arms[arm]["is_stand_in"] for arm in ("lp", "llm")] == [False, True]
+
+
+def test_answers_that_did_not_fit_are_counted_before_they_were_mended(tmp_path: Path) -> None:
+    """In per cent of jobs; unknown for a router that asks nobody."""
+    points = [
+        {"name": "job", "job": f"j{i}", "score": 1.0, "answer_violates": float(i == 0)} for i in range(4)
+    ]
+    found = report(tmp_path, [record("planner", None, sweep=points), record("lp")])
+    assert found["routers"]["planner"]["answer_violates_pct"] == 25.0
+    assert found["comparison_lp_vs_llm"]["lp"]["answer_violates_pct"] is None
+
+
+def test_a_sweep_is_no_router(tmp_path: Path) -> None:
+    """Although its record may have graded jobs too."""
+    curve = swept("sweep-budget", [{"along": 1, "planner": "lp"}])
+    curve.sweep += record("lp").sweep
+    assert list(report(tmp_path, [record("lp"), curve, record("exact")])["routers"]) == ["exact"]
 
 
 def test_violations_are_per_job_and_per_step(tmp_path: Path) -> None:
@@ -117,14 +175,16 @@ def test_statuses_of_the_planner_are_shares_of_steps(tmp_path: Path) -> None:
     assert found["lp"]["planner_status_pct"] == {"computed": 100.0}
 
 
-def test_score_per_cost_is_a_ratio_of_sums_and_counts_planning_where_it_can(tmp_path: Path) -> None:
-    """A job of score 0 still costs; a job's own cost, which has the planning in it, comes first."""
+def test_score_per_cost_is_the_records(tmp_path: Path) -> None:
+    """On its scale, which is that of the published numbers; with and without the planner's own tokens."""
     scores: list[tuple[float | None, float | None]] = [(1.0, 1.0), (0.0, 0.5)]
+    more = {"score_per_token_cost": 0.0012, "score_per_answer_cost": 0.0031}
     bare = report(tmp_path / "a", [record("lp", tasks=graded(scores), sweep=jobs(scores))])
-    paid = report(tmp_path / "b", [record("lp", tasks=graded(scores), sweep=jobs(scores, token_cost=2.0))])
-    arms = [found["comparison_lp_vs_llm"][arm] for found in (bare, paid) for arm in ("lp", "llm")]
-    assert [arm["score_per_token_cost"] for arm in arms] == pytest.approx([1.0, 3.0, 0.25, 0.375])
-    assert [arm["token_cost_with_planner"] for arm in arms] == [False, False, True, True]
+    paid = report(tmp_path / "b", [record("lp", tasks=graded(scores), sweep=jobs(scores, **more))])
+    for name, value in more.items():
+        assert bare["comparison_lp_vs_llm"]["llm"][name] is None
+        assert paid["comparison_lp_vs_llm"]["llm"][name] == pytest.approx(value)
+        assert "1/cost" in paid["fields"]["score_per_token_cost"]
 
 
 def test_the_first_lp_of_the_showcase_speaks_for_the_file(tmp_path: Path) -> None:
@@ -184,61 +244,3 @@ def test_the_machine_is_the_plans(tmp_path: Path) -> None:
     (path / "run.json").write_text(json.dumps({"schema": 1, "plan": {"machine": "a node"}}))
     (written,) = exports.write(Run.read(path))
     assert json.loads(written.read_text())["machine"] == "a node"
-
-
-# telemetry
-
-
-def test_each_run_of_a_job_is_a_trace(tmp_path: Path) -> None:
-    """Rounds and variants do not flow into each other, also where their events are interleaved."""
-    a, b = telemetry(("lp",), 1), telemetry(("sequential",), 1)
-    write_telemetry(tmp_path, [e for pair in zip(a, b, strict=True) for e in pair] + a)
-    traces = read(tmp_path)
-    assert [t.variant for t in traces].count("lp") == 6
-    assert {len(t.steps) for t in traces if t.shape == "wb1"} == {3}
-    assert all(t.summary is not None for t in traces)
-
-
-def test_no_telemetry_is_no_error(tmp_path: Path) -> None:
-    """A run of planning alone has none."""
-    assert read(tmp_path) == []
-
-
-def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
-    """The run died while writing it; the job has no summary."""
-    events = telemetry(("lp",), 1)[:4]
-    write_telemetry(tmp_path, events, tail='{"event": "job_dag_')
-    (trace,) = read(tmp_path)
-    assert len(trace.steps) == 3
-    assert trace.summary is None
-
-
-def test_steps_without_a_beginning_and_foreign_events_are_left_out(tmp_path: Path) -> None:
-    """Only whole jobs are told."""
-    write_telemetry(tmp_path, [*telemetry(("lp",), 1)[1:5], {"event": "device_sample", "watts": 3}])
-    assert read(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ("{", "line 2: not JSON"),
-        ("[1]", "line 2: not an event"),
-        ('{"event": "plan_step", "variant": "lp", "job": "wb1-000"}', "line 2: 'plan_step' is malformed"),
-        ('{"event": "dag_structure"}', "line 2: 'dag_structure' is malformed"),
-    ],
-)
-def test_a_malformed_line_is_named_with_its_remedy(tmp_path: Path, line: str, says: str) -> None:
-    """File, line, what is wrong, and what to do."""
-    write_telemetry(tmp_path, telemetry(("lp",), 1)[:1], tail=line + "\n")
-    with pytest.raises(JournalError, match=says) as caught:
-        read(tmp_path)
-    assert "remove the line" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_unreadable_telemetry_is_named(tmp_path: Path) -> None:
-    """A folder in its place is no telemetry."""
-    (tmp_path / "telemetry.jsonl").mkdir()
-    with pytest.raises(JournalError, match=r"telemetry\.jsonl: cannot be read"):
-        read(tmp_path)

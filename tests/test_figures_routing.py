@@ -203,6 +203,43 @@ def test_routers_that_hide_each_other_share_a_point(tmp_path: Path) -> None:
     assert any(note.startswith("=:") for note in found.notes)
 
 
+def test_a_shared_point_keeps_the_marks_of_all_its_kinds(tmp_path: Path) -> None:
+    """A control and a ceiling are seen although a router is drawn first."""
+    ceiling = replace(record("exact-3", None, rounds=[]), variant="offline-optimum")
+    control = replace(record("exact-3", None, rounds=[]), variant="greedy")
+    found = score_cost.data(written(tmp_path, [ceiling, record("lp-3", None), control]), "routing")
+    assert found is not None
+    assert found.panels[0].points[0].also == ("control", "ceiling")
+    axes = score_cost.draw(found).get_axes()[1]
+    assert {"o", "s", "*"} <= {str(line.get_marker()) for line in axes.get_lines()}
+    assert "ceiling (sees all)" in texts(axes.figure)
+
+
+def test_axes_say_what_left_is_and_scores_stay_within_theirs(tmp_path: Path) -> None:
+    """Less time is faster, and no score is below 0 although all are 0."""
+    low = record("lp", None)
+    for task in low.tasks:
+        task.treatment["score"] = 0.0
+    found = score_cost.data(written(tmp_path, [low]), "routing")
+    assert found is not None
+    figure = score_cost.draw(found)
+    assert "time per job, s (faster to the left)" in texts(figure)
+    assert all(axes.get_ylim()[0] >= -4 for axes in figure.get_axes() if axes.get_xlabel())
+
+
+def test_an_interval_beyond_the_axis_ends_in_an_arrow(tmp_path: Path) -> None:
+    """What is cut is not taken for its end."""
+    wide = record("lp", None)
+    for i, one in enumerate(wide.rounds[:2]):
+        assert one.treatment is not None
+        one.treatment["job_s"] = 1.0 + 9.0 * i
+    wide.rounds = wide.rounds[:2]
+    found = score_cost.data(written(tmp_path, [wide]), "routing")
+    assert found is not None
+    axes = score_cost.draw(found).get_axes()[2]
+    assert [str(line.get_marker()) for line in axes.get_lines()].count(">") == 1
+
+
 def test_a_planner_that_pays_for_planning_costs_more(tmp_path: Path) -> None:
     """A job's own token cost counts; where there is none, a note says what is missing."""
     bare = record("planner", None)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from reports import cells, jobs
-from reports.figures import curves
+from reports import jobs
+from reports.figures import curves, scatter
+from reports.figures.scatter import KINDS, Panel, Point
 from reports.records import Record
 from reports.runs import Run
 from reports.summaries import Estimate, mean
 from reports.units import unit_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Data", "Panel", "Point", "data", "draw", "front"]
@@ -26,40 +25,9 @@ __all__ = ["Data", "Panel", "Point", "data", "draw", "front"]
 CEILING = ("offline-optimum",)
 CONTROLS = ("greedy", "best-single", "smallest", "random", "preference")
 MODELS = (jobs.PLANNER,)
-SCORES = (-4.0, 104.0)
-"""Per cent that the axis of scores may reach, so that marks at its ends are whole."""
-LOG_FROM = 12.0
-"""The ratio of dearest to cheapest from which costs stand on a logarithmic axis."""
-
-
-KINDS = ("router", "model", "control", "ceiling")
 SAME = 0.01
 """Share of the axis up to which two costs cannot be told apart."""
 ROUNDING = 1e-9
-REACH = 1.25
-"""How far beyond a cost the axis follows its interval; what lies beyond is cut."""
-
-
-class Point(NamedTuple):
-    """One router; several that cannot be told apart share a point."""
-
-    name: str
-    cost: Estimate
-    score: Estimate
-    kind: str
-    """One of `KINDS`."""
-    also: tuple[str, ...] = ()
-    """The kinds of the others that share the point."""
-
-
-class Panel(NamedTuple):
-    """All routers against one cost."""
-
-    unit: str
-    label: str
-    points: tuple[Point, ...]
-    front: tuple[Point, ...]
-    """Those that no other beats on both, from the cheapest to the dearest."""
 
 
 class Data(NamedTuple):
@@ -100,7 +68,8 @@ def data(run: Run, experiment: str) -> Data | None:
     notes = [
         f"Score: mean over graded tasks, Student's 95 % interval over {unit_of(graded[0])}s. "
         "Token cost: mean over jobs. "
-        "Time: mean over rounds, planning and loading within. Both with Student's 95 % interval.",
+        "Time: mean over rounds, planning and loading within. "
+        "Both with Student's 95 % interval; an arrow: it goes on.",
         "Line: routers that no other beats on both by the estimates; neighbours within intervals may swap.",
     ]
     if any(" = " in p.name for panel in panels for p in panel.points):
@@ -199,132 +168,20 @@ def draw(data: Data) -> Figure:
     figure, _ = base.frame(3.4 * len(data.panels) + 0.3, data.title, data.scope, data.notes)
     top, rows = curves.grid(figure, len(data.panels), 1, 3.4, 0.3)  # wide, since names are
     kinds = {kind for panel in data.panels for p in panel.points for kind in (p.kind, *p.also)}
-    curves.place_key(top, _key(kinds), 6)
+    curves.place_key(top, scatter.key(kinds), 6)
     for panel, (axes,) in zip(data.panels, rows, strict=True):
-        _draw(axes, panel)
+        scatter.draw(axes, panel)
     base.settle(figure)  # names are placed in final pixels
     for panel, (axes,) in zip(data.panels, rows, strict=True):
-        scale = _scale(panel)
+        scale = scatter.scale_of(panel)
         names = [
             labels.Label(
                 "\n".join(textwrap.wrap(p.name, 36, break_on_hyphens=False)),
-                _x(p, scale),
-                _y(p),
+                scatter.x_of(p, scale),
+                scatter.y_of(p),
                 base.INK if p in panel.front else base.GREY,
             )
             for p in panel.points
         ]
-        labels.place(axes, names, [labels.Segment(*ends) for ends in _segments(panel, scale)], size=8)
+        labels.place(axes, names, [labels.Segment(*ends) for ends in scatter.segments(panel, scale)], size=8)
     return figure
-
-
-def _scale(panel: Panel) -> cells.Scale:
-    return cells.scale_of(panel.unit, [p.cost.value for p in panel.points])
-
-
-def _x(point: Point, scale: cells.Scale) -> float:
-    return (point.cost.value or 0.0) * scale.factor
-
-
-def _y(point: Point) -> float:
-    return 100 * (point.score.value or 0.0)
-
-
-def _segments(panel: Panel, scale: cells.Scale) -> list[tuple[float, float, float, float]]:
-    """The steps of the front, which names leave free."""
-    out = []
-    for a, b in pairwise(panel.front):
-        out += [(_x(a, scale), _y(a), _x(b, scale), _y(a)), (_x(b, scale), _y(a), _x(b, scale), _y(b))]
-    return out
-
-
-def _looks() -> dict[str, tuple[str, str, str]]:
-    """Kind → (mark, colour, words)."""
-    from reports.figures import base
-
-    return {
-        "router": ("o", base.PALETTE[0], "computed"),
-        "model": ("P", base.PALETTE[3], "a model plans"),
-        "control": ("s", base.PALETTE[1], "control"),
-        "ceiling": ("*", base.PALETTE[2], "ceiling (sees all)"),
-    }
-
-
-def _draw(axes: Axes, panel: Panel) -> None:
-    from reports.figures import base
-
-    scale = _scale(panel)
-    axes.plot(
-        [_x(p, scale) for p in panel.front],
-        [_y(p) for p in panel.front],
-        drawstyle="steps-post",
-        color=base.INK,
-        linewidth=1.2,
-        alpha=0.6,
-    )
-    for point in panel.points:
-        _point(axes, point, scale, is_filled=point in panel.front or point.kind == "ceiling")
-    costs = [_x(p, scale) for p in panel.points]
-    if min(costs) > 0 and max(costs) / min(costs) > LOG_FROM:
-        axes.set_xscale("log")
-    else:
-        margin = 0.16 * ((max(costs) - min(costs)) or max(costs) or 1.0)
-        ends = [
-            min(p.cost.high * scale.factor, REACH * _x(p, scale))
-            for p in panel.points
-            if p.cost.high is not None
-        ]
-        axes.set_xlim(
-            max(0.0, min(costs) - margin), max([max(costs) + margin, *(end + margin / 8 for end in ends)])
-        )
-    unit = f", {scale.unit}" if scale.unit else ""
-    axes.set_xlabel(f"{panel.label}{unit} ({'faster' if panel.unit == 's' else 'cheaper'} to the left)")
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, SCORES[0]), min(high, SCORES[1]))
-    axes.set_ylabel("mean task score, %")
-    for point in panel.points:
-        _cut(axes, point, scale)
-
-
-def _cut(axes: Axes, point: Point, scale: cells.Scale) -> None:
-    """An arrow where an interval of the cost goes on beyond the axis."""
-    if point.cost.interval is None:
-        return
-    left, right = axes.get_xlim()
-    low, high = (end * scale.factor for end in point.cost.interval)
-    look: dict[str, Any] = {"color": _looks()[point.kind][1], "markersize": 5, "alpha": 0.7, "clip_on": False}
-    if high > right:
-        axes.plot([right], [_y(point)], marker=">", **look)
-    if low < left:
-        axes.plot([left], [_y(point)], marker="<", **look)
-    axes.set_xlim(left, right)
-
-
-def _point(axes: Axes, point: Point, scale: cells.Scale, *, is_filled: bool) -> None:
-    marker, colour, _ = _looks()[point.kind]
-    x, y = _x(point, scale), _y(point)
-    bars: dict[str, Any] = {"color": colour, "linewidth": 0.9, "alpha": 0.4, "zorder": 2}
-    if point.score.interval is not None:
-        axes.plot([x, x], [100 * end for end in point.score.interval], **bars)
-    if point.cost.interval is not None:
-        axes.plot([end * scale.factor for end in point.cost.interval], [y, y], **bars)
-    size, inside = 10 if marker == "*" else 6.5, colour if is_filled else "white"
-    axes.plot([x], [y], marker=marker, markersize=size, color=colour, markerfacecolor=inside, zorder=3)
-    for i, kind in enumerate(point.also, start=1):  # around it, so that none hides another
-        marker, colour, _ = _looks()[kind]
-        around: dict[str, Any] = {"markerfacecolor": "none", "markersize": size + 5 * i, "zorder": 3}
-        axes.plot([x], [y], marker=marker, color=colour, **around)
-
-
-def _key(kinds: set[str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    from reports.figures import base
-
-    out = [
-        Line2D([], [], marker=marker, color=colour, linestyle="none", markersize=7, label=words)
-        for kind, (marker, colour, words) in _looks().items()
-        if kind in kinds
-    ]
-    out += [Line2D([], [], color=base.INK, alpha=0.6, linewidth=1.2, label="front, its routers filled")]
-    return out
