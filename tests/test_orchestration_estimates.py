@@ -148,3 +148,10 @@ def test_a_published_model_is_simulated_with_its_own_size_and_load_time() -> Non
     assert (model.name, model.num_bytes, model.load_s) == ("gemma2:2b", 2 * 10**9, 0.6)
     assert model.timing.read_s == pytest.approx(2e9 / 1.008e12)
     assert set(TYPES) < set(priors_of(fleet("agents_heavy")[1])[0].quality)
+
+
+def test_load_times_can_be_kept_too() -> None:
+    """Then a router plans by its priors whatever a load takes."""
+    kept = Estimates((prior("a", load_s=0.1),), WEIGHTS, learns_loads=False)
+    kept.learn_load("a", 99.0)
+    assert kept.load_s("a") == 0.1

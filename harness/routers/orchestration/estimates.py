@@ -9,12 +9,13 @@ counted it as one). The rule is that of a Beta prior worth `prior_strength` grad
 so a grade at a difficulty counts as evidence of the quality at difficulty 1, by the same slope by which
 quality is read back. Frozen estimates keep their priors.
 
-Load times are learned always, since they are measured and not judged: the first measurement replaces the
-prior (which is of other hardware: the origin's were 20 to 30 times too small), later ones join by
-`load_s ← load_s + ½·(measured − load_s)`. A model whose engine stays up has no load time and keeps its prior.
+Load times are learned unless told otherwise, since they are measured and not judged: the first measurement
+replaces the prior (which is of other hardware: the origin's were 20 to 30 times too small), later ones join
+by `load_s ← load_s + ½·(measured − load_s)`. A model whose engine stays up has no load time and keeps its
+prior.
 
-Trap: learned load times make plans depend on the machine's moods. Where one plan is to be had from one seed,
-use simulated or kept models.
+Trap: learned load times make plans depend on the machine's moods. Where the same plans are to be timed and
+graded, or one plan is to be had from one seed, leave them as believed (`learns_loads`).
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ class Estimates:
         weights: Weights,
         *,
         is_frozen: bool = True,
+        learns_loads: bool = True,
         prior_strength: float = PRIOR_STRENGTH,
     ) -> None:
         """Begin with the priors.
 
         Parameters
         ----------
-        is_frozen: whether grades change nothing.
+        is_frozen: whether grades change nothing. learns_loads: whether measured load times change anything.
         prior_strength: graded answers that a prior is worth.
 
         Raises
@@ -76,6 +78,7 @@ class Estimates:
             raise UsageError(f"prior strength {prior_strength}; give a number of answers above 0")
         self.weights = weights
         self.is_frozen = is_frozen
+        self.learns_loads = learns_loads
         self._quality = {
             (prior.name, kind): _Belief(mean, prior_strength)
             for prior in priors
@@ -127,7 +130,7 @@ class Estimates:
 
     def learn_load(self, model: str, load_s: float | None) -> None:
         """Take a measured load time; None, of an engine that stays up, teaches nothing."""
-        if load_s is None or model not in self.priors:
+        if load_s is None or model not in self.priors or not self.learns_loads:
             return
         known = self._load_s.get(model, load_s)
         self._load_s[model] = known + LOAD_STEP * (load_s - known)
