@@ -36,7 +36,7 @@ import pytest
 
 from fixtures.backends import plain_errors
 from fixtures.fleets import PLANNER, FleetHere
-from fixtures.job_checks import check_greedy, check_pair, check_runs
+from fixtures.job_checks import check_greedy, check_pair, check_runs, check_timed
 from fixtures.job_values import job_values, lead_points, task_values
 from fixtures.jobs import JobArm, JobGrades, Ran, Routing, Telemetry
 from fixtures.metrics import JOB_METRICS, SUBTASK_METRICS, SWEPT_METRICS, WHOLE_JOB_METRICS
@@ -80,6 +80,7 @@ class RoutedJobs:
         paired.run(record, *(arm.arm() for arm in arms))
         for label, side, arm, ran in zip(ARMS, sides, arms, graded, strict=False):
             record.checks += check_runs(side, [*arm.passes, ran])
+            record.checks += [] if side.learns else [check_timed(arm.passes, ran)]
             record.failures += [
                 Failure(arm=label, round=None, where=f"graded {job}", error=error)
                 for job, error in ran.failures

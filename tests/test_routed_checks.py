@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fixtures.job_checks import check_greedy, check_pair, check_runs
+from fixtures.job_checks import check_greedy, check_pair, check_runs, check_timed
 from fixtures.jobs import Ran, Routing
 from harness.backends import Backend, Completion, Message, Request
 from harness.backends.memo import MemoBackend
@@ -268,3 +268,13 @@ def test_a_greedy_answer_that_changes_is_found() -> None:
 
 def _fork_rest() -> list[StepRun]:
     return [step_run(1, [task_run("s1", at_s=(1, 2)), task_run("s2", at_s=(1, 2))])]
+
+
+def test_seconds_and_scores_of_other_choices_are_found() -> None:
+    """A timed job whose tasks went elsewhere than in its grading says nothing about that grading."""
+    graded, timed = chain_run(), chain_run()
+    assert check_timed([ran(timed)], ran(graded)).ok
+    timed.steps[0].tasks[0].model = "another"
+    found = check_timed([ran(timed)], ran(graded))
+    assert (found.name, found.ok) == ("timed_as_graded", False)
+    assert found.observed.startswith("0 of 1")
