@@ -159,5 +159,6 @@ def _fixed(value: float, decimals: int) -> str:
     if float(text) == 0:
         text = text.removeprefix("-")
         if value != 0:  # a measured value is never shown as 0
-            return f"{value:.{DIGITS - 1}g}"
+            text = f"{abs(value):.{DIGITS - 1}g}"
+            return f"−{text}" if value < 0 else text
     return text.replace("-", "−")

@@ -137,6 +137,8 @@ def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
     tasks = next((found for s in sources if (found := _tasks(s))), [])
     num_tasks = timed.settings.get("tasks")
     num_tasks = num_tasks if isinstance(num_tasks, int) and num_tasks > 0 else None
+    if "timed_jobs" in timed.settings:  # its tasks are those of the grading, and a round times a few jobs
+        num_tasks = None
     totals = (mean(_values((timed, timed_arm), name)) for name in TOTALS)
     total_s = next((e for e in totals if e.value is not None), NOTHING)
     task_s = mean(_values((timed, timed_arm), "task_s"))

@@ -103,6 +103,9 @@ def measured(verdict: Verdict) -> str:
     if verdict.get("form") == "order" and value is not None and ends is not None:
         return f"{value:.0f} {scale.unit} [{ends[0]:.0f}, {ends[1]:.0f}]"
     text = cells.with_unit(cells.number(value, ends), scale.unit)
+    if verdict.get("form") == "exact" and ends is not None:  # no interval: the least and the most of all
+        low, high = (f"{end:.4g}".replace("-", "−") for end in ends)
+        return f"{text}, always" if low == high else f"{text}, {low} to {high}"
     return f"{text} {cells.interval_text(value, ends)}".rstrip()
 
 

@@ -30,6 +30,7 @@ positive = st.floats(min_value=1e-6, max_value=1e6)
         (2.125, (2.125, 2.125), "2.125"),
         (51.06, (51.06 - 1e-10, 51.06 + 1e-10), "51.06"),
         (1e-9, (0, 1e-2), "1e-09"),
+        (-0.0043, (-0.5, 0.4), "−0.0043"),
     ],
 )
 def test_digits_follow_the_interval(

@@ -106,3 +106,10 @@ def test_the_scope_names_engine_models_size_profile_and_evidence() -> None:
         "250 graded tasks · profile pocket · measured"
     )
     assert scope([]) == "nothing measured"
+
+
+def test_a_round_that_times_a_few_jobs_is_not_said_to_hold_all_graded_tasks() -> None:
+    """The rounds stand alone where the tasks are those of the grading."""
+    rows = summarize([record("cascade", num_rounds=2, settings={"tasks": 180, "timed_jobs": ["a", "b"]})])
+    assert "2 rounds ·" in scope(rows)
+    assert "180" not in scope(rows)

@@ -53,6 +53,10 @@ SHAPES = {
     "error": ("v", "#D55E00"),
     "invalid": ("v", "#D55E00"),
 }
+MOST_LISTED = 12
+"""Claims without a number to draw that are named one by one; more are counted."""
+ROW = 0.36
+"""Inches of a row: two lines of small text."""
 OTHER = ("s", "#56B4E9")
 
 
@@ -103,7 +107,7 @@ def data(run: Run, experiment: str) -> Data:
         notes += ["Shaded light: within the claim's margin of the published value."]
     if any(row.panel == "value" for row in rows.values()):
         notes += ["Values in different units share a panel, each divided by its published value."]
-    if listed:
+    if 0 < sum(len(found.ids) for found in listed) <= MOST_LISTED:
         notes += ["Reasons are cut to one line here; claims.json holds them whole."]
     order = sorted(rows.values(), key=lambda row: list(PANELS).index(row.panel))
     title = f"{experiment}: measured against published claims"
@@ -114,12 +118,12 @@ def draw(data: Data) -> Figure:
     """A panel per quantity, one row per claim; the claims without a number beneath."""
     from reports.figures import base
 
-    listing = [line for listed in data.listed for line in _lines(listed)]
+    listing = _listing(data.listed)
     if not data.rows and not listing:
         return base.empty(data.title, data.scope, "No claim of this experiment was judged in this run.")
     panels = [(name, [row for row in data.rows if row.panel == name]) for name in PANELS]
     panels = [(name, rows) for name, rows in panels if rows]
-    heights = [0.42 * len(rows) + 0.75 for _, rows in panels]
+    heights = [ROW * len(rows) + 0.75 for _, rows in panels]
     bottom = 0.157 * len(listing) + 0.45 if listing else 0.0
     figure, area = base.frame(sum(heights) + bottom, data.title, data.scope, data.notes)
     if panels:
@@ -184,6 +188,19 @@ def _listed(verdicts: Sequence[Verdict]) -> tuple[Listed, ...]:
         value = f" ({measured(verdict)})" if verdict.get("estimate") is not None else ""
         groups.setdefault((letter_and_word(verdict), why(verdict)), []).append(f"{verdict['id']}{value}")
     return tuple(Listed(word, reason, tuple(ids)) for (word, reason), ids in groups.items())
+
+
+def _listing(groups: Sequence[Listed]) -> list[str]:
+    """Each claim with its reason where they are few; else how many came out how."""
+    from reports.figures import base
+
+    if sum(len(listed.ids) for listed in groups) <= MOST_LISTED:
+        return [line for listed in groups for line in _lines(listed)]
+    found: dict[str, int] = {}
+    for listed in groups:
+        found[listed.word] = found.get(listed.word, 0) + len(listed.ids)
+    text = ", ".join(f"{number} {word[2:]}" for word, number in found.items())
+    return textwrap.wrap(f"{text}; each with its reason in tables/claims.md", base.CHARACTERS)
 
 
 def _lines(listed: Listed) -> list[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reports import jobs
 from reports.figures import curves
+from reports.records import Record
 from reports.runs import Run
 from reports.summaries import Estimate
+from reports.units import unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,18 +71,25 @@ def data(run: Run, experiment: str) -> Data | None:
         return None
     rows = tuple(_row(name, curves.points(record)) for name, record in swept.items())
     names = curves.planners(p for record in swept.values() for p in curves.points(record))
+    units = " or ".join(sorted({_units(record) for record in swept.values()}))
     scopes = tuple(dict.fromkeys(curves.scope(record) for record in swept.values()))
     notes = [
-        "Bars: 95 % intervals over tasks. Levels stand equally far apart, planners slightly apart at one.",
+        f"Bars: 95 % intervals over {units}. Levels stand equally far apart, planners slightly apart at one.",
         "Over budget: the plan as made, before a plan that fits took its place.",
     ]
     notes += [
-        f"{SWEPT[name][0]}: {what}."
+        what if what.startswith(SWEPT[name][0]) else f"{SWEPT[name][0]}: {what}"
         for name, record in swept.items()
         if isinstance(what := record.settings.get("along"), str)
     ]
+    notes += [f"{name}: a stand-in, no model was asked." for name in jobs.stand_ins(swept.values())]
     title = f"{experiment}: score, violations and cost along each parameter"
     return Data(title, "\n".join(scopes), names, rows, tuple(notes))
+
+
+def _units(record: Record) -> str:
+    """What the intervals of a sweep's points count."""
+    return "draws" if record.settings.get("draws", 1) > 1 else f"{unit_of(record)}s"
 
 
 def _row(name: str, found: Sequence[Mapping[str, Any]]) -> Row:

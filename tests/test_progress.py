@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from reports.progress import Progress
+
+
+class Terminal:
+    """What pytest's reporter writes, kept."""
+
+    isatty = True
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.config = SimpleNamespace(rootpath=__import__("pathlib").Path())
+        self.currentfspath: Any = None
+
+    def rewrite(self, text: str, erase: bool = False) -> None:
+        """A moving line."""
+        self.lines.append(text)
+
+    def write_line(self, text: str) -> None:
+        """A line that stays."""
+        self.lines.append(text)
+
+    def ensure_newline(self) -> None:
+        """Nothing to end."""
+
+
+def lines_of(*tests: tuple[str, float]) -> list[str]:
+    """What is written as these tests finish, each after its seconds."""
+    terminal = Terminal()
+    progress = Progress(terminal, [name for name, _ in tests])
+    for name, took_s in tests:
+        report: Any = SimpleNamespace(nodeid=name, outcome="passed", duration=took_s)
+        progress.finished(report)
+    return terminal.lines
+
+
+def test_time_left_is_told_per_test_function() -> None:
+    """A long grading says nothing of how long a computation takes."""
+    lines = lines_of(("a.py::live[x]", 100.0), ("a.py::plan[x]", 1.0), ("a.py::plan[y]", 1.0))
+    assert "left" not in lines[0]
+    assert lines[1].endswith("about 1 s left")
+    assert "left" not in lines[2]
+
+
+def test_what_the_first_test_pays_for_all_is_not_expected_again() -> None:
+    """Loading the models happens once."""
+    lines = lines_of(("a.py::live[x]", 100.0), ("a.py::live[y]", 10.0), ("a.py::live[z]", 10.0))
+    assert lines[0].endswith("about 3 min left")
+    assert lines[1].endswith("about 10 s left")
