@@ -22,6 +22,7 @@ from reports.summaries import Estimate, mean
 __all__ = ["Table", "kind_of", "tables_of"]
 
 PERCENT = cells.scale_of("share", ())
+PLAIN = cells.scale_of("", ())
 ROUNDING = 1e-6
 """An interval no wider than this share of its value is arithmetic's, not the rounds'."""
 UNBOUNDED = ("value", "regret", "loads")
@@ -102,7 +103,7 @@ def tables_of(records: Iterable[Record], *, is_whole: bool = False) -> list[Tabl
     for record in records:
         by_kind.setdefault(kind_of(record), []).append(record)
     out = [_routed(group, is_whole=is_whole) for group in _alike(by_kind.get("routed", []))]
-    out += [_planned(group) for group in _alike(by_kind.get("planned", []))]
+    out += [table for group in _alike(by_kind.get("planned", [])) for table in _planned(group)]
     if curves := by_kind.get("curves"):
         out.append(_curves(curves))
     return out
@@ -216,40 +217,41 @@ def _scope(records: Sequence[Record]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _planned(records: Sequence[Record]) -> Table:
-    """Plans that were computed and not run."""
-    route = cells.scale_of("s", [Arm(r, "treatment").timed("route_s").value for r in records])
-    titles = (
-        "plans",
-        "fleet",
-        "jobs",
-        "value",
-        "regret",
-        "over % jobs",
-        "loads",
-        f"route {route.unit}",
-        "as published",
+def _planned(records: Sequence[Record]) -> list[Table]:
+    """Plans that were computed and not run: of seeded streams, and of the published jobs."""
+    is_published = {id(r): any("as_published" in t.treatment for t in r.tasks) for r in records}
+    first = records[0]
+    scope = f"plans computed on published constants, no model ran · profile {first.profile}"
+    note = (
+        "value, regret: per job, regret against the offline optimum; over: jobs with a plan over the budget"
     )
-    rows = [titles]
-    for r in records:
-        arm = Arm(r, "treatment")
-        same = arm.graded("as_published")
+    parts = (("streams of jobs", False), ("the published jobs", True))
+    groups = [(words, [r for r in records if is_published[id(r)] == flag]) for words, flag in parts]
+    return [Table(f"{words}, {scope}", tuple(_plan_rows(group)), (note,)) for words, group in groups if group]
+
+
+def _plan_rows(records: Sequence[Record]) -> list[tuple[str, ...]]:
+    arms = [Arm(r, "treatment") for r in records]
+    route = cells.scale_of("s", [arm.timed("route_s").value for arm in arms])
+    same = [arm.graded("as_published").value for arm in arms]
+    last = "regret" if all(v is None for v in same) else "as published"
+    rows = [("plans", "fleet", "jobs", "value", last, "over %", "loads", f"route {route.unit}")]
+    for arm, share in zip(arms, same, strict=True):
+        record, number = arm.record, len(arm.record.tasks)
+        as_published = ABSENT if share is None else f"{share * number:.0f} of {number}"
         rows.append(
             (
-                r.variant,
-                str(r.settings.get("fleet") or ABSENT),
-                str(len(r.tasks)),
+                record.variant,
+                str(record.settings.get("fleet") or ABSENT),
+                str(number),
                 cells.number(arm.graded("value").value),
-                _cell(arm.graded("regret"), cells.scale_of("", ()), 1),
+                _cell(arm.graded("regret"), PLAIN, 1) if last == "regret" else as_published,
                 cells.number(PERCENT(arm.graded("violates").value)),
                 cells.number(arm.graded("loads").value),
                 _bare(arm.timed("route_s"), route, 1, is_whole=False),
-                ABSENT if same.value is None else f"{same.value * len(r.tasks):.0f} of {len(r.tasks)}",
             )
         )
-    first = records[0]
-    scope = f"{first.backend}: plans computed on published constants, no model ran · profile {first.profile}"
-    return Table(scope, tuple(rows), ("value, regret: per job, regret against the offline optimum",))
+    return rows
 
 
 def _curves(records: Sequence[Record]) -> Table:
