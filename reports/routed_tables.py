@@ -222,12 +222,15 @@ def _planned(records: Sequence[Record]) -> list[Table]:
     is_published = {id(r): any("as_published" in t.treatment for t in r.tasks) for r in records}
     first = records[0]
     scope = f"plans computed on published constants, no model ran · profile {first.profile}"
-    note = (
-        "value, regret: per job, regret against the offline optimum; over: jobs with a plan over the budget"
-    )
+    note = "value: per job; over: jobs with a plan over the budget"
+    regret = "; regret: per job, against the offline optimum of its stream"
     parts = (("streams of jobs", False), ("the published jobs", True))
     groups = [(words, [r for r in records if is_published[id(r)] == flag]) for words, flag in parts]
-    return [Table(f"{words}, {scope}", tuple(_plan_rows(group)), (note,)) for words, group in groups if group]
+    tables = [(words, tuple(_plan_rows(group))) for words, group in groups if group]
+    return [
+        Table(f"{words}, {scope}", rows, (f"{note}{regret if 'regret' in rows[0] else ''}",))
+        for words, rows in tables
+    ]
 
 
 def _plan_rows(records: Sequence[Record]) -> list[tuple[str, ...]]:
@@ -235,7 +238,8 @@ def _plan_rows(records: Sequence[Record]) -> list[tuple[str, ...]]:
     route = cells.scale_of("s", [arm.timed("route_s").value for arm in arms])
     same = [arm.graded("as_published").value for arm in arms]
     last = "regret" if all(v is None for v in same) else "as published"
-    rows = [("plans", "fleet", "jobs", "value", last, "over %", "loads", f"route {route.unit}")]
+    titles = ("plans", "fleet", "jobs", "value", last, "over %", "loads", f"route {route.unit}")
+    rows: list[tuple[str, ...]] = [titles]
     for arm, share in zip(arms, same, strict=True):
         record, number = arm.record, len(arm.record.tasks)
         as_published = ABSENT if share is None else f"{share * number:.0f} of {number}"

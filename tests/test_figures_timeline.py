@@ -139,7 +139,7 @@ def test_the_timeline_shows_a_timed_run_and_the_score_of_its_grading(tmp_path: P
     found = timeline.data(written(tmp_path, [record("lp")], [*graded, *slow, *fast]), "routing")
     assert found is not None
     assert {t.phase for t in found.traces.values()} == {"round"}
-    assert set(found.scores.values()) == {2 / 3}
+    assert {graded.score for graded in found.scores.values()} == {2 / 3}
     shown = texts(timeline.draw(found))
     assert "99" not in shown
     assert "lp · score 66.7 %" in shown
@@ -183,3 +183,16 @@ def test_a_planner_that_was_not_asked_is_called_a_stand_in(tmp_path: Path) -> No
         found = module.data(run, "routing")
         assert found is not None
         assert "planner (stand-in)" in texts(module.draw(found))
+
+
+def test_the_score_of_other_models_is_not_shown_beside_a_run(tmp_path: Path) -> None:
+    """A grading that chose otherwise says nothing of the bars."""
+    timed, graded = (phased(telemetry(("lp",), 1), phase) for phase in ("round", "graded"))
+    for event in graded:
+        if event["event"] == "job_dag_summary":
+            event["models"] = dict.fromkeys(event["models"], "another")
+    found = timeline.data(written(tmp_path, [record("lp")], [*timed, *graded]), "routing")
+    assert found is not None
+    shown = texts(timeline.draw(found))
+    assert "lp · graded on other models" in shown
+    assert "score 66.7" not in shown

@@ -191,16 +191,20 @@ def _listed(verdicts: Sequence[Verdict]) -> tuple[Listed, ...]:
 
 
 def _listing(groups: Sequence[Listed]) -> list[str]:
-    """Each claim with its reason where they are few; else how many came out how."""
+    """Each claim with its reason where they are few; else by verdict alone, many of one as a number."""
     from reports.figures import base
 
     if sum(len(listed.ids) for listed in groups) <= MOST_LISTED:
         return [line for listed in groups for line in _lines(listed)]
-    found: dict[str, int] = {}
+    found: dict[str, list[str]] = {}
     for listed in groups:
-        found[listed.word] = found.get(listed.word, 0) + len(listed.ids)
-    text = ", ".join(f"{number} {word[2:]}" for word, number in found.items())
-    return textwrap.wrap(f"{text}; each with its reason in tables/claims.md", base.CHARACTERS)
+        found.setdefault(listed.word, []).extend(name.partition(" ")[0] for name in listed.ids)
+    texts = [
+        f"{word}: {', '.join(ids) if len(ids) <= MOST_LISTED else f'{len(ids)} claims'}"
+        for word, ids in found.items()
+    ]
+    texts += ["Each with its numbers and its reason: tables/claims.md"]
+    return [line for text in texts for line in textwrap.wrap(text, base.CHARACTERS, break_on_hyphens=False)]
 
 
 def _lines(listed: Listed) -> list[str]:

@@ -24,6 +24,13 @@ MEMORY = 0.85
 """Inches of a panel of memory."""
 
 
+class Graded(NamedTuple):
+    """A job's score, and by which models: a grading goes its own way where what is loaded differs."""
+
+    score: float
+    models: Mapping[str, str] | None
+
+
 class Data(NamedTuple):
     """What the figure shows."""
 
@@ -33,8 +40,8 @@ class Data(NamedTuple):
     shapes: tuple[str, ...]
     traces: Mapping[tuple[str, str], Trace]
     """(variant, shape) → the job's run."""
-    scores: Mapping[tuple[str, str], float]
-    """(variant, job) → the job's score when it was graded."""
+    scores: Mapping[tuple[str, str], Graded]
+    """(variant, job) → the job's grading."""
     stand_ins: frozenset[str]
     """Variants that planned without the model they stand for."""
     models: tuple[str, ...]
@@ -86,10 +93,11 @@ def data(run: Run, experiment: str) -> Data | None:
     )
 
 
-def _scores(traces: Sequence[Trace]) -> dict[tuple[str, str], float]:
+def _scores(traces: Sequence[Trace]) -> dict[tuple[str, str], Graded]:
     """Of gradings; of rounds where a writer told no phases."""
-    known = [(t, t.summary["score"]) for t in traces if t.summary and t.summary.get("score") is not None]
-    return {(t.variant, t.job): score for t, score in sorted(known, key=lambda k: k[0].phase == GRADED)}
+    known = [(t, t.summary) for t in traces if t.summary and t.summary.get("score") is not None]
+    known.sort(key=lambda k: k[0].phase == GRADED)
+    return {(t.variant, t.job): Graded(told["score"], told.get("models")) for t, told in known}
 
 
 def _job(traces: Sequence[Trace], variants: Sequence[str]) -> str:
@@ -189,8 +197,12 @@ def _name(variant: str, data: Data) -> str:
 
 def _caption(trace: Trace, data: Data) -> str:
     """The router, how the job scored and how long it took."""
-    score, wall_s = data.scores.get((trace.variant, trace.job)), (trace.summary or {}).get("wall_s")
+    told = trace.summary or {}
+    graded, wall_s = data.scores.get((trace.variant, trace.job)), told.get("wall_s")
     parts = [_name(trace.variant, data)]
-    parts += [f"score {cells.number(100 * score)} %"] if score is not None else []
+    if graded is not None and graded.models == told.get("models"):
+        parts += [f"score {cells.number(100 * graded.score)} %"]
+    elif graded is not None:
+        parts += ["graded on other models"]
     parts += [cells.estimate(wall_s, None, "s")] if wall_s is not None else []
     return " · ".join(parts)
