@@ -4,6 +4,7 @@ from pathlib import Path
 
 from reports.figures import base, claims, sweeps
 from reports.runs import Run
+from reports.verdict_cells import measured
 from tests.synthetic_routing import parameter
 from tests.synthetic_runs import verdict, write_run
 
@@ -34,3 +35,11 @@ def test_many_claims_without_a_number_are_counted_in_a_line(tmp_path: Path) -> N
         assert ("c0" in " ".join(claims._listing(found.listed))) == (number <= 12)
     assert heights[1] == heights[2] < heights[0]
     assert claims._listing(found.listed)[0] == "O out of scope: 120 claims"
+
+
+def test_the_least_and_the_most_of_an_exact_claim_are_no_interval() -> None:
+    """Words stand in place of the brackets."""
+    exact = {"form": "exact", "published": 1.0, "quantity": "value", "unit": "steps"}
+    same = verdict("x", "confirmed", **exact, estimate=1.0, interval=[1.0, 1.0])
+    other = verdict("x", "refuted", **exact, estimate=1.5, interval=[1.0, 3.0])
+    assert [measured(v) for v in (same, other)] == ["1 steps, always", "1.5 steps, 1 to 3"]

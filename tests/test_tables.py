@@ -90,45 +90,9 @@ def test_a_claim_shows_both_numbers_and_its_verdict() -> None:
             "1 calls [1, 1]",
         ),
         ({"published": 0.01, "quantity": "value", "of": "task_s", "estimate": 0.0016}, "1 %", "0.160 %"),
-        (
-            {
-                "form": "exact",
-                "published": 1.0,
-                "quantity": "value",
-                "unit": "s",
-                "estimate": 1.5,
-                "interval": [1.0, 3.0],
-            },
-            "1 s",
-            "1.5 s, 1 to 3",
-        ),
-        (
-            {
-                "form": "exact",
-                "published": 0.0,
-                "quantity": "value",
-                "unit": "violations",
-                "estimate": 0.0,
-                "interval": [0.0, 0.0],
-            },
-            "0 violations",
-            "0 violations, always",
-        ),
         ({}, "–", "–"),
     ],
-    ids=[
-        "ratio",
-        "range",
-        "points",
-        "seconds",
-        "tokens",
-        "rivals",
-        "exact",
-        "share",
-        "range of all",
-        "always",
-        "absent",
-    ],
+    ids=["ratio", "range", "points", "seconds", "tokens", "rivals", "exact", "share", "absent"],
 )
 def test_numbers_carry_the_unit_of_what_is_compared(
     changes: dict[str, object], shown_published: str, shown_measured: str
