@@ -166,6 +166,8 @@ def test_what_is_not_there_cannot_be_used() -> None:
 
 
 HOLDER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 import asyncio, sys
 from harness.hardware import DeviceBudget
 from harness.routers.orchestration import Residency
