@@ -292,6 +292,7 @@ def test_ctrl_c_leaves_no_ledger(tmp_path: Path) -> None:
         cwd=ROOT,
         env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     )
     wait_for(lambda: list(results.glob("*/telemetry.jsonl")), process)
     process.send_signal(signal.SIGINT)
