@@ -1,6 +1,6 @@
 """Workload files: the stages of a workflow and the tasks that run through it.
 
-`docs/workloads.md` is the schema. Reading is strict (`harness.workflow.reading`).
+`docs/workloads.md` is the schema. Reading is strict (`harness.reading`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import UsageError, WorkloadError
+from harness.reading import Reader, defined, label, read_json
 from harness.workflow.prompts import TASK_FIELDS, diff, extract_code, fields_of, render
-from harness.workflow.reading import Reader, defined, label, read_json
 
 __all__ = ["GRADES", "StageSpec", "Task", "Workload", "diff", "extract_code", "load", "render"]
 

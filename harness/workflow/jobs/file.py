@@ -1,6 +1,6 @@
 """Files of jobs: WorkflowBench's three jobs with their contents, and a user's own in the same schema.
 
-`docs/jobs.md` is the schema. Reading is strict (`harness.workflow.reading`).
+`docs/jobs.md` is the schema. Reading is strict (`harness.reading`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import WorkloadError
+from harness.reading import Reader, defined, label, read_json
 from harness.workflow.jobs.graph import TASK_TYPES
 from harness.workflow.jobs.job import (
     CodeKey,
@@ -23,7 +24,6 @@ from harness.workflow.jobs.job import (
     NumberKey,
     TextKey,
 )
-from harness.workflow.reading import Reader, defined, label, read_json
 
 __all__ = ["load", "published"]
 
