@@ -1,0 +1,121 @@
+"""The arms of the comparison by name: a policy, and how its plans are carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from harness.errors import UsageError
+from harness.residency import policies as p
+from harness.residency.homes import Home, find_homes
+from harness.residency.layout import ModelLayout
+from harness.residency.policies.base import by_popularity
+
+__all__ = ["ARMS", "CONTROL", "DEFAULT", "Arm", "Setting", "arm"]
+
+CONTROL = "reload-every"
+DEFAULT = "home-slot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What an arm is built for."""
+
+    layouts: Mapping[str, ModelLayout]
+    capacity_bytes: int
+    popularity: Mapping[str, float]
+    """Declared share of requests per model; what it is used for is each policy's affair."""
+    future: Sequence[str] = ()
+    """The models to be asked for; only the bound may look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """A policy, with or without lookahead and streaming."""
+
+    name: str
+    make: Callable[[Setting], p.Policy]
+    lookahead: bool = False
+    streaming: bool | None = None
+    """None: as the policy is made for."""
+
+    def build(self, setting: Setting, *, is_warm: bool = False) -> p.Policy:
+        """The policy, cold, or warmed up with the most popular models that fit.
+
+        Raises
+        ------
+        BudgetError: the models need a larger arena.
+        """
+        policy = self.make(setting)
+        if is_warm:
+            policy.fill(self._warm_order(setting))
+        return policy
+
+    def _warm_order(self, setting: Setting) -> list[str]:
+        if self.name == "belady":
+            return sorted(set(setting.future), key=list(setting.future).index)
+        return by_popularity(setting.popularity)
+
+
+def arm(name: str) -> Arm:
+    """The arm of that name.
+
+    Raises
+    ------
+    UsageError: there is none.
+    """
+    if name not in ARMS:
+        raise UsageError(f"arm {name!r}: unknown; use {', '.join(ARMS)}")
+    return ARMS[name]
+
+
+def _home_slot(setting: Setting) -> p.Policy:
+    popularity = tuple(setting.popularity.items())
+    homes = _homes(tuple(setting.layouts.values()), setting.capacity_bytes, popularity)
+    return p.HomeSlot(setting.layouts, setting.capacity_bytes, homes=homes)
+
+
+def _home_slot_blind(setting: Setting) -> p.Policy:
+    homes = _homes(tuple(setting.layouts.values()), setting.capacity_bytes, None)
+    return p.HomeSlot(setting.layouts, setting.capacity_bytes, homes=homes)
+
+
+def _resident(setting: Setting) -> p.Policy:
+    needed_bytes = sum(layout.num_bytes for layout in setting.layouts.values())
+    return p.Resident(setting.layouts, max(needed_bytes, setting.capacity_bytes))
+
+
+def _of(kind: Callable[[Mapping[str, ModelLayout], int], p.Policy]) -> Callable[[Setting], p.Policy]:
+    return lambda setting: kind(setting.layouts, setting.capacity_bytes)
+
+
+@lru_cache(maxsize=256)
+def _homes(
+    layouts: tuple[ModelLayout, ...], capacity_bytes: int, popularity: tuple[tuple[str, float], ...] | None
+) -> Mapping[str, Home]:
+    named = {layout.name: layout for layout in layouts}
+    return find_homes(named, capacity_bytes, dict(popularity) if popularity else None)
+
+
+ARMS: dict[str, Arm] = {
+    one.name: one
+    for one in (
+        Arm(name="reload-every", make=_of(p.ReloadEvery)),
+        Arm(name="keep-last", make=_of(p.KeepLast)),
+        Arm(name="fifo-ring-copy-out", make=_of(p.FifoRingCopyOut)),
+        Arm(name="fifo-ring", make=_of(p.FifoRing)),
+        Arm(name="lru", make=_of(p.LRU)),
+        Arm(name="gdsf", make=_of(p.GDSF)),
+        Arm(name="chunk-lru", make=_of(p.ChunkLRU)),
+        Arm(name="chunk-slots", make=_of(p.ChunkLFU)),
+        Arm(name="chunk-slots-lookahead", make=_of(p.ChunkLFU), lookahead=True),
+        Arm(name="home-slot", make=_home_slot),
+        Arm(name="home-slot-sync", make=_home_slot, streaming=False),
+        Arm(name="home-slot-blind", make=_home_slot_blind),
+        Arm(name="home-slot-lookahead", make=_home_slot, lookahead=True),
+        Arm(name="belady", make=lambda s: p.Belady(s.layouts, s.capacity_bytes, future=s.future)),
+        Arm(name="resident", make=_resident),
+    )
+}
+"""From the least to the most that is done; `home-slot-blind` is the default without a declared popularity."""

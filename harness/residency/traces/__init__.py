@@ -1,0 +1,28 @@
+"""Traces as data: made by seed, read from a user's file."""
+
+from harness.residency.traces.generate import (
+    FAMILIES,
+    bursts,
+    categorical,
+    cycle,
+    published,
+    zipf,
+    zipf_shares,
+)
+from harness.residency.traces.reading import committed, dumps, load
+from harness.residency.traces.trace import Request, Trace
+
+__all__ = [
+    "FAMILIES",
+    "Request",
+    "Trace",
+    "bursts",
+    "categorical",
+    "committed",
+    "cycle",
+    "dumps",
+    "load",
+    "published",
+    "zipf",
+    "zipf_shares",
+]
