@@ -1,1 +1,1 @@
-"""Which of several models is on the device: layouts, the arena's map, policies, traces and their simulator."""
+"""Which of several models is on the device: layouts, the arena's map, policies, traces, a simulator."""

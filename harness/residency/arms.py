@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from harness.errors import UsageError
 from harness.residency import policies as p
-from harness.residency.homes import Home, find_homes
+from harness.residency.homes import Home, by_popularity, find_homes
 from harness.residency.layout import ModelLayout
-from harness.residency.policies.base import by_popularity
 
-__all__ = ["ARMS", "CONTROL", "DEFAULT", "Arm", "Setting", "arm"]
+__all__ = ["ARMS", "CONTROL", "DEFAULT", "WARM", "Arm", "Setting", "arm"]
 
 CONTROL = "reload-every"
 DEFAULT = "home-slot"
+WARM = ("cold", "each", "fill")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +40,28 @@ class Arm:
     streaming: bool | None = None
     """None: as the policy is made for."""
 
-    def build(self, setting: Setting, *, is_warm: bool = False) -> p.Policy:
-        """The policy, cold, or warmed up with the most popular models that fit.
+    def build(self, setting: Setting, *, warm: str = "cold") -> p.Policy:
+        """Make the policy, and warm it up without a clock.
+
+        warm: `cold`, not at all; `each`, every model asked for once, in the order of the layouts; `fill`, the
+        most popular of what fits without evicting anything.
 
         Raises
         ------
         BudgetError: the models need a larger arena.
+        UsageError: there is no such warm-up.
         """
-        policy = self.make(setting)
-        if is_warm:
-            policy.fill(self._warm_order(setting))
+        if warm not in WARM:
+            raise UsageError(f"warm {warm!r}: unknown; use {', '.join(WARM)}")
+        once = list(setting.layouts) if warm == "each" else []
+        policy = self.make(replace(setting, future=(*once, *setting.future)))
+        for model in once:
+            policy.request(model)
+        if warm == "fill":
+            policy.fill(self._best_first(setting))
         return policy
 
-    def _warm_order(self, setting: Setting) -> list[str]:
+    def _best_first(self, setting: Setting) -> list[str]:
         if self.name == "belady":
             return sorted(set(setting.future), key=list(setting.future).index)
         return by_popularity(setting.popularity)

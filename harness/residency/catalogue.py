@@ -3,8 +3,8 @@
 Physics: the forward pass of a chunk takes a share of the prefill by its bytes; the embedding is a look-up and
 takes none. Decoding takes `token_s` per token whatever the link does, once the model is resident.
 
-Limit: prefill is a roofline with a declared efficiency and decode comes from the seed's own total, so totals at
-paper scale are simulated from published constants; they confirm nothing that would have to be measured.
+Limit: prefill is a roofline with a declared efficiency and decode comes from the seed's own total, so totals
+at paper scale are simulated from published constants; they confirm nothing that would have to be measured.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ class SimModel:
             whole = sum(weights) or 1
             object.__setattr__(self, "chunk_s", tuple(self.prefill_s * weight / whole for weight in weights))
         if len(self.chunk_s) != layout.num_chunks or min(*self.chunk_s, self.prefill_s, self.token_s) < 0:
-            raise UsageError(f"{layout.name}: compute times are not one per chunk, or negative; give seconds ≥ 0")
+            raise UsageError(
+                f"{layout.name}: compute times are not one per chunk, or negative; give seconds ≥ 0"
+            )
         object.__setattr__(self, "from_here_s", tuple(accumulate(reversed(self.chunk_s)))[::-1])
 
 

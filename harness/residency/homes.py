@@ -1,13 +1,19 @@
 """Where each model lives when every chunk has one place for good.
 
-Models are arcs on a ring as long as the arena; together they are longer, so arcs overlap. In a stretch that
-several models share, whoever runs writes over the others: with request shares p, its owner changes with
-probability Σp − Σp² ÷ Σp per request, and each change is that many bytes. The best places make the sum over all
-stretches least; the most popular model is placed first, so it conflicts least.
+Models are arcs on a ring as long as the arena; together they are longer, so arcs overlap. A chunk has to come
+again when any model that lies on it ran since its own model did. With requests drawn independently, by shares
+p, that has probability K ÷ (p + K), where K sums the shares of the models that lie on it. The best places
+make bytes × p × K ÷ (p + K), summed over all chunks, least: exactly the bytes that a request moves in the
+long run. A miss, however small, counts `MISS_CHUNKS` more: without that, hits are given up to save a few
+bytes.
 
-Traps: a chunk is contiguous, so an arc wraps at a chunk's boundary and leaves the arena's last bytes unused. A
-model larger than the arena cannot have a place for every chunk: its first chunks keep theirs, and the others
-pass through a window of `WINDOW_CHUNKS` at the end.
+Places are searched model by model, the most popular first, each where others begin or end, and again until
+nothing improves. A chunk at the front of a model counts a little more than one at the back: the back arrives
+while the front runs.
+
+Traps: a chunk is contiguous, so an arc wraps at a chunk's boundary and leaves the arena's last bytes unused.
+A model larger than the arena cannot have a place for every chunk: its first chunks keep theirs, and the
+others pass through a window of `WINDOW_CHUNKS` at the end.
 """
 
 from __future__ import annotations
@@ -15,16 +21,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.errors import BudgetError, UsageError
 from harness.residency.layout import ModelLayout
-from harness.residency.policies.base import by_popularity
 
-__all__ = ["WINDOW_CHUNKS", "Home", "expected_bytes", "find_homes", "home_at"]
+__all__ = ["WINDOW_CHUNKS", "Home", "by_popularity", "expected_bytes", "find_homes", "home_at"]
 
 WINDOW_CHUNKS = 3
 """Of the largest size: one is computed, one has landed, one arrives."""
 
 MAX_SWEEPS = 4
+MISS_CHUNKS = 2
+"""What a miss counts besides its bytes, in the largest chunks: a hit is worth something of its own."""
+FRONT = 0.03
+"""How much more the first chunk counts than the last."""
+
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
 
 
 class Home(NamedTuple):
@@ -36,15 +51,6 @@ class Home(NamedTuple):
     """Chunks that have their place to themselves within the model; fewer than all only if it is too large."""
     arcs: tuple[tuple[int, int], ...]
     """What they cover, as [start, end)."""
-
-
-class _Stretch(NamedTuple):
-    start: int
-    end: int
-    share: float
-    """Σp over the models that live here."""
-    square: float
-    """Σp²."""
 
 
 def find_homes(
@@ -61,22 +67,34 @@ def find_homes(
     """
     shares = _shares(layouts, popularity)
     homes: dict[str, Home] = {}
-    order = by_popularity(shares)
     for sweep in range(MAX_SWEEPS):
         before = dict(homes)
-        for model in order:
+        for model in by_popularity(shares):
             others = {one: home for one, home in homes.items() if one != model}
-            homes[model] = _best(layouts[model], capacity_bytes, _stretches(others, shares), shares[model])
+            homes[model] = _Search(layouts, others, shares, model, capacity_bytes).best()
         if sweep and homes == before:
             break
     return homes
 
 
-def expected_bytes(homes: Mapping[str, Home], popularity: Mapping[str, float]) -> float:
+def by_popularity(popularity: Mapping[str, float]) -> list[str]:
+    """Names from the most to the least popular; equals stay in their order."""
+    return sorted(popularity, key=lambda model: -popularity[model])
+
+
+def expected_bytes(
+    layouts: Mapping[str, ModelLayout], homes: Mapping[str, Home], popularity: Mapping[str, float]
+) -> float:
     """Bytes that a request moves in the long run, when requests are drawn independently."""
-    total = sum(popularity[model] for model in homes)
-    shares = {model: popularity[model] / total for model in homes}
-    return sum((s.end - s.start) * _turnover(s.share, s.square) for s in _stretches(homes, shares))
+    shares = _shares(layouts, popularity)
+    total = 0.0
+    for model, home in homes.items():
+        starts, ends = _bounds(layouts[model], home)
+        others = [(one.arcs, shares[other]) for other, one in homes.items() if other != model]
+        total += _again(
+            np.diff(np.asarray(layouts[model].starts, float)), shares[model], _rivals(starts, ends, others)
+        )
+    return total
 
 
 def home_at(layout: ModelLayout, start: int, capacity_bytes: int) -> Home | None:
@@ -103,6 +121,67 @@ def home_at(layout: ModelLayout, start: int, capacity_bytes: int) -> Home | None
     return Home(tuple(offsets), layout.num_chunks, tuple(arc for arc in arcs if arc[0] < arc[1]))
 
 
+class _Search:
+    """The best place of one model among the others'."""
+
+    def __init__(
+        self,
+        layouts: Mapping[str, ModelLayout],
+        others: Mapping[str, Home],
+        shares: Mapping[str, float],
+        model: str,
+        capacity_bytes: int,
+    ) -> None:
+        self.layout = layouts[model]
+        self.share = shares[model]
+        self.capacity_bytes = capacity_bytes
+        self.miss_bytes = MISS_CHUNKS * max(c.num_bytes for layout in layouts.values() for c in layout.chunks)
+        self.arcs = [(home.arcs, shares[name]) for name, home in others.items()]
+        self.shares = np.array([shares[name] for name in others])
+        bounds = [_bounds(layouts[name], home) for name, home in others.items()]
+        sizes = [len(starts) for starts, _ in bounds]
+        self.firsts = np.cumsum([0, *sizes[:-1]])
+        empty = np.empty(0, np.int64)
+        self.starts = np.concatenate([empty, *(starts for starts, _ in bounds)])
+        self.ends = np.concatenate([empty, *(ends for _, ends in bounds)])
+        self.weights = np.concatenate([np.empty(0), *(_weights(layouts[name]) for name in others)])
+        self.their = np.repeat(self.shares, sizes)
+        rivals = [
+            _rivals(*own, [arc for i, arc in enumerate(self.arcs) if i != at])
+            for at, own in enumerate(bounds)
+        ]
+        self.rivals = np.concatenate([np.empty(0), *rivals])
+        self.met = np.array([_met(own, self.arcs, at) for at, own in enumerate(bounds)])
+
+    def best(self) -> Home:
+        """Try where arcs begin and end, then where chunks do near the best of those."""
+        edges = {0} | {edge for arcs, _ in self.arcs for arc in arcs for edge in arc}
+        coarse = self._least({edge - back for edge in edges for back in (0, self.layout.num_bytes)})
+        reach = 2 * max(chunk.num_bytes for chunk in self.layout.chunks)
+        fine = {coarse.offsets[0]}
+        for here in (coarse.arcs[0][0], coarse.arcs[-1][1]):
+            near = self.starts[np.abs(self.starts - here) <= reach]
+            fine |= {coarse.offsets[0] + int(edge) - here for edge in near}
+        return self._least(fine)
+
+    def _least(self, starts: Iterable[int]) -> Home:
+        placed = (
+            home_at(self.layout, at, self.capacity_bytes) for at in {s % self.capacity_bytes for s in starts}
+        )
+        return min(filter(None, placed), key=lambda home: (round(self._cost(home)), home.offsets))
+
+    def _cost(self, home: Home) -> float:
+        if not len(self.starts):
+            return 0.0
+        covered = _rivals(self.starts, self.ends, [(home.arcs, self.share)])
+        moved = _again(self.weights, self.their, self.rivals + covered)
+        moved += _again(_weights(self.layout), self.share, _rivals(*_bounds(self.layout, home), self.arcs))
+        meets = np.maximum.reduceat(covered, self.firsts)
+        misses = _again(1.0, self.shares, self.met + meets)
+        misses += _again(1.0, self.share, np.array(self.shares[meets > 0].sum()))
+        return moved + self.miss_bytes * misses
+
+
 def _streamed(layout: ModelLayout, capacity_bytes: int) -> Home:
     window_bytes = WINDOW_CHUNKS * max(chunk.num_bytes for chunk in layout.chunks)
     if window_bytes > capacity_bytes:
@@ -110,8 +189,7 @@ def _streamed(layout: ModelLayout, capacity_bytes: int) -> Home:
             f"{layout.name}: streaming needs {window_bytes} bytes for {WINDOW_CHUNKS} chunks, "
             f"the arena has {capacity_bytes}; give it that"
         )
-    floor = 0
-    num_fixed = 0
+    floor = num_fixed = 0
     while floor + layout.chunks[num_fixed].num_bytes <= capacity_bytes - window_bytes:
         floor += layout.chunks[num_fixed].num_bytes
         num_fixed += 1
@@ -129,46 +207,40 @@ def _shares(layouts: Mapping[str, ModelLayout], popularity: Mapping[str, float] 
         return dict.fromkeys(layouts, 1.0 / len(layouts))
     for model in layouts:
         if not popularity.get(model, 0.0) > 0.0:
-            raise UsageError(
-                f"popularity of {model} is {popularity.get(model)}; give every model a positive share"
-            )
+            given = popularity.get(model)
+            raise UsageError(f"popularity of {model} is {given}; give every model a positive share")
     total = sum(popularity[model] for model in layouts)
     return {model: popularity[model] / total for model in layouts}
 
 
-def _best(layout: ModelLayout, capacity_bytes: int, taken: list[_Stretch], share: float) -> Home:
-    """Try where others begin and end, and where this one would end there."""
-    edges = {0} | {stretch.start for stretch in taken} | {stretch.end for stretch in taken}
-    starts = sorted({(edge - back) % capacity_bytes for edge in edges for back in (0, layout.num_bytes)})
-    homes = [home for start in starts if (home := home_at(layout, start, capacity_bytes)) is not None]
-    return min(homes, key=lambda home: (round(_conflict(home, taken, share)), home.offsets))
+def _bounds(layout: ModelLayout, home: Home) -> tuple[_Ints, _Ints]:
+    starts = np.asarray(home.offsets, np.int64)
+    return starts, starts + np.array([chunk.num_bytes for chunk in layout.chunks], np.int64)
 
 
-def _conflict(home: Home, taken: Iterable[_Stretch], share: float) -> float:
-    """Bytes per request that this home adds."""
-    total = 0.0
-    for stretch in taken:
-        shared = sum(max(0, min(end, stretch.end) - max(start, stretch.start)) for start, end in home.arcs)
-        if shared:
-            more = _turnover(stretch.share + share, stretch.square + share * share)
-            total += shared * (more - _turnover(stretch.share, stretch.square))
+def _weights(layout: ModelLayout) -> _Floats:
+    """Bytes per chunk, those in front a little heavier."""
+    return np.diff(np.asarray(layout.starts, float)) * np.linspace(1.0 + FRONT, 1.0, layout.num_chunks)
+
+
+def _rivals(
+    starts: _Ints, ends: _Ints, others: Iterable[tuple[tuple[tuple[int, int], ...], float]]
+) -> _Floats:
+    """Per chunk, the shares of the models that lie on it."""
+    total = np.zeros(len(starts))
+    for arcs, share in others:
+        hit = np.zeros(len(starts), bool)
+        for start, end in arcs:
+            hit |= (starts < end) & (ends > start)
+        total += share * hit
     return total
 
 
-def _turnover(share: float, square: float) -> float:
-    """Probability that a request changes the owner of a stretch."""
-    return share - square / share if share else 0.0
+def _met(own: tuple[_Ints, _Ints], arcs: list[tuple[tuple[tuple[int, int], ...], float]], at: int) -> float:
+    """Shares of the models that lie on any chunk of number `at`."""
+    return sum(arc[1] for i, arc in enumerate(arcs) if i != at and _rivals(*own, [arc]).any())
 
 
-def _stretches(homes: Mapping[str, Home], shares: Mapping[str, float]) -> list[_Stretch]:
-    """The ring cut wherever an arc begins or ends."""
-    edges = sorted({edge for home in homes.values() for arc in home.arcs for edge in arc})
-    cut = []
-    for start, end in zip(edges, edges[1:], strict=False):
-        here = [
-            shares[model]
-            for model, home in homes.items()
-            if any(a <= start and end <= b for a, b in home.arcs)
-        ]
-        cut.append(_Stretch(start, end, sum(here), sum(share * share for share in here)))
-    return cut
+def _again(sizes: float | _Floats, share: float | _Floats, rivals: _Floats) -> float:
+    """What has to come again per request: bytes, or with sizes of 1 the chance of a miss."""
+    return float(np.sum(sizes * share * rivals / (share + rivals)))

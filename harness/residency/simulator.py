@@ -7,10 +7,10 @@ streaming, a layer runs as soon as it and the one before it are done:
     switch_s     = what of that is not compute: the time blocked
     ttft_s       = first token − arrival,  total_s = last token − arrival
 
-Without streaming, the first layer waits for the last chunk. With lookahead, the next request's chunks cross the
-link as soon as it is known whose turn is next and the link is free; what has not begun when its turn comes is
-planned anew. `sequential` requests arrive when the one before is answered, and the next is always known (the
-published mode); otherwise they arrive when the trace says, queue, and are known from then on.
+Without streaming, the first layer waits for the last chunk. With lookahead, the next request's chunks cross
+the link as soon as it is known whose turn is next and the link is free; what has not begun when its turn
+comes is planned anew. `sequential` requests arrive when the one before is answered, and the next is always
+known (the published mode); otherwise they arrive when the trace says, queue, and are known from then on.
 
 Traps: hits and bytes are exact and depend on the policy alone (with lookahead also on the clock); seconds are
 as good as the link and the compute times that were declared. Compute is not slowed by copies.
@@ -40,7 +40,9 @@ class Link:
 
     def __post_init__(self) -> None:
         if not (self.bytes_per_s > 0 and self.copy_s >= 0):
-            raise UsageError(f"link: {self.bytes_per_s} bytes/s, {self.copy_s} s per copy; give a positive rate")
+            raise UsageError(
+                f"link: {self.bytes_per_s} bytes/s, {self.copy_s} s per copy; give a positive rate"
+            )
 
 
 class Served(NamedTuple):

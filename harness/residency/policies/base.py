@@ -3,17 +3,17 @@
 A policy owns an `ArenaMap` and nothing else: no memory, no clock, no thread. The simulator and the live arena
 drive the same objects through the same calls, so their hits and bytes agree by construction:
 
-    plan = policy.request(model)            a request begins: what is missing, as copies in layer order
-    plan = policy.again(model)              its next forward pass; empty unless the model is larger than the arena
-    plan = policy.lookahead(next, running=) what can be copied now for the next request
-    policy.undo(plan, num_started)          the lookahead was called off before its load number `num_started`
-    policy.drop(model)                      a copy failed: nothing of the model may be computed on
+    plan = policy.request(model)             a request begins: what is missing, as copies in layer order
+    plan = policy.again(model)               its next forward pass; empty unless the model must stream
+    plan = policy.lookahead(next, running=…) what can be copied now for the next request
+    policy.undo(plan, num_started)           the lookahead was called off before load number `num_started`
+    policy.drop(model)                       a copy failed: nothing of the model may be computed on
 
-The map changes when a plan is made, not when a copy lands: until it has landed, a chunk is on the map and must
-not be computed on. One thread makes plans; a plan's copies are begun in order, and before the next plan.
+The map changes when a plan is made, not when a copy lands: until it has landed, a chunk is on the map and
+must not be computed on. One thread makes plans; a plan's copies are begun in order, and before the next plan.
 
-Physics: a miss costs missing bytes ÷ link, and with streaming, layer i runs while layer i + 1 arrives, so what
-blocks is max over chunks (landed + compute from there on) − compute. Eviction costs nothing.
+Physics: a miss costs missing bytes ÷ link, and with streaming, layer i runs while layer i + 1 arrives, so
+what blocks is max over chunks (landed + compute from there on) − compute. Eviction costs nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.errors import BudgetError, UsageError
 from harness.residency.arena_map import ArenaMap, Placed
 from harness.residency.layout import ModelLayout
 
-__all__ = ["Copy", "Load", "Plan", "Policy", "by_popularity"]
+__all__ = ["Copy", "Load", "Plan", "Policy"]
 
 
 class Copy(NamedTuple):
@@ -162,8 +162,8 @@ class Policy(ABC):
 
     def _check_oversize(self, layout: ModelLayout) -> None:
         raise BudgetError(
-            f"{layout.name}: {layout.num_bytes} bytes in an arena of {self.arena.capacity_bytes}; give the arena "
-            f"{layout.num_bytes}, or use home-slot, which streams it"
+            f"{layout.name}: {layout.num_bytes} bytes in an arena of {self.arena.capacity_bytes}; "
+            f"give the arena {layout.num_bytes}, or use home-slot, which streams it"
         )
 
     def _plan(self, model: str, copies: Sequence[Copy], evictions: Sequence[Placed], **more: int) -> Plan:
@@ -179,8 +179,3 @@ class Policy(ABC):
         self.arena.place(model, first, last, offset)
         layout = self.arena.layouts[model]
         return Copy(first, last, layout.starts[first], offset, layout.span_bytes(first, last))
-
-
-def by_popularity(popularity: Mapping[str, float]) -> list[str]:
-    """Names from the most to the least popular; equals stay in their order."""
-    return sorted(popularity, key=lambda model: -popularity[model])

@@ -1,13 +1,13 @@
 """belady: knows the future. Whoever is needed furthest from now goes first, by layers; a bound, not a policy.
 
-`Belady` drives an arena like the others, and so pays for chunks that do not fit the holes. `bound_bytes` is the
-floor under every policy without exception: models as fluids that may be cut anywhere and lie anywhere. The
-bytes that any schedule moves are at least these, with lookahead or without, because copying earlier does not
-copy less. `whole_model_bytes` is the least for policies that keep or evict whole models.
+`Belady` drives an arena like the others, and so pays for chunks that do not fit the holes. `bound_bytes` is
+the floor under every policy without exception: models as fluids that may be cut anywhere and lie anywhere.
+The bytes that any schedule moves are at least these, with lookahead or without, because copying earlier does
+not copy less. `whole_model_bytes` is the least for policies that keep or evict whole models.
 
-Source: Belady, A Study of Replacement Algorithms for a Virtual-Storage Computer, IBM Systems Journal 5(2), 1966;
-for requests that need many pages at once the same exchange argument holds, with the pages of the running
-request kept.
+Source: Belady, A Study of Replacement Algorithms for a Virtual-Storage Computer, IBM Systems Journal 5(2),
+1966; for requests that need many pages at once the same exchange argument holds, with the pages of the
+running request kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """chunk-slots: chunks anywhere; the least frequently used model gives way first, from its last layer on.
 
-Physics: every chunk of a model is used by each of its requests, so the count is the model's. Counts decay by half
-in `half_life` requests, so that yesterday's favourite leaves. Frequency beats recency here, since model
+Physics: every chunk of a model is used by each of its requests, so the count is the model's. Counts decay by
+half in `half_life` requests, so that yesterday's favourite leaves. Frequency beats recency here, since model
 popularity is skewed and stays so; with lookahead, only the bytes that cannot lie beside the running model
 block: max(0, next + running − capacity).
 

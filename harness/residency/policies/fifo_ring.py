@@ -1,12 +1,13 @@
-"""fifo-ring: whole models side by side in a ring; who comes writes over who lies there. The seed's own policy.
+"""fifo-ring: whole models side by side in a ring; who comes writes over who lies there. The seed's own
+policy.
 
 Physics: the ring's head moves on with each load; a model that does not fit before the end skips to the start
 (skip-end), and every model it then lies on is gone, popular or not. At 25 GB this happens to be the best that
 whole models can do: 12.6 and 13.5 GB take turns at the start and 5.2 GB stays behind them. At other sizes it
 is not.
 
-`FifoRingCopyOut` writes what it evicts back to the host first, as the seed does. Weights are read-only, so that
-moves bytes for nothing: (12.6 + 13.5) GB on one link is the seed's tail.
+`FifoRingCopyOut` writes what it evicts back to the host first, as the seed does. Weights are read-only, so
+that moves bytes for nothing: (12.6 + 13.5) GB on one link is the seed's tail.
 
 Source: jaewan/Djinn, djinn/backend/runtime/ring_buffer.py (skip-end ring), OSDI_Evaluation/exp1 (copy-out).
 """

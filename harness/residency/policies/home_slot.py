@@ -1,10 +1,10 @@
 """home-slot: every chunk has one place for good, modulo the arena. The default.
 
-Physics: a switch is exactly the missing bytes, and nothing has to be chosen: what lies in the way goes. Parameters
-are bound once (0.009 ms per switch against 0.7 to 0.9 ms to bind 84 tensors anew), and pointers stay as they are,
-as CUDA graphs need. Where models overlap they take turns; where they do not, they stay: residency is partial, and
-by layers. The price is that a cold model in an unlucky place may drive out a hot one's bytes, which the choice of
-places keeps small when popularity is known (`harness.residency.homes`).
+Physics: a switch is exactly the missing bytes, and nothing has to be chosen: what lies in the way goes.
+Parameters are bound once (0.009 ms per switch against 0.7 to 0.9 ms to bind 84 tensors anew), and pointers
+stay as they are, as CUDA graphs need. Where models overlap they take turns; where they do not, they stay:
+residency is partial, and by layers. The price is that a cold model in an unlucky place may drive out a hot
+one's bytes, which the choice of places keeps small when popularity is known (`harness.residency.homes`).
 
 Lookahead copies only into places that the running model does not use, so what overlaps it always blocks.
 

@@ -2,7 +2,8 @@
 
 Physics: a hit is two requests in a row for one model, the sum of squared popularities; no cleverness at all.
 
-Source: this project (facts on switching); it is what a server does that loads on demand and never unloads early.
+Source: this project (facts on switching); it is what a server does that loads on demand and never unloads
+early.
 """
 
 from __future__ import annotations

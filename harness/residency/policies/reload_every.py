@@ -1,7 +1,7 @@
 """reload-every: nothing is kept. The published baseline, less its copying back.
 
-Physics: every request pays size ÷ link, even for the model that just ran. The seed's own also copies the weights
-back to the host after each request, which is left out: it would only make the baseline slower.
+Physics: every request pays size ÷ link, even for the model that just ran. The seed's own also copies the
+weights back to the host after each request, which is left out: it would only make the baseline slower.
 
 Source: jaewan/Djinn, OSDI_Evaluation/exp1, "PyTorch Pinned" (`model.to("cuda")` per request).
 """

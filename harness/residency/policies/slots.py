@@ -1,14 +1,14 @@
 """Chunks that go wherever there is room: what the policies with dynamic places share.
 
-A request keeps what it has of its model, frees the missing bytes in the policy's order of models, each from its
-last layer to its first, and puts the missing chunks into the holes in layer order, as many side by side as fit.
-The last layers go first because they are needed last and arrive while the first ones run.
+A request keeps what it has of its model, frees the missing bytes in the policy's order of models, each from
+its last layer to its first, and puts the missing chunks into the holes in layer order, as many side by side
+as fit. The last layers go first because they are needed last and arrive while the first ones run.
 
 Physics and traps: a chunk is contiguous, and layers of different models differ in size, so total room is not
-room. At paper scale a layer is 0.4 GB: rounding to chunks costs 5 % more bytes than cutting anywhere would, and
-lying side by side another 2 %. When even evicting all others leaves no room, because the model's own scattered
-chunks are in the way, the arena is emptied and the model loaded whole. A model's chunks move about, so its
-parameters have to be bound anew after a miss.
+room. At paper scale a layer is 0.4 GB: rounding to chunks costs 5 % more bytes than cutting anywhere would,
+and lying side by side another 2 %. When even evicting all others leaves no room, because the model's own
+scattered chunks are in the way, the arena is emptied and the model loaded whole. A model's chunks move about,
+so its parameters have to be bound anew after a miss.
 """
 
 from __future__ import annotations

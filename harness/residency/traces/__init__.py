@@ -1,7 +1,7 @@
 """Traces as data: made by seed, read from a user's file."""
 
 from harness.residency.traces.generate import (
-    FAMILIES,
+    PUBLISHED_MIX,
     bursts,
     categorical,
     cycle,
@@ -13,7 +13,7 @@ from harness.residency.traces.reading import committed, dumps, load
 from harness.residency.traces.trace import Request, Trace
 
 __all__ = [
-    "FAMILIES",
+    "PUBLISHED_MIX",
     "Request",
     "Trace",
     "bursts",

@@ -3,8 +3,8 @@
     {"schema": 1, "name": "mine", "source": "where it comes from", "prompt_tokens": 512, "output_tokens": 50,
      "requests": [{"at_s": 0.94, "model": "llama-7b"}, …]}
 
-A request may have `prompt_tokens` and `output_tokens` of its own, `think_s` and `prompt`. Times rise. Nothing is
-sorted or filled in, and an unknown key stops the run.
+A request may have `prompt_tokens` and `output_tokens` of its own, `think_s` and `prompt`. Times rise. Nothing
+is sorted or filled in, and an unknown key stops the run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def load(path: str | Path, models: Collection[str] | None = None) -> Trace:
         if models is not None and request.model not in models:
             reader.fail("model", f"there is no such model; there are {', '.join(models)}")
         if requests and request.at_s < requests[-1].at_s:
-            reader.fail("at_s", f"it is before {requests[-1].at_s:g}, the request above; order requests by time")
+            reader.fail(
+                "at_s", f"it is before {requests[-1].at_s:g}, the request above; order requests by time"
+            )
         requests.append(request)
     return Trace(name=top.text("name"), source=top.text("source"), requests=tuple(requests))
 
@@ -60,7 +62,9 @@ def dumps(trace: Trace) -> str:
     first = trace.requests[0]
     lengths = {key: getattr(first, key) for key in _LENGTHS}
     head = {"schema": SCHEMA, "name": trace.name, "source": trace.source, **lengths}
-    rows = ",\n".join(f"  {json.dumps(_row(request, lengths), ensure_ascii=False)}" for request in trace.requests)
+    rows = ",\n".join(
+        f"  {json.dumps(_row(request, lengths), ensure_ascii=False)}" for request in trace.requests
+    )
     return json.dumps(head, ensure_ascii=False)[:-1] + f', "requests": [\n{rows}\n]}}\n'
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 from harness.errors import UsageError
@@ -39,7 +40,7 @@ class Trace:
         if not self.requests:
             raise UsageError(f"trace {self.name}: no requests; give at least one")
         times = [request.at_s for request in self.requests]
-        if times[0] < 0 or any(later < earlier for earlier, later in zip(times, times[1:], strict=False)):
+        if times[0] < 0 or any(later < earlier for earlier, later in pairwise(times)):
             raise UsageError(f"trace {self.name}: times fall; order the requests by at_s, from 0 on")
 
     @cached_property
@@ -48,7 +49,7 @@ class Trace:
         return tuple(request.model for request in self.requests)
 
     @property
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Counter[str]:
         """Requests per model."""
         return Counter(self.models)
 
