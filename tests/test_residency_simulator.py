@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from harness.residency import policies as p
 from harness.residency.__main__ import main
 from harness.residency.arms import ARMS, Setting, arm
 from harness.residency.catalogue import SimModel, links, many, published
+from harness.residency.collate import CollatingQueue
 from harness.residency.layout import ModelLayout
 from harness.residency.policies import Policy
 from harness.residency.simulator import Link, Served, Simulator
@@ -37,8 +39,8 @@ def serve(
     at_s: Sequence[float] | None = None,
     output_tokens: int = 1,
     lookahead: bool = False,
-    streaming: bool | None = None,
     link: Link | None = None,
+    max_wait_s: float = 0.0,
 ) -> list[Served]:
     """Serve requests for these models, one after the other or when they arrive."""
     known = {
@@ -47,8 +49,10 @@ def serve(
     }
     times = at_s or [0.0] * len(models)
     requests = [Request(at, model, 1, output_tokens) for at, model in zip(times, models, strict=True)]
-    simulator = Simulator(known, link or Link(bytes_per_s=RATE))
-    return simulator.run(policy, requests, lookahead=lookahead, streaming=streaming, sequential=at_s is None)
+    queue = CollatingQueue(max_wait_s=max_wait_s) if at_s else None
+    return Simulator(known, link or Link(bytes_per_s=RATE)).run(
+        policy, requests, lookahead=lookahead, queue=queue
+    )
 
 
 def test_a_miss_blocks_for_its_bytes_and_a_hit_not_at_all() -> None:
@@ -170,6 +174,60 @@ def test_requests_that_queue_wait_and_are_known_ahead() -> None:
     assert (late[1].ahead_s, late[1].switch_s) == (None, 2.0)
 
 
+def test_a_wrong_guess_costs_what_had_begun_and_no_more() -> None:
+    """Copies for m1 begin, then m0 asks again and goes first: the rest of m1 is called off until later."""
+    policy = p.HomeSlot(layouts_of([1], [1, 1, 1, 1, 1, 1, 1, 1]), 9 * UNIT)
+    served = serve(
+        policy, ["m0", "m1", "m0"], at_s=[0.0, 1.0, 2.0], prefill_s=0.0, token_s=3.5, output_tokens=2,
+        lookahead=True, max_wait_s=100.0,
+    )  # fmt: skip
+    assert [one.model for one in served] == ["m0", "m0", "m1"]
+    assert served[1].ahead_bytes == 4 * UNIT  # landed at 2, 3, 4 and 5; the turn came at 4.5
+    assert served[1].is_hit
+    assert served[1].switch_s == 0.0
+    assert (served[2].ahead_bytes, served[2].bytes_in) == (3 * UNIT, UNIT)
+
+
+def test_collating_serves_the_same_requests_with_fewer_switches() -> None:
+    """Eight at once, ABAACABC: two switches in place of six, nobody left out."""
+    models = [{"A": "m0", "B": "m1", "C": "m2"}[name] for name in "ABAACABC"]
+    moved = {}
+    for max_wait_s in (0.0, 1e9):
+        policy = p.KeepLast(layouts_of([1], [1], [1]), UNIT)
+        served = serve(policy, models, at_s=[0.0] * 8, max_wait_s=max_wait_s)
+        assert sorted(one.model for one in served) == sorted(models)
+        moved[max_wait_s] = sum(one.bytes_in for one in served)
+    assert moved == {0.0: 7 * UNIT, 1e9: 3 * UNIT}
+
+
+@given(
+    case=cases(),
+    gaps=st.lists(st.sampled_from([0.0, 0.5, 2.0, 30.0]), min_size=14, max_size=14),
+    max_wait_s=st.sampled_from([0.0, 2.0, 1e9]),
+    lookahead=st.booleans(),
+    name=st.sampled_from(["home-slot", "chunk-slots", "chunk-lru"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_queue_leaves_nobody_out_and_time_runs_forward(
+    case: Case, gaps: list[float], max_wait_s: float, lookahead: bool, name: str
+) -> None:
+    """Whatever arrives when: all are served, one at a time, none before it arrived, none twice."""
+    layouts, capacity_bytes, models = case
+    at_s = list(accumulate(gaps[: len(models)]))
+    served = serve(
+        POLICIES[name](layouts, capacity_bytes, models), models, at_s=at_s, max_wait_s=max_wait_s,
+        lookahead=lookahead, output_tokens=3, token_s=0.7,
+    )  # fmt: skip
+    assert sorted((one.arrived_s, one.model) for one in served) == sorted(zip(at_s, models, strict=True))
+    done_s = 0.0
+    for one in served:
+        assert one.began_s >= max(done_s, one.arrived_s) - 1e-9
+        assert one.switch_s >= -1e-9
+        done_s = one.done_s
+    if max_wait_s == 0.0:
+        assert [one.arrived_s for one in served] == at_s
+
+
 def test_copying_out_blocks_before_the_first_byte_comes_in() -> None:
     """The published ring writes 3 units back, then reads 4."""
     served = serve(p.FifoRingCopyOut(layouts_of([1] * 3, [1] * 4), 5 * UNIT), ["m0", "m1"])
@@ -245,6 +303,8 @@ def test_an_unknown_arm_or_warm_up_is_named() -> None:
         (["--models", "4", "--mix", "published"], "--mix published: is of three models, not 4"),
         (["--buffer-gb", "10", "--seeds", "1"], "in an arena of 10000000000; give the arena 12600000896"),
         (["--workload", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--max-wait-s", "3"], "--max-wait-s, --min-residency-s: have no effect without --queued"),
+        (["--queued", "--max-wait-s", "-3", "--seeds", "1"], "queue: max_wait_s -3.0"),
     ],
 )
 def test_the_command_says_what_makes_no_sense(

@@ -76,12 +76,18 @@ def _parser() -> argparse.ArgumentParser:
         "--warm", choices=WARM, default="each", help="before the first request (default each)"
     )
     parser.add_argument("--queued", action="store_true", help="arrive by the trace's clock, and queue")
+    parser.add_argument("--max-wait-s", type=float, metavar="S", help="with --queued: collate for so long")
+    parser.add_argument(
+        "--min-residency-s", type=float, metavar="S", help="with --queued: a model stays so long"
+    )
     parser.add_argument("--arms", metavar="A,B", help=f"of {', '.join(ARMS)}")
     parser.add_argument("--json", action="store_true", help="print JSON in place of tables")
     return parser
 
 
 def _scenario(options: argparse.Namespace, buffer_gb: float, link_gb_s: float) -> Scenario:
+    if not options.queued and (options.max_wait_s is not None or options.min_residency_s is not None):
+        raise UsageError("--max-wait-s, --min-residency-s: have no effect without --queued; add it")
     models = many(options.models)
     traces, popularity = _traces(options, models)
     return Scenario(
@@ -91,7 +97,9 @@ def _scenario(options: argparse.Namespace, buffer_gb: float, link_gb_s: float) -
         link=Link(bytes_per_s=link_gb_s * GB),
         popularity=popularity,
         warm=options.warm,
-        sequential=not options.queued,
+        is_queued=options.queued,
+        max_wait_s=options.max_wait_s or 0.0,
+        min_residency_s=options.min_residency_s or 0.0,
     )
 
 

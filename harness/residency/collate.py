@@ -41,7 +41,7 @@ class CollatingQueue:
     def __init__(self, *, max_wait_s: float = math.inf, min_residency_s: float = 0.0) -> None:
         if not (max_wait_s >= 0 and 0 <= min_residency_s < math.inf):
             raise UsageError(
-                f"queue: max_wait_s {max_wait_s}, min_residency_s {min_residency_s}; give seconds of 0 or more"
+                f"queue: max_wait_s {max_wait_s}, min_residency_s {min_residency_s}; give seconds, 0 or more"
             )
         self.max_wait_s = max_wait_s
         self.min_residency_s = min_residency_s
@@ -76,12 +76,12 @@ class CollatingQueue:
         if not heads:
             return None
         oldest = min(heads)
-        if now_s - oldest.arrived_s >= self.max_wait_s:
+        if now_s >= oldest.arrived_s + self.max_wait_s:
             return oldest
         own = self._queues.get(self._current) if self._current is not None else None
         if own:
             return own[0]
-        return oldest if now_s - self._since_s >= self.min_residency_s else None
+        return oldest if now_s >= self._since_s + self.min_residency_s else None
 
     def due_s(self) -> float | None:
         """When `take` gives someone at the latest, if nobody else comes; None when nobody waits."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.errors import UsageError
 from harness.residency.arms import Arm, Setting
 from harness.residency.catalogue import SimModel
+from harness.residency.collate import CollatingQueue
 from harness.residency.policies import bound_bytes
 from harness.residency.simulator import Link, Served, Simulator
 from harness.residency.traces.trace import Trace
@@ -39,12 +40,22 @@ class Scenario:
     popularity: Mapping[str, float]
     """Declared to every arm; share per model."""
     warm: str = "cold"
-    sequential: bool = True
+    is_queued: bool = False
+    """Arrive by the trace's clock; otherwise each when the one before is answered."""
+    max_wait_s: float = 0.0
+    """Of the queue: at 0 the order is that of arrival, above that requests are collated by model."""
+    min_residency_s: float = 0.0
 
     def __post_init__(self) -> None:
         lengths = {len(trace.requests) for trace in self.traces}
         if len(lengths) != 1:
             raise UsageError(f"scenario: traces of {sorted(lengths)} requests; give some, all of one length")
+
+    def queue(self) -> CollatingQueue | None:
+        """A queue for one trace; None without one."""
+        if not self.is_queued:
+            return None
+        return CollatingQueue(max_wait_s=self.max_wait_s, min_residency_s=self.min_residency_s)
 
     def setting(self, trace: Trace) -> Setting:
         """What an arm is built for."""
@@ -112,7 +123,7 @@ def replay(arm: Arm, scenario: Scenario) -> Outcome:
             trace.requests,
             streaming=arm.streaming,
             lookahead=arm.lookahead,
-            sequential=scenario.sequential,
+            queue=scenario.queue(),
         )
         for trace in scenario.traces
     ]
