@@ -168,3 +168,21 @@ def test_a_home_is_where_a_chunk_always_is(case: tuple[dict[str, ModelLayout], i
     for model in models:
         policy.request(model)
         assert all(policy.homes[one.model].offsets[one.chunk] == one.start for one in policy.arena.live)
+
+
+def test_places_follow_a_popularity_that_was_learned() -> None:
+    """Homes made for nobody's favourite move once for m2, and a second look moves nothing."""
+    layouts = layouts_of([1] * 6, [1] * 6, [1] * 6)
+    policy, shares = p.HomeSlot(layouts, 12 * UNIT), {"m0": 0.1, "m1": 0.1, "m2": 0.8}
+    for model in layouts:
+        policy.request(model)
+    before = expected_bytes(layouts, policy.homes, shares)
+    moved = policy.rehome(shares)
+    assert expected_bytes(layouts, policy.homes, shares) < before
+    assert moved
+    assert all(policy.arena.resident_bytes(model) == 0 for model in moved)
+    assert policy.rehome(shares) == ()
+    for model in (*layouts, "m2", "m0"):
+        policy.request(model)
+        assert policy.arena.is_whole(model)
+        assert all(policy.homes[one.model].offsets[one.chunk] == one.start for one in policy.arena.live)

@@ -1,8 +1,9 @@
 """One run of a trace: the policy, the time, and when the link is free.
 
 `harness.residency.simulator` drives it and has the formulas. A lookahead is settled when the next turn comes:
-what has not begun to cross the link is called off and planned anew, in layer order; what has begun for another
-model than the one whose turn it is was copied for nothing, and is counted with the request that found it so.
+what has not begun to cross the link is called off and planned anew, in layer order; what has begun for
+another model than the one whose turn it is was copied for nothing, and is counted with the request that found
+it so.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from functools import cache
 from typing import ClassVar
 
 from harness.residency.arena_map import Placed
-from harness.residency.homes import Home, find_homes
+from harness.residency.homes import Home, expected_bytes, find_homes
 from harness.residency.layout import ModelLayout
 from harness.residency.policies.base import Copy, Plan, Policy
 
@@ -57,6 +57,29 @@ class HomeSlot(Policy):
         if model == running or too_large:
             return self._plan(model, (), ())
         return self._bring(model, self._in_the_way(model, running))
+
+    def rehome(self, popularity: Mapping[str, float]) -> tuple[str, ...]:
+        """Find better places under another popularity; return whose parameters have to be bound anew.
+
+        Between requests only. What moves is off the map; nothing moves unless fewer bytes are expected.
+
+        Raises
+        ------
+        UsageError: the popularity of a model is missing, or is not positive.
+        """
+        arena = self.arena
+        homes = find_homes(arena.layouts, arena.capacity_bytes, popularity)
+        before_bytes, after_bytes = (
+            expected_bytes(arena.layouts, one, popularity) for one in (self.homes, homes)
+        )
+        if after_bytes >= before_bytes:
+            return ()
+        moved = tuple(model for model, home in homes.items() if home.offsets != self.homes[model].offsets)
+        for model in moved:
+            arena.evict(model)
+        self.homes = homes
+        self._in_the_way.cache_clear()
+        return moved
 
     def _check_oversize(self, layout: ModelLayout) -> None:
         """It streams; `find_homes` has refused it if it cannot."""
