@@ -99,12 +99,8 @@ class Memory:
 
         Return how many loads of `ahead`, which follow on the same link, had begun when the pass was done.
         """
-        arena, model = self.policy.arena, plan.model
+        model, places = plan.model, self.policy.places(plan)
         coming = {load.chunk: load for load in plan.loads}
-        places = {
-            chunk: coming[chunk].arena_offset if chunk in coming else arena.offset_of(model, chunk)
-            for chunk in range(arena.layouts[model].num_chunks)
-        }
         queue = [(model, load) for load in plan.loads]
         queue += [(ahead.model, load) for load in ahead.loads] if ahead else []
         landed = computed = 0
@@ -120,7 +116,6 @@ class Memory:
                 landed += 1
             else:
                 offset = places[computed]
-                assert offset is not None, f"{model} chunk {computed} is computed on, and is nowhere"
                 assert self.holds(model, computed, offset), f"{model} chunk {computed} is not at {offset}"
                 computed += 1
         return landed - len(plan.loads)

@@ -277,6 +277,24 @@ def test_the_last_layers_give_way_first() -> None:
     assert [load.chunk for load in policy.request("m0").loads] == [3]
 
 
+@every_policy
+@given(case=cases())
+@settings(max_examples=15, deadline=None)
+def test_fixed_places_are_fixed(make: Make, case: Case) -> None:
+    """Where parameters may be bound once, no request moves a chunk; a lookahead's plan has no places to run
+    at."""
+    layouts, capacity_bytes, models = case
+    policy = make(layouts, capacity_bytes, models)
+    seen: dict[str, tuple[int, ...]] = {}
+    for model in models:
+        places = policy.places(policy.request(model))
+        assert not policy.has_fixed_places or seen.setdefault(model, places) == places
+    absent = [model for model in layouts if not policy.arena.is_whole(model)]
+    for model in absent:
+        with pytest.raises(UsageError, match=f"{model}: c[0-9] is not resident; request the model first"):
+            policy.places(p.Plan(model, layouts[model]))
+
+
 def test_copies_are_coalesced_and_in_layer_order() -> None:
     """Neighbours in blob and arena are one copy; its loads are the layers one by one."""
     policy = p.HomeSlot(layouts_of([1, 2, 1], [1]), 6 * UNIT)

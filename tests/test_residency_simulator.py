@@ -269,7 +269,7 @@ def test_every_arm_serves_many_models(num_models: int) -> None:
     models = many(num_models)
     scenario = Scenario(
         models=models,
-        traces=[zipf(list(models), 50, seed=0)],
+        traces=[zipf(list(models), 30, seed=0)],
         capacity_bytes=70 * 10**9,
         link=Link(bytes_per_s=25e9),
         popularity=dict.fromkeys(models, 1.0),

@@ -1,13 +1,14 @@
-"""`python -m harness.residency`: replay traces over every policy and print what each moves and how long it
-blocks.
+"""`python -m harness.residency`: what every policy moves for a trace, and how long it blocks.
 
     python -m harness.residency                              Zipf 1, 100 seeds, 25 GB, 25 GB/s, warmed up
     python -m harness.residency --buffer-gb 20,25,32,40 --mix published --warm cold
     python -m harness.residency --models 20 --buffer-gb 70 --requests 300 --seeds 10
     python -m harness.residency --workload trace.json --arms home-slot,chunk-slots,belady --json
 
-Simulated from published constants: hits and bytes are exact, seconds are as good as the constants
-(harness/residency/models.toml). The exit status is 0, or 2 when something makes no sense.
+The popularity that is declared to every arm is the mix's; of a --workload it is the trace's own counts, which
+is hindsight: home-slot-blind is the arm that does without. Simulated from published constants: hits and bytes
+are exact, seconds are as good as the constants (harness/residency/models.toml). The exit status is 0, or 2
+when something makes no sense.
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ class Policy(ABC):
     is_streaming: ClassVar[bool] = False
     """Does a forward pass begin before the whole model is there?"""
     can_look_ahead: ClassVar[bool] = False
+    has_fixed_places: ClassVar[bool] = False
+    """Does a chunk lie in one place for good, so that parameters are bound once?"""
 
     def __init__(self, layouts: Mapping[str, ModelLayout], capacity_bytes: int) -> None:
         self.arena = ArenaMap(layouts, capacity_bytes)
@@ -133,6 +135,23 @@ class Policy(ABC):
             self._check(model)
             plans.append(self._fill(model))
         return plans
+
+    def places(self, plan: Plan) -> tuple[int, ...]:
+        """Where each chunk of the model lies while the pass of a request's plan runs.
+
+        Raises
+        ------
+        UsageError: a chunk is not resident; the plan is a lookahead's, or an old one.
+        """
+        offsets = {load.chunk: load.arena_offset for load in plan.loads}
+        places = [
+            offsets[chunk] if chunk in offsets else self.arena.offset_of(plan.model, chunk)
+            for chunk in range(plan.layout.num_chunks)
+        ]
+        if None in places:
+            missing = plan.layout.chunks[places.index(None)].name
+            raise UsageError(f"{plan.model}: {missing} is not resident; request the model first")
+        return tuple(at for at in places if at is not None)
 
     def undo(self, plan: Plan, num_started: int) -> list[Placed]:
         """Take back a lookahead's loads from number `num_started` on; return the evicted that came back.

@@ -31,6 +31,7 @@ class HomeSlot(Policy):
     """A ring of homes."""
 
     name: ClassVar[str] = "home-slot"
+    has_fixed_places: ClassVar[bool] = True
     is_streaming: ClassVar[bool] = True
     can_look_ahead: ClassVar[bool] = True
 

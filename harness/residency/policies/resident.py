@@ -19,6 +19,7 @@ class Resident(Policy):
     """Every model has a place of its own."""
 
     name: ClassVar[str] = "resident"
+    has_fixed_places: ClassVar[bool] = True
 
     def __init__(self, layouts: Mapping[str, ModelLayout], capacity_bytes: int) -> None:
         super().__init__(layouts, capacity_bytes)
