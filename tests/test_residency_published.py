@@ -5,6 +5,7 @@ Where a number differs from the study's, the docstring says by how much and why.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -82,26 +83,52 @@ def test_sixteen_hits_of_thirty_are_an_ordinary_draw(name: str, warm: str, seeds
     assert [seed for seed, count in enumerate(hits) if count == 16] == seeds
 
 
-def test_policies_by_layers_come_close_to_the_study() -> None:
-    """Hits agree within 2 points. Bytes are 5 to 14 % more than in the study (52, 48, 46 and 40 GB).
+@pytest.mark.parametrize(
+    ("name", "hits", "moved_gb"),
+    [
+        ("chunk-lru", 0.54, 52),
+        ("chunk-slots", 0.51, 48),
+        ("home-slot", 0.51, 46),
+        ("home-slot-lookahead", 0.60, 46),
+    ],
+)
+def test_policies_by_layers_come_close_to_the_study(name: str, hits: float, moved_gb: float) -> None:
+    """Filled at the start, as there: hits agree within a point, bytes are 2 to 9 % more.
 
-    There models were fluids; here a chunk of 0.4 GB is whole and in one piece. The fluid bound is the
-    study's.
+    There models were fluids, which these policies would move 52.1 and 47.7 GB of; here a chunk of 0.4 GB is
+    whole and lies in one piece.
     """
-    hits = {"chunk-lru": 0.54, "chunk-slots": 0.51, "home-slot": 0.51, "belady": 0.56}
-    moved_gb = {"chunk-lru": 52, "chunk-slots": 48, "home-slot": 46, "belady": 40}
-    for name, share in hits.items():
-        assert found(name).hit_share == pytest.approx(share, abs=0.02)
-        assert 1.0 <= found(name).moved_gb / moved_gb[name] <= 1.15
-    assert bound_gb(scenario()) == pytest.approx(40, abs=0.6)
+    one = found(name, "fill")
+    assert one.hit_share == pytest.approx(hits, abs=0.012)
+    assert 1.0 <= one.moved_gb / moved_gb <= 1.09
 
 
-def test_lookahead_hits_as_often_as_the_study_says() -> None:
-    """60 and 70 %; nothing in sight beats dynamic places with lookahead."""
-    assert found("home-slot-lookahead").hit_share == pytest.approx(0.60, abs=0.01)
-    assert found("chunk-slots-lookahead").hit_share == pytest.approx(0.70, abs=0.01)
-    blocking_gb = {name: found(name).blocking_gb for name in ARMS if name != "resident"}
+def test_beladys_bound_is_the_studys() -> None:
+    """39.5 GB over fluids, 40 there; on whole chunks 43.2."""
+    assert bound_gb(scenario("each")) == pytest.approx(40, abs=0.6)
+    assert found("belady", "each").moved_gb == pytest.approx(43.2, abs=0.05)
+
+
+def test_nothing_in_sight_beats_dynamic_places_with_lookahead() -> None:
+    """70 % hits, as in the study, and 14.5 GB that block (11 there, of fluids): the least of all arms."""
+    blocking_gb = {name: found(name, "fill").blocking_gb for name in ARMS if name != "resident"}
     assert min(blocking_gb, key=lambda name: blocking_gb[name]) == "chunk-slots-lookahead"
+    assert blocking_gb["chunk-slots-lookahead"] == pytest.approx(14.5, abs=0.05)
+    assert found("chunk-slots-lookahead", "fill").hit_share == pytest.approx(0.70, abs=0.01)
+
+
+def test_the_published_speed_up_of_the_median_is_a_threshold() -> None:
+    """At the seed's 4.4 GB/s the median total is 3.1 times as fast: with half the requests hits, compute only.
+
+    The mean gains less, and on a real link the median does: 1.4 and 1.2 times at 25 and 55 GB/s.
+    """
+    gains = {}
+    for gb_s in (4.4, 25, 55):
+        one = replace(scenario(mix="zipf"), link=Link(bytes_per_s=gb_s * 1e9))
+        ours, reload = replay(ARMS["home-slot"], one).total_s, replay(ARMS["reload-every"], one).total_s
+        gains[gb_s] = np.median(reload) / np.median(ours), reload.mean() / ours.mean()
+    assert [round(gains[gb_s][0], 1) for gb_s in gains] == [3.1, 1.4, 1.2]
+    assert round(gains[4.4][1], 1) == 2.3
 
 
 @pytest.mark.parametrize(
@@ -117,7 +144,7 @@ def test_lookahead_hits_as_often_as_the_study_says() -> None:
 def test_the_default_is_within_a_fifth_of_beladys_bytes(warm: str, capacity_gb: float, mix: str) -> None:
     """On the three-model traces, against Belady on the same chunks.
 
-    It is not where popularity is flat: 25 GB warmed up, 1.23 on the published mix and 1.35 on a uniform one.
+    It is not where popularity is flat: at 25 GB warmed up, 1.23 on the published mix, 1.42 on a uniform one.
     """
     ours, best = (found(name, warm, capacity_gb, mix).moved_gb for name in ("home-slot", "belady"))
     assert ours <= 1.2 * best

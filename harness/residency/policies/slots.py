@@ -6,7 +6,7 @@ as fit. The last layers go first because they are needed last and arrive while t
 
 Physics and traps: a chunk is contiguous, and layers of different models differ in size, so total room is not
 room. At paper scale a layer is 0.4 GB: rounding to chunks costs 5 % more bytes than cutting anywhere would,
-and lying side by side another 2 %. When even evicting all others leaves no room, because the model's own
+and lying side by side another 2 to 3 %. When even evicting all others leaves no room, because the model's own
 scattered chunks are in the way, the arena is emptied and the model loaded whole. A model's chunks move about,
 so its parameters have to be bound anew after a miss.
 """
