@@ -118,7 +118,7 @@ def test_nothing_in_sight_beats_dynamic_places_with_lookahead() -> None:
 
 
 def test_the_published_speed_up_of_the_median_is_a_threshold() -> None:
-    """At the seed's 4.4 GB/s the median total is 3.1 times as fast: with half the requests hits, compute only.
+    """At the seed's 4.4 GB/s the median total is 3.1 times as fast: half the requests hit, and only compute.
 
     The mean gains less, and on a real link the median does: 1.4 and 1.2 times at 25 and 55 GB/s.
     """
