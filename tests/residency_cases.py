@@ -89,7 +89,9 @@ class Memory:
             assert arena.offset_of(placed.model, placed.chunk) == placed.start
             assert self.holds(placed.model, placed.chunk, placed.start), placed
             at = placed.end
-        assert arena.free_bytes == arena.capacity_bytes - sum(placed.num_bytes for placed in arena.live)
+        live_bytes = sum(placed.num_bytes for placed in arena.live)
+        assert live_bytes <= self.policy.capacity_bytes
+        assert arena.free_bytes == arena.capacity_bytes - live_bytes
         for model, one in arena.layouts.items():
             missing = sum(one.span_bytes(run.first, run.last) for run in arena.missing(model))
             assert arena.resident_bytes(model) + missing == one.num_bytes

@@ -104,16 +104,16 @@ def test_policies_by_layers_come_close_to_the_study(name: str, hits: float, move
 
 
 def test_beladys_bound_is_the_studys() -> None:
-    """39.5 GB over fluids, 40 there; on whole chunks 43.2."""
+    """39.5 GB over fluids after each model ran once, 39.6 by layers from the best start; 40 there."""
     assert bound_gb(scenario("each")) == pytest.approx(40, abs=0.6)
-    assert found("belady", "each").moved_gb == pytest.approx(43.2, abs=0.05)
+    assert found("belady", "fill").moved_gb == pytest.approx(40, abs=0.6)
 
 
 def test_nothing_in_sight_beats_dynamic_places_with_lookahead() -> None:
-    """70 % hits, as in the study, and 14.5 GB that block (11 there, of fluids): the least of all arms."""
+    """70 % hits, as in the study, and 16.1 GB that block (11 there, of fluids): the least of all arms."""
     blocking_gb = {name: found(name, "fill").blocking_gb for name in ARMS if name != "resident"}
     assert min(blocking_gb, key=lambda name: blocking_gb[name]) == "chunk-slots-lookahead"
-    assert blocking_gb["chunk-slots-lookahead"] == pytest.approx(14.5, abs=0.05)
+    assert blocking_gb["chunk-slots-lookahead"] == pytest.approx(16.1, abs=0.05)
     assert found("chunk-slots-lookahead", "fill").hit_share == pytest.approx(0.70, abs=0.01)
 
 
@@ -142,9 +142,9 @@ def test_the_published_speed_up_of_the_median_is_a_threshold() -> None:
     ],
 )
 def test_the_default_is_within_a_fifth_of_beladys_bytes(warm: str, capacity_gb: float, mix: str) -> None:
-    """On the three-model traces, against Belady on the same chunks.
+    """On the three-model traces, against Belady by layers, who pays nothing for places.
 
-    It is not where popularity is flat: at 25 GB warmed up, 1.23 on the published mix, 1.42 on a uniform one.
+    It is not where popularity is flat: at 25 GB warmed up, 1.25 on the published mix, 1.44 on a uniform one.
     """
     ours, best = (found(name, warm, capacity_gb, mix).moved_gb for name in ("home-slot", "belady"))
     assert ours <= 1.2 * best
@@ -170,7 +170,7 @@ def test_twenty_and_twenty_five_gigabytes_are_one_to_policies_of_whole_models() 
     """12.6 + 13.5 fits neither, 13.5 + 5.2 fits both."""
     for name in ("fifo-ring", "lru", "gdsf"):
         small, large = outcome(name, "each", 20), outcome(name, "each", 25)
-        assert np.array_equal(small.switch_s, large.switch_s)
+        assert np.allclose(small.switch_s, large.switch_s, atol=1e-9)
         assert np.array_equal(small.bytes_in, large.bytes_in)
 
 

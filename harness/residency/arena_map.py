@@ -10,7 +10,7 @@ as they are until something is written over them. `restore` puts an evicted chun
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from harness.errors import BudgetError, UsageError
@@ -97,13 +97,14 @@ class ArenaMap:
             return []
         return _runs([i for i, offset in enumerate(offsets) if offset is None])
 
-    def holes(self) -> list[Hole]:
-        """The free stretches, by their place."""
+    def holes(self, without: Collection[str] = ()) -> list[Hole]:
+        """The stretches that are free, or would be without these models, by their place."""
         holes, at = [], 0
-        for start, end, _, _ in self._live:
-            if start > at:
-                holes.append(Hole(at, start))
-            at = end
+        for start, end, model, _ in self._live:
+            if model not in without:
+                if start > at:
+                    holes.append(Hole(at, start))
+                at = end
         if at < self.capacity_bytes:
             holes.append(Hole(at, self.capacity_bytes))
         return holes

@@ -69,7 +69,7 @@ class Replay:
             began_s=began_s,
             first_token_s=first_token_s,
             done_s=self.now_s,
-            switch_s=first_token_s - began_s - model.prefill_s,
+            switch_s=max(0.0, first_token_s - began_s - model.prefill_s),
             bytes_in=plan.num_bytes + decode_bytes,
             ahead_bytes=ahead.num_bytes if ahead else 0,
             bytes_out=plan.copy_out_bytes,

@@ -107,6 +107,7 @@ class Policy(ABC):
 
     def __init__(self, layouts: Mapping[str, ModelLayout], capacity_bytes: int) -> None:
         self.arena = ArenaMap(layouts, capacity_bytes)
+        self.capacity_bytes = capacity_bytes
 
     def request(self, model: str, *, upcoming: str | None = None) -> Plan:
         """Begin a request for a model; `upcoming` is whose turn is next, where a queue is visible.
@@ -176,12 +177,12 @@ class Policy(ABC):
         layout = self.arena.layouts.get(model)
         if layout is None:
             raise UsageError(f"model {model!r}: not in the arena; it has {', '.join(self.arena.layouts)}")
-        if layout.num_bytes > self.arena.capacity_bytes:
+        if layout.num_bytes > self.capacity_bytes:
             self._check_oversize(layout)
 
     def _check_oversize(self, layout: ModelLayout) -> None:
         raise BudgetError(
-            f"{layout.name}: {layout.num_bytes} bytes in an arena of {self.arena.capacity_bytes}; "
+            f"{layout.name}: {layout.num_bytes} bytes in an arena of {self.capacity_bytes}; "
             f"give the arena {layout.num_bytes}, or use home-slot, which streams it"
         )
 

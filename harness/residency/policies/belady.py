@@ -1,7 +1,10 @@
 """belady: knows the future. Whoever is needed furthest from now goes first, by layers; a bound, not a policy.
 
-`Belady` drives an arena like the others, and so pays for chunks that do not fit the holes. `bound_bytes` is
-the floor under every policy without exception: models as fluids that may be cut anywhere and lie anywhere.
+`Belady` makes plans like the others, so that it has times and hits, but pays nothing for places: its memory
+is paged, with room on the map for every model and a capacity that only counts bytes. No arena can follow it.
+The last layers go first, because they are needed last and arrive while the first ones run.
+
+`bound_bytes` is the floor under every policy without exception: models as fluids that may be cut anywhere.
 The bytes that any schedule moves are at least these, with lookahead or without, because copying earlier does
 not copy less. `whole_model_bytes` is the least for policies that keep or evict whole models.
 
@@ -12,13 +15,15 @@ running request kept.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import ClassVar
 
 from harness.errors import BudgetError, UsageError
+from harness.residency.arena_map import Placed
 from harness.residency.layout import ModelLayout
-from harness.residency.policies.slots import SlotPolicy
+from harness.residency.policies.base import Copy, Plan, Policy
 
 __all__ = ["Belady", "bound_bytes", "whole_model_bytes"]
 
@@ -26,7 +31,7 @@ MAX_MODELS = 10
 """Subsets of more models are too many."""
 
 
-class Belady(SlotPolicy):
+class Belady(Policy):
     """Furthest next use, by layers; it has to be asked for exactly the requests it was told of."""
 
     name: ClassVar[str] = "belady"
@@ -35,12 +40,52 @@ class Belady(SlotPolicy):
     def __init__(
         self, layouts: Mapping[str, ModelLayout], capacity_bytes: int, *, future: Sequence[str]
     ) -> None:
-        super().__init__(layouts, capacity_bytes)
+        sizes = [layout.num_bytes for layout in layouts.values()]
+        super().__init__(layouts, sum(sizes))
+        self.capacity_bytes = capacity_bytes
+        self._homes = dict(zip(layouts, accumulate(sizes, initial=0), strict=False))
         self._future = future
         self._at = 0
         self._next = _next_uses(future)
-        self._first = {model: future.index(model) for model in set(future)}
-        self._due = {model: self._first.get(model, len(future)) for model in layouts}
+        self._due = dict.fromkeys(layouts, len(future)) | {
+            model: future.index(model) for model in set(future)
+        }
+
+    def _request(self, model: str, upcoming: str | None) -> Plan:
+        self._touch(model)
+        needed_bytes = self._needed_bytes(model)
+        evictions: list[Placed] = []
+        freed_bytes = 0
+        for placed in self._furthest_first(model) if needed_bytes else ():
+            if freed_bytes >= needed_bytes:
+                break
+            evictions += self.arena.evict(placed.model, placed.chunk, placed.chunk + 1)
+            freed_bytes += placed.num_bytes
+        copies = [self._put(model, *run) for run in self.arena.missing(model)]
+        return self._plan(model, copies, evictions, needed_bytes=needed_bytes)
+
+    def _fill(self, model: str) -> Plan:
+        starts = self.arena.layouts[model].starts
+        first = next((run.first for run in self.arena.missing(model)), 0)
+        until = bisect_right(starts, starts[first] + self._free_bytes()) - 1
+        copies = [self._put(model, first, until)] if until > first else []
+        return self._plan(model, copies, ())
+
+    def _furthest_first(self, model: str) -> list[Placed]:
+        return sorted(
+            (placed for placed in self.arena.live if placed.model != model),
+            key=lambda placed: (-self._due[placed.model], placed.model, -placed.chunk),
+        )
+
+    def _put(self, model: str, first: int, last: int) -> Copy:
+        return self._place(model, first, last, self._homes[model] + self.arena.layouts[model].starts[first])
+
+    def _free_bytes(self) -> int:
+        return self.capacity_bytes - (self.arena.capacity_bytes - self.arena.free_bytes)
+
+    def _needed_bytes(self, model: str) -> int:
+        missing_bytes = self.arena.layouts[model].num_bytes - self.arena.resident_bytes(model)
+        return max(0, missing_bytes - self._free_bytes())
 
     def _touch(self, model: str) -> None:
         if self._at >= len(self._future) or self._future[self._at] != model:
@@ -49,9 +94,6 @@ class Belady(SlotPolicy):
             )
         self._due[model] = self._next[self._at]
         self._at += 1
-
-    def _order(self, models: list[str]) -> list[str]:
-        return sorted(models, key=lambda model: -self._due[model])
 
 
 def bound_bytes(

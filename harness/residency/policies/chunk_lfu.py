@@ -1,4 +1,4 @@
-"""chunk-slots: chunks anywhere; the least frequently used model gives way first, from its last layer on.
+"""chunk-slots: chunks anywhere; the least frequently used model gives way first, by what is in the way.
 
 Physics: every chunk of a model is used by each of its requests, so the count is the model's. Counts decay by
 half in `half_life` requests, so that yesterday's favourite leaves. Frequency beats recency here, since model

@@ -1,7 +1,7 @@
 """lru: the least recently used goes first, by whole models or by layers.
 
 Physics: by whole models it frees more than it needs: at 25 GB a 13.5 GB model drives out 5.2 and then 12.6 GB
-where the 12.6 alone would do. By layers it frees what is missing, from the last layer on.
+where the 12.6 alone would do. By layers it frees what is missing.
 
 Source: Mattson et al., Evaluation Techniques for Storage Hierarchies, IBM Systems Journal 9(2), 1970. Whole
 models: ollama and llama-swap do so.

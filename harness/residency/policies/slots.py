@@ -1,31 +1,33 @@
 """Chunks that go wherever there is room: what the policies with dynamic places share.
 
-A request keeps what it has of its model, frees the missing bytes in the policy's order of models, each from
-its last layer to its first, and puts the missing chunks into the holes in layer order, as many side by side
-as fit. The last layers go first because they are needed last and arrive while the first ones run.
+A request keeps what it has of its model and packs the missing chunks in layer order, as many side by side as
+go: first into holes; then into holes and what the first model in the policy's order holds, where the least of
+it is in the way and the least room is left over; and so on. By whole models, models go in that order until
+there is room.
 
 Physics and traps: a chunk is contiguous, and layers of different models differ in size, so total room is not
 room. At paper scale a layer is 0.4 GB: rounding to chunks costs 5 % more bytes than cutting anywhere would,
-and lying side by side another 2 to 3 %. When even evicting all others leaves no room, because the model's own
-scattered chunks are in the way, the arena is emptied and the model loaded whole. A model's chunks move about,
-so its parameters have to be bound anew after a miss.
+and holes cost up to 10 % more in a long run (paged memory, as CUDA's virtual memory calls give it, would save
+them). When even evicting all others leaves no room, because the model's own scattered chunks are in the way,
+the arena is emptied and the model loaded whole. A model's chunks move about, so its parameters have to be
+bound anew after a miss.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection
 from typing import ClassVar
 
-from harness.residency.arena_map import Placed, Run
+from harness.residency.arena_map import Placed
 from harness.residency.policies.base import Copy, Plan, Policy
 
 __all__ = ["SlotPolicy"]
 
 
 class SlotPolicy(Policy):
-    """Evicts model after model, from the last layer to the first, or whole."""
+    """Evicts model after model in an order, by the chunks in the way or whole."""
 
     evicts_whole: ClassVar[bool] = False
 
@@ -65,64 +67,56 @@ class SlotPolicy(Policy):
     def _fill(self, model: str) -> Plan:
         if self.evicts_whole and self._needed_bytes(model):
             return self._plan(model, (), ())
-        copies: list[Copy] = []
-        for run in self.arena.missing(model):
-            self._into_holes(model, run, copies)
-        return self._plan(model, copies, ())
+        return self._plan(model, self._into(model, (), []), ())
 
     def _bring(
         self, model: str, *, keep: tuple[str, ...], last_of_all: str | None
     ) -> tuple[list[Copy], list[Placed]]:
-        """Make room and place what is missing, as far as that goes without touching `keep`."""
-        copies: list[Copy] = []
-        victims = self._victims(keep, last_of_all)
-        evictions = _taken(victims, self._needed_bytes(model))
-        for run in self.arena.missing(model):
-            first = self._into_holes(model, run, copies)
-            while first < run.last:
-                more = _taken(victims, 1)
-                if not more:
-                    return copies, evictions
-                evictions += more
-                first = self._into_holes(model, Run(first, run.last), copies)
-        return copies, evictions
-
-    def _victims(self, keep: tuple[str, ...], last_of_all: str | None) -> Iterator[list[Placed]]:
-        """Evict one unit after another: a model, or a model's last chunk."""
+        """Place what is missing, as far as that goes without touching `keep`."""
         arena = self.arena
         order = self._order([one for one in arena.models if one not in keep])
         if last_of_all in order:
             order.remove(last_of_all)
             order.append(last_of_all)
-        for model in order:
-            self._gone(model)
-            if self.evicts_whole:
-                yield arena.evict(model)
-                continue
-            for chunk in reversed(range(arena.layouts[model].num_chunks)):
-                if arena.offset_of(model, chunk) is not None:
-                    yield arena.evict(model, chunk, chunk + 1)
-
-    def _into_holes(self, model: str, run: Run, copies: list[Copy]) -> int:
-        """Place the run's chunks into holes; return the first that found no room."""
-        starts = self.arena.layouts[model].starts
-        first, last = run
-        while first < last:
-            rest_bytes = starts[last] - starts[first]
-            holes = [(end - start, start) for start, end in self.arena.holes()]
-            size, start = min((h for h in holes if h[0] >= rest_bytes), default=max(holes, default=(0, 0)))
-            until = min(last, bisect_right(starts, starts[first] + size) - 1)
-            if until == first:
+        evictions: list[Placed] = []
+        copies = self._into(model, (), evictions)
+        for number, victim in enumerate(order, start=1):
+            if arena.is_whole(model):
                 break
-            copies.append(self._place(model, first, until, start))
-            first = until
-        return first
+            self._gone(victim)
+            if self.evicts_whole:
+                evictions += arena.evict(victim)
+            copies += self._into(model, order[:number], evictions)
+        return sorted(copies), evictions
 
+    def _into(self, model: str, going: Collection[str], evictions: list[Placed]) -> list[Copy]:
+        """Pack what is missing, as far as that goes, where only `going` has to give way."""
+        copies: list[Copy] = []
+        for run in self.arena.missing(model):
+            first = run.first
+            while first < run.last and (copy := self._pack(model, first, run.last, going, evictions)):
+                copies.append(copy)
+                first = copy.last
+        return copies
 
-def _taken(victims: Iterator[list[Placed]], num_bytes: int) -> list[Placed]:
-    """Evict until so many bytes are free, or nothing is left that may go."""
-    evicted: list[Placed] = []
-    while num_bytes > 0 and (unit := next(victims, None)) is not None:
-        evicted += unit
-        num_bytes -= sum(placed.num_bytes for placed in unit)
-    return evicted
+    def _pack(
+        self, model: str, first: int, last: int, going: Collection[str], evictions: list[Placed]
+    ) -> Copy | None:
+        """Place as many chunks as go side by side, at an end of a hole; None if not one does."""
+        arena, starts = self.arena, self.arena.layouts[model].starts
+        best: tuple[int, int, int, int, int] | None = None
+        for hole in arena.holes(going):
+            size = hole.end - hole.start
+            until = min(last, bisect_right(starts, starts[first] + size) - 1)
+            num_bytes = starts[until] - starts[first]
+            for at in (hole.start, hole.end - num_bytes) if until > first else ():
+                lying = arena.overlapping(at, at + num_bytes) if going else []
+                in_the_way = sum(placed.end - placed.start for placed in lying)
+                front = min((placed.chunk for placed in lying), default=0)
+                found = (-until, in_the_way, size - num_bytes, -front, at)
+                best = found if best is None else min(best, found)
+        if best is None:
+            return None
+        until, at = -best[0], best[-1]
+        evictions += arena.clear(at, at + starts[until] - starts[first])
+        return self._place(model, first, until, at)
