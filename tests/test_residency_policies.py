@@ -38,6 +38,7 @@ def test_a_request_never_computes_on_what_is_not_resident(make: Make, case: Case
             memory.write(model, load)
         memory.check_map()
         assert policy.arena.is_whole(model)
+        assert [load.chunk for load in plan.loads] == sorted({load.chunk for load in plan.loads})
         assert not policy.again(model).copies
 
 
@@ -275,6 +276,14 @@ def test_the_last_layers_give_way_first() -> None:
     policy.request("m0")
     assert [placed.chunk for placed in policy.request("m1").evictions] == [3]
     assert [load.chunk for load in policy.request("m0").loads] == [3]
+
+
+def test_copies_come_in_layer_order_wherever_there_was_room_first() -> None:
+    """The last layer found a hole before the first had room; the first is copied first all the same."""
+    policy = p.ChunkLRU(layouts_of([3], [1], [3, 2, 1]), 6 * UNIT)
+    for model in ("m1", "m2", "m1", "m0"):
+        policy.request(model)
+    assert [load.chunk for load in policy.request("m2").loads] == [0, 2]
 
 
 @every_policy

@@ -108,6 +108,7 @@ def test_requests_follow_each_other_and_nothing_is_faster_than_compute(name: str
     done_s = 0.0
     for one in served:
         assert one.began_s == pytest.approx(done_s)
+        assert one.first_token_s >= one.began_s + 1.0 - 1e-9
         assert one.switch_s <= (one.bytes_in + one.bytes_out) / RATE + 1e-9
         assert one.done_s == pytest.approx(one.first_token_s + 1.0)
         assert one.is_hit == (one.bytes_in == 0)
