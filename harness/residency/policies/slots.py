@@ -7,10 +7,10 @@ there is room.
 
 Physics and traps: a chunk is contiguous, and layers of different models differ in size, so total room is not
 room. At paper scale a layer is 0.4 GB: that costs 2 to 4 % more bytes by frequency, and 4 to 12 % by recency,
-than if models could be cut and lie anywhere (10,000 requests at 20 and 25 GB). Paged memory, as CUDA's virtual
-memory calls give it, would save them. When even evicting all others leaves no room, because the model's own
-scattered chunks are in the way, the arena is emptied and the model loaded whole. A model's chunks move about,
-so its parameters have to be bound anew after a miss.
+than if models could be cut and lie anywhere (10,000 requests at 20 and 25 GB). Paged memory, as CUDA's
+virtual memory calls give it, would save them. When even evicting all others leaves no room, because the
+model's own scattered chunks are in the way, the arena is emptied and the model loaded whole. A model's chunks
+move about, so its parameters have to be bound anew after a miss.
 """
 
 from __future__ import annotations
