@@ -167,7 +167,7 @@ class Stats(Message, frozen=True):
 
 
 class PutKv(Message, frozen=True):
-    """Set a session's keys and values from position `start` on; what was there and behind it is forgotten."""
+    """Set a session's keys and values from position `start` on, by one buffer; what stood there goes."""
 
     kind = 8
     has_buffers = True
@@ -175,7 +175,7 @@ class PutKv(Message, frozen=True):
     session: U32
     start: U32
     token_ids: TokenIds
-    """Whose keys and values the buffers hold."""
+    """Whose keys and values the buffer holds, a row each."""
 
 
 class GetKv(Message, frozen=True):
@@ -212,8 +212,8 @@ class Welcome(Message, frozen=True):
     model: Name
     vocab_size: U32
     max_session_tokens: U32
-    kv_row_bytes: Annotated[list[U32], Meta(max_length=2**12)]
-    """Bytes of a token in each buffer of keys and values; empty: they do not cross."""
+    kv_token_bytes: U32
+    """Keys and values of a token, all layers; 0: they do not cross."""
     kv_dtype: Name
     takes_weights: bool
     link_bps: Annotated[int, Meta(ge=0, le=2**53)]
@@ -275,7 +275,7 @@ class Ok(Message, frozen=True):
 
 
 class Kv(Message, frozen=True):
-    """The answer to GetKv: one buffer per layer and part, each `len(token_ids)` rows."""
+    """The answer to GetKv: one buffer, a row of `kv_token_bytes` per token."""
 
     kind = 70
     has_buffers = True

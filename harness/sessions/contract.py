@@ -1,0 +1,113 @@
+"""What the server needs of an engine; `counting` is the smallest that has it, `core` the real one.
+
+An engine is for one thread, which makes it, calls it and closes it. It knows sessions by a string that the
+server chooses. Its refusals are `BudgetError` (no room) and `UsageError` (no sense); anything else that it
+raises in `step` ends the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from harness.sessions.protocol import Buffer
+
+__all__ = ["Engine", "Event", "Info", "KvRows", "Turn"]
+
+
+class Info(NamedTuple):
+    """What a client is told of the model."""
+
+    model: str
+    vocab_size: int
+    max_session_tokens: int
+    kv_token_bytes: int
+    """Keys and values of one token, all layers; 0: they do not cross the wire."""
+    kv_dtype: str
+    takes_weights: bool
+
+
+class Turn(NamedTuple):
+    """New tokens for a session, and what is to come of them."""
+
+    session_id: str
+    new_token_ids: list[int]
+    max_new_tokens: int
+    want_logits: bool = False
+    stop_ids: tuple[int, ...] = ()
+
+
+class Event(NamedTuple):
+    """A token of a turn."""
+
+    turn_id: int
+    session_id: str
+    token_id: int
+    logits: Any | None
+    """float32, as anything that has the buffer interface or `numpy()`."""
+    is_last: bool
+    queue_s: float | None = None
+    compute_s: float | None = None
+    reused_tokens: int = 0
+    prefilled_tokens: int = 0
+
+
+class KvRows(NamedTuple):
+    """Keys and values of consecutive tokens: a row of `kv_token_bytes` for each."""
+
+    token_ids: Sequence[int]
+    rows: Buffer
+
+
+class Engine(Protocol):
+    """Sessions, turns and steps."""
+
+    @property
+    def info(self) -> Info:
+        """What it serves."""
+        ...
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a turn runs or waits, so that `step` is to be called."""
+        ...
+
+    def open(self, session_id: str, max_tokens: int) -> None:
+        """Make a session. Raises BudgetError when there is no room for it."""
+        ...
+
+    def close(self, session_id: str) -> None:
+        """End a session and give its memory back; its turn is cancelled."""
+        ...
+
+    def submit(self, turn: Turn) -> int:
+        """Queue a turn of a session that has none; the number its events will have."""
+        ...
+
+    def step(self) -> Sequence[Event]:
+        """Compute for a moment: admit, prefill or decode one token of all that are ready."""
+        ...
+
+    def cancel(self, turn_id: int) -> None:
+        """End a turn; no event of it comes any more. One that is over is left alone."""
+        ...
+
+    def stats(self) -> Mapping[str, Any]:
+        """Counters by name."""
+        ...
+
+    def read_kv(self, session_id: str, start: int) -> KvRows:
+        """Keys and values from position `start` to the last computed one, as a copy."""
+        ...
+
+    def write_kv(self, session_id: str, start: int, kv: KvRows) -> None:
+        """Put rows at `start`, and end behind them; a token chosen and not yet computed is forgotten."""
+        ...
+
+    def write_weights(self, names: Sequence[str], buffers: Sequence[Buffer]) -> None:
+        """Replace some of the weights."""
+        ...
+
+    def shut_down(self) -> None:
+        """Close all sessions and give all memory back."""
+        ...

@@ -1,0 +1,146 @@
+"""The one thread that an engine lives in, and how an event loop talks to it.
+
+The loop hands over operations; the thread runs them in order between two steps, and steps as long as there is
+work. Results and events come back into the loop in the order in which they arose, a batch at a time: one
+wake-up per step, however many sessions had a token in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from harness.sessions.contract import Engine, Event, Info
+
+__all__ = ["EngineThread"]
+
+OnDone: TypeAlias = Callable[[Any, Exception | None], None]
+"""Called in the loop with an operation's result, or with what it raised."""
+
+_IDLE_STEP_S = 1e-4
+_IDLE_WAIT_S = 1e-3
+
+
+class EngineThread:
+    """Makes an engine in a thread of its own, and runs it there until it is stopped."""
+
+    def __init__(
+        self,
+        make: Callable[[], Engine],
+        *,
+        on_events: Callable[[Sequence[Event]], None],
+        on_broken: Callable[[Exception], None],
+    ) -> None:
+        """Describe it; `start` makes it.
+
+        Parameters
+        ----------
+        make: called in the thread.
+        on_events: called in the loop after a step.
+        on_broken: called in the loop, once, when `step` raised; the thread has ended then.
+        """
+        self._make = make
+        self._on_events = on_events
+        self._on_broken = on_broken
+        self._operations: queue.SimpleQueue[tuple[Callable[[Engine], Any], OnDone] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name="session engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[Info] | None = None
+
+    async def start(self) -> Info:
+        """Make the engine; what it serves. Raises what making it raised."""
+        self._loop = asyncio.get_running_loop()
+        self._ready = self._loop.create_future()
+        self._thread.start()
+        return await self._ready
+
+    def call(self, operation: Callable[[Engine], Any], done: OnDone) -> None:
+        """Have an operation run between two steps, after all earlier ones."""
+        self._operations.put((operation, done))
+
+    async def stop(self) -> None:
+        """Shut the engine down behind all operations, and wait for the thread to end."""
+        self._operations.put(None)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        assert self._ready is not None
+        try:
+            engine = self._make()
+        except Exception as exc:
+            self._post(_settle, self._ready, None, exc)
+            return
+        self._post(_settle, self._ready, engine.info, None)
+        try:
+            wait_s = None
+            while self._operate(engine, wait_s):
+                wait_s = self._step(engine)
+        except Exception as exc:
+            self._post(self._on_broken, exc)
+        finally:
+            engine.shut_down()
+
+    def _operate(self, engine: Engine, wait_s: float | None) -> bool:
+        """Run what waits; wait so long for something, None for as long as it takes; whether to go on."""
+        done: list[tuple[OnDone, Any, Exception | None]] = []
+        goes_on = True
+        with contextlib.suppress(queue.Empty):
+            entry = self._operations.get(block=wait_s != 0, timeout=wait_s or None)
+            while entry is not None:
+                done.append(_outcome(engine, *entry))
+                entry = self._operations.get_nowait()
+            goes_on = False
+        if done:
+            self._post(_deliver, done)
+        return goes_on
+
+    def _step(self, engine: Engine) -> float | None:
+        """Compute for a moment; how long to wait for an operation before the next step."""
+        if not engine.has_work:
+            return None
+        began_s = perf_counter()
+        events = engine.step()
+        if events:
+            self._post(self._on_events, events)
+        elif perf_counter() - began_s < _IDLE_STEP_S:
+            # Every turn waits for memory: only an operation can change that. A step without events that
+            # took its time was a prefill.
+            return _IDLE_WAIT_S
+        return 0.0 if engine.has_work else None
+
+    def _post(self, callback: Callable[..., object], *args: Any) -> None:
+        assert self._loop is not None
+        # The loop may be closed, when its owner did not wait for us.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *args)
+
+
+def _outcome(
+    engine: Engine, operation: Callable[[Engine], Any], done: OnDone
+) -> tuple[OnDone, Any, Exception | None]:
+    try:
+        return done, operation(engine), None
+    except Exception as exc:
+        return done, None, exc
+
+
+def _deliver(done: Sequence[tuple[OnDone, Any, Exception | None]]) -> None:
+    for callback, result, error in done:
+        callback(result, error)
+
+
+def _settle(ready: asyncio.Future[Info], info: Info | None, error: Exception | None) -> None:
+    if ready.cancelled():
+        return
+    if error is not None:
+        ready.set_exception(error)
+    elif info is not None:
+        ready.set_result(info)
