@@ -86,7 +86,8 @@ class EngineThread:
         except Exception as exc:
             self._post(self._on_broken, exc)
         finally:
-            engine.shut_down()
+            with contextlib.suppress(Exception):
+                engine.shut_down()
 
     def _operate(self, engine: Engine, wait_s: float | None) -> bool:
         """Run what waits; wait so long for something, None for as long as it takes; whether to go on."""

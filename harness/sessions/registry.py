@@ -31,8 +31,8 @@ class HeldSession:
     id: str
     secret: bytes
     linger_s: int
-    owner: Connection | None
-    number: int
+    owner: Connection | None = None
+    number: int = 0
     """In its owner's connection."""
     num_tokens: int = 0
     turn: RunningTurn | None = None
@@ -104,9 +104,9 @@ class Registry:
         self._num_made += 1
         return f"session-{self._num_made}"
 
-    def add(self, session_id: str, owner: Connection, number: int, linger_s: int) -> HeldSession:
+    def add(self, session_id: str, linger_s: int) -> HeldSession:
         """Hold a session that the engine has made."""
-        session = HeldSession(session_id, secrets.token_bytes(_SECRET_BYTES), linger_s, owner, number)
+        session = HeldSession(session_id, secrets.token_bytes(_SECRET_BYTES), linger_s)
         self._sessions[session.secret] = session
         return session
 
