@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from harness.sessions.protocol import Buffer
 
-__all__ = ["Engine", "Event", "Info", "KvRows", "Turn"]
+__all__ = ["Engine", "Event", "Info", "KvRows", "Timings", "Turn"]
 
 
 class Info(NamedTuple):
@@ -28,28 +28,52 @@ class Info(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """New tokens for a session, and what is to come of them."""
+    """New tokens for a session, and what is to come of them; fields as `core.Turn` has them."""
 
     session_id: str
-    new_token_ids: list[int]
+    new_token_ids: Sequence[int]
+    """May be empty where the session holds tokens."""
     max_new_tokens: int
     want_logits: bool = False
-    stop_ids: tuple[int, ...] = ()
+    stop_ids: Sequence[int] = ()
 
 
-class Event(NamedTuple):
-    """A token of a turn."""
+class Timings(Protocol):
+    """Where the time since the turn's last event went, and the turn's counts; see `core.Timings`."""
 
-    turn_id: int
-    session_id: str
-    token_id: int
-    logits: Any | None
-    """float32, as anything that has the buffer interface or `numpy()`."""
-    is_last: bool
-    queue_s: float | None = None
-    compute_s: float | None = None
-    reused_tokens: int = 0
-    prefilled_tokens: int = 0
+    @property
+    def queue_s(self) -> float: ...  # noqa: D102
+    @property
+    def compute_s(self) -> float: ...  # noqa: D102
+    @property
+    def transfer_s(self) -> float: ...  # noqa: D102
+    @property
+    def reused_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def prefilled_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def restored_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def recomputed_tokens(self) -> int: ...  # noqa: D102
+
+
+class Event(Protocol):
+    """A token of a turn; see `core.Event`."""
+
+    @property
+    def turn_id(self) -> int: ...  # noqa: D102
+    @property
+    def token_id(self) -> int: ...  # noqa: D102
+    @property
+    def logits(self) -> Any | None:
+        """float32, as anything that has the buffer interface or `numpy()`."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """`length` or `stop` with the turn's last token."""
+
+    @property
+    def timings(self) -> Timings: ...  # noqa: D102
 
 
 class KvRows(NamedTuple):
@@ -68,8 +92,13 @@ class Engine(Protocol):
         ...
 
     @property
-    def has_work(self) -> bool:
-        """Whether a turn runs or waits, so that `step` is to be called."""
+    def is_idle(self) -> bool:
+        """Whether no turn runs or waits, so that `step` need not be called."""
+        ...
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether turns wait and none runs: others hold the memory they need."""
         ...
 
     def open(self, session_id: str, max_tokens: int) -> None:
@@ -88,8 +117,8 @@ class Engine(Protocol):
         """Compute for a moment: admit, prefill or decode one token of all that are ready."""
         ...
 
-    def cancel(self, turn_id: int) -> None:
-        """End a turn; no event of it comes any more. One that is over is left alone."""
+    def cancel(self, turn_id: int) -> bool:
+        """End a turn and undo it: its session is as before. False when it is over."""
         ...
 
     def stats(self) -> Mapping[str, Any]:
@@ -108,6 +137,6 @@ class Engine(Protocol):
         """Replace some of the weights."""
         ...
 
-    def shut_down(self) -> None:
+    def shutdown(self) -> None:
         """Close all sessions and give all memory back."""
         ...

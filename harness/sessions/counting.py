@@ -14,13 +14,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.errors import UsageError
 from harness.hardware.budget import Allocation, DeviceBudget
-from harness.sessions.contract import Event, Info, KvRows, Turn
+from harness.sessions.contract import Info, KvRows, Turn
 from harness.sessions.protocol import Buffer
 
 __all__ = ["CountingEngine", "continuation"]
@@ -43,6 +43,24 @@ def continuation(token_ids: Iterable[int], num: int, *, multiplier: int = _MULTI
     return found
 
 
+class _Timings(NamedTuple):
+    queue_s: float
+    compute_s: float
+    transfer_s: float
+    reused_tokens: int
+    prefilled_tokens: int
+    restored_tokens: int
+    recomputed_tokens: int
+
+
+class _Event(NamedTuple):
+    turn_id: int
+    token_id: int
+    logits: np.ndarray[Any, np.dtype[np.float32]] | None
+    finish_reason: str | None
+    timings: _Timings
+
+
 class _Session:
     def __init__(self, max_tokens: int, allocation: Allocation) -> None:
         self.max_tokens = max_tokens
@@ -55,14 +73,13 @@ class _Session:
 
 
 class _Running:
-    def __init__(self, turn_id: int, turn: Turn) -> None:
+    def __init__(self, turn_id: int, turn: Turn, session: _Session) -> None:
         self.turn_id = turn_id
         self.turn = turn
-        self.submitted_s = perf_counter()
-        self.begun_s: float | None = None
-        self.compute_s = 0.0
-        self.num_made = 0
-        self.reused_tokens = self.prefilled_tokens = 0
+        self.before = len(session.token_ids), session.pending
+        """What the session goes back to when the turn is cancelled."""
+        self.last_s = perf_counter()
+        self.num_made = self.reused_tokens = self.prefilled_tokens = 0
 
 
 class CountingEngine:
@@ -88,9 +105,14 @@ class CountingEngine:
         self._num_turns = self._num_tokens = 0
 
     @property
-    def has_work(self) -> bool:
-        """Whether a turn runs."""
-        return bool(self._running)
+    def is_idle(self) -> bool:
+        """Whether no turn runs."""
+        return not self._running
+
+    @property
+    def is_blocked(self) -> bool:
+        """Never: a session that is open has its slab."""
+        return False
 
     def open(self, session_id: str, max_tokens: int) -> None:
         """Make a session, its slab drawn from the budget."""
@@ -116,24 +138,31 @@ class CountingEngine:
         if session.turn is not None:
             raise UsageError(f"session {turn.session_id} has a turn; wait for its end")
         needed = len(session.token_ids) + (session.pending is not None) + len(turn.new_token_ids)
+        if not needed:
+            raise UsageError(f"session {turn.session_id}: there is no token to go on from; send at least one")
         if needed + turn.max_new_tokens > session.max_tokens:
             raise UsageError(
                 f"session {turn.session_id}: {needed} tokens and {turn.max_new_tokens} new ones exceed its "
                 f"{session.max_tokens}; open it with more"
             )
         self._num_turns += 1
-        session.turn = self._running[self._num_turns] = _Running(self._num_turns, turn)
+        session.turn = self._running[self._num_turns] = _Running(self._num_turns, turn, session)
         return self._num_turns
 
-    def step(self) -> list[Event]:
+    def step(self) -> list[_Event]:
         """A token for every turn."""
         return [self._advance(running) for running in list(self._running.values())]
 
-    def cancel(self, turn_id: int) -> None:
-        """End a turn; what it computed stays."""
-        running = self._running.pop(turn_id, None)
-        if running is not None:
-            self._find(running.turn.session_id).turn = None
+    def cancel(self, turn_id: int) -> bool:
+        """End a turn; its session is as before."""
+        running = self._running.get(turn_id)
+        if running is None:
+            return False
+        session = self._find(running.turn.session_id)
+        num_tokens, session.pending = running.before
+        del session.token_ids[num_tokens:], session.states[num_tokens:]
+        self._end(running, session)
+        return True
 
     def stats(self) -> Mapping[str, Any]:
         """Counters."""
@@ -173,7 +202,7 @@ class CountingEngine:
             raise UsageError(f"weights {list(names)} of {sizes} bytes; there is {WEIGHT_NAME!r} of 8")
         (self._multiplier,) = struct.unpack("<Q", buffers[0])
 
-    def shut_down(self) -> None:
+    def shutdown(self) -> None:
         """Close all sessions."""
         for session_id in list(self._sessions):
             self.close(session_id)
@@ -189,35 +218,41 @@ class CountingEngine:
             raise UsageError(f"session {session_id} has a turn; wait for its end")
         return session
 
-    def _advance(self, running: _Running) -> Event:
-        began_s = perf_counter()
-        turn, session = running.turn, self._find(running.turn.session_id)
-        if running.begun_s is None:
-            running.begun_s = began_s
+    def _advance(self, running: _Running) -> _Event:
+        began_s, turn = perf_counter(), running.turn
+        session = self._find(turn.session_id)
+        if not running.num_made:
             running.reused_tokens = len(session.token_ids)
-            self._compute(session, turn.new_token_ids)
+        self._compute(session, turn.new_token_ids if not running.num_made else ())
+        if not running.num_made:
             running.prefilled_tokens = len(session.token_ids) - running.reused_tokens
-        else:
-            self._compute(session, ())
-        state = session.states[-1] if session.states else 0
-        token = session.pending = _chosen(state)
+        token = session.pending = _chosen(session.states[-1])
         running.num_made += 1
         self._num_tokens += 1
-        is_last = running.num_made == turn.max_new_tokens or token in turn.stop_ids
-        if is_last:
-            self.cancel(running.turn_id)
-        running.compute_s += perf_counter() - began_s
-        return Event(
+        finish = "stop" if token in turn.stop_ids else None
+        finish = "length" if running.num_made == turn.max_new_tokens and finish is None else finish
+        if finish is not None:
+            self._end(running, session)
+        queue_s, running.last_s = began_s - running.last_s, perf_counter()
+        return _Event(
             turn_id=running.turn_id,
-            session_id=turn.session_id,
             token_id=token,
             logits=np.full(VOCAB_SIZE, token, np.float32) if turn.want_logits else None,
-            is_last=is_last,
-            queue_s=running.begun_s - running.submitted_s,
-            compute_s=running.compute_s,
-            reused_tokens=running.reused_tokens,
-            prefilled_tokens=running.prefilled_tokens,
+            finish_reason=finish,
+            timings=_Timings(
+                queue_s=queue_s,
+                compute_s=running.last_s - began_s,
+                transfer_s=0.0,
+                reused_tokens=running.reused_tokens,
+                prefilled_tokens=running.prefilled_tokens,
+                restored_tokens=0,
+                recomputed_tokens=0,
+            ),
         )
+
+    def _end(self, running: _Running, session: _Session) -> None:
+        del self._running[running.turn_id]
+        session.turn = None
 
     def _compute(self, session: _Session, token_ids: Sequence[int]) -> None:
         pending = [] if session.pending is None else [session.pending]

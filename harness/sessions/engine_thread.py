@@ -12,7 +12,6 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any, TypeAlias
 
 from harness.sessions.contract import Engine, Event, Info
@@ -22,8 +21,7 @@ __all__ = ["EngineThread"]
 OnDone: TypeAlias = Callable[[Any, Exception | None], None]
 """Called in the loop with an operation's result, or with what it raised."""
 
-_IDLE_STEP_S = 1e-4
-_IDLE_WAIT_S = 1e-3
+_BLOCKED_WAIT_S = 2e-3
 
 
 class EngineThread:
@@ -87,7 +85,7 @@ class EngineThread:
             self._post(self._on_broken, exc)
         finally:
             with contextlib.suppress(Exception):
-                engine.shut_down()
+                engine.shutdown()
 
     def _operate(self, engine: Engine, wait_s: float | None) -> bool:
         """Run what waits; wait so long for something, None for as long as it takes; whether to go on."""
@@ -105,17 +103,15 @@ class EngineThread:
 
     def _step(self, engine: Engine) -> float | None:
         """Compute for a moment; how long to wait for an operation before the next step."""
-        if not engine.has_work:
+        if engine.is_idle:
             return None
-        began_s = perf_counter()
         events = engine.step()
         if events:
             self._post(self._on_events, events)
-        elif perf_counter() - began_s < _IDLE_STEP_S:
-            # Every turn waits for memory: only an operation can change that. A step without events that
-            # took its time was a prefill.
-            return _IDLE_WAIT_S
-        return 0.0 if engine.has_work else None
+        if engine.is_blocked:
+            # An operation can free memory, or another process.
+            return _BLOCKED_WAIT_S
+        return None if engine.is_idle else 0.0
 
     def _post(self, callback: Callable[..., object], *args: Any) -> None:
         assert self._loop is not None

@@ -53,27 +53,48 @@ class RunningTurn:
     session: HeldSession
     number: int
     """The client's."""
-    stop_ids: frozenset[int]
     bytes_up: int
+    tokens_before: int
+    """That the session had; it has them again when the turn is cancelled."""
     engine_turn: int | None = None
     """The engine's number; written and read in the engine's thread."""
     token_ids: list[int] = field(default_factory=list)
     bytes_down: int = 0
     done: Done | None = None
+    _seconds: list[float] = field(default_factory=lambda: [0.0] * 3)
+    _first_seconds: list[float] = field(default_factory=lambda: [0.0] * 3)
 
-    def end(self, event: Event | None) -> Done:
-        """How it ended; without an event, by being cancelled."""
-        reason = "cancelled"
-        if event is not None:
-            reason = "stop" if event.token_id in self.stop_ids else "length"
+    def take(self, event: Event) -> None:
+        """Note a token."""
+        timings = event.timings
+        parts = [timings.queue_s, timings.compute_s, timings.transfer_s]
+        if not self.token_ids:
+            self._first_seconds = parts
+        self._seconds = [total + part for total, part in zip(self._seconds, parts, strict=True)]
+        self.token_ids.append(event.token_id)
+        self.session.num_tokens += 1
+
+    def end(self, last: Event | None) -> Done:
+        """How it ended; without a last event, by being cancelled."""
+        if last is None:
+            self.session.num_tokens = self.tokens_before
+        counts = last.timings if last is not None else None
+        queue_s, compute_s, transfer_s = self._seconds
+        first_queue_s, first_compute_s, first_transfer_s = self._first_seconds
         self.done = Done(
             turn=self.number,
-            reason=reason,
+            reason="cancelled" if last is None else str(last.finish_reason),
             num_tokens=len(self.token_ids),
-            queue_s=event.queue_s if event else None,
-            compute_s=event.compute_s if event else None,
-            reused_tokens=event.reused_tokens if event else 0,
-            prefilled_tokens=event.prefilled_tokens if event else 0,
+            queue_s=queue_s,
+            compute_s=compute_s,
+            transfer_s=transfer_s,
+            first_queue_s=first_queue_s,
+            first_compute_s=first_compute_s,
+            first_transfer_s=first_transfer_s,
+            reused_tokens=counts.reused_tokens if counts else None,
+            prefilled_tokens=counts.prefilled_tokens if counts else None,
+            restored_tokens=counts.restored_tokens if counts else None,
+            recomputed_tokens=counts.recomputed_tokens if counts else None,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
         )
@@ -120,7 +141,7 @@ class Registry:
 
     def begin(self, session: HeldSession, turn: Turn, num_bytes: int) -> RunningTurn:
         """Note a turn that is about to be submitted."""
-        session.turn = RunningTurn(session, turn.request, frozenset(turn.stop_ids), num_bytes)
+        session.turn = RunningTurn(session, turn.request, num_bytes, session.num_tokens)
         return session.turn
 
     def end(self, turn: RunningTurn) -> None:

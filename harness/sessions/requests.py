@@ -139,7 +139,7 @@ def _trouble(connection: Connection, turn: Turn) -> str | None:
     if not turn.request or connection.runs(turn.request):
         return "choose a number ≥ 1 that no running turn has"
     counts = (
-        ("token_ids", len(turn.token_ids), 1, limits.max_turn_tokens),
+        ("token_ids", len(turn.token_ids), 0, limits.max_turn_tokens),
         ("max_new_tokens", turn.max_new_tokens, 1, limits.max_new_tokens),
         ("stop_ids", len(turn.stop_ids), 0, limits.max_stop_ids),
     )
@@ -147,7 +147,7 @@ def _trouble(connection: Connection, turn: Turn) -> str | None:
         if not least <= num <= most:
             return f"{name} {num}; give {least} to {most}"
     # Beyond the vocabulary a model would read outside its table.
-    if max(turn.token_ids) >= vocab_size:
+    if max(turn.token_ids, default=0) >= vocab_size:
         return f"token id {max(turn.token_ids)}; the model has {vocab_size}"
     return None
 

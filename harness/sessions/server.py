@@ -208,12 +208,11 @@ class SessionServer:
 
     def _on_event(self, event: Event, turn: RunningTurn) -> None:
         session, owner = turn.session, turn.session.owner
-        turn.token_ids.append(event.token_id)
-        session.num_tokens += 1
+        turn.take(event)
         if owner is not None:
             buffers = () if event.logits is None else (_buffer(event.logits),)
             turn.bytes_down += owner.queue(Token(turn.number, event.token_id), buffers)
-        if event.is_last:
+        if event.finish_reason is not None:
             self.registry.end(turn)
             done = turn.end(event)
             self.count("turns_done")
