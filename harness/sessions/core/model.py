@@ -71,7 +71,12 @@ class Model:
         return SlabShape(shape.num_layers, shape.num_kv_heads, shape.head_dim, self.dtype, self.device)
 
     def tensors(self) -> list[torch.Tensor]:
-        """The weights themselves, for a model loaded with packed=False; writing to them changes the model."""
+        """The weights themselves, each once, in a fixed order; writing to them changes the model.
+
+        Raises
+        ------
+        UsageError: they are packed; load the model with packed=False.
+        """
         return self.weights.tensors()
 
     def forward(self, spans: Sequence[Span]) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 from harness.errors import UsageError
 from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
+from harness.sessions.core import pages
 
 __all__ = ["Slab", "SlabShape"]
 
@@ -45,7 +46,8 @@ class Slab:
     def __init__(self, shape: SlabShape, max_tokens: int, allocation: Allocation | None = None) -> None:
         layers, heads, dim, dtype, device = shape
         self._allocation = allocation
-        self._flat = torch.empty(2 * layers, 1, heads, max_tokens, dim, dtype=dtype, device=device)
+        memory = pages.allocate(max_tokens * shape.token_bytes, device)
+        self._flat = memory.view(dtype).view(2 * layers, 1, heads, max_tokens, dim)
         self.kv = self._flat.view(layers, 2, heads, max_tokens, dim)
         self.max_tokens = max_tokens
         self.num_tokens = 0

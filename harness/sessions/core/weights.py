@@ -56,6 +56,8 @@ class Weights(NamedTuple):
     layers: tuple[Layer, ...]
     norm: torch.Tensor
     head: Linear
+    is_tied: bool
+    """Whether the head's weights are the embedding's."""
     epsilon: float
     inverse_frequencies: torch.Tensor
     rope_scale: float
@@ -67,14 +69,11 @@ class Weights(NamedTuple):
 
     def tensors(self) -> list[torch.Tensor]:
         """Every distinct tensor in a fixed order. Raises UsageError when they are packed."""
+        parts = [part for layer in self.layers for part in layer]
         found = [self.embedding, self.norm]
-        for layer in self.layers:
-            found += [layer.norm_attention, layer.norm_ffn]
-            for linear in (layer.qkv, layer.out, layer.gate_up, layer.down):
-                found += linear.tensors()
-        head = self.head.tensors()
-        is_tied = head[0].data_ptr() == self.embedding.data_ptr()
-        return found + head[is_tied:]
+        for part in parts if self.is_tied else [*parts, self.head]:
+            found += [part] if isinstance(part, torch.Tensor) else part.tensors()
+        return found
 
 
 def take_over(name: str, donor: Any, *, packed: bool | None, release: bool) -> Weights:
@@ -113,6 +112,7 @@ def take_over(name: str, donor: Any, *, packed: bool | None, release: bool) -> W
         layers=tuple(layers),
         norm=body.norm.weight.detach(),
         head=head,
+        is_tied=is_tied,
         epsilon=config.rms_norm_eps,
         inverse_frequencies=body.rotary_emb.inv_freq.detach().float(),
         rope_scale=float(body.rotary_emb.attention_scaling),
