@@ -249,7 +249,7 @@ class Engine:
             raise UsageError(f"{who} has a turn already; wait for its end or cancel it")
         _check_positive(f"{who}: max_new_tokens", turn.max_new_tokens)
         tokens = _checked_tokens(session.id, turn.new_token_ids, self.model.shape.vocab_size)
-        if not tokens and not len(session.tokens) > session.num_computed:
+        if not tokens and not session.tokens:
             raise UsageError(f"{who}: there is no token to go on from; send at least one")
         num = len(session.tokens) + len(tokens) + turn.max_new_tokens
         if num > session.max_tokens:

@@ -150,7 +150,8 @@ class Scheduler:
             return False
         if work in self._running:
             self._running.remove(work)
-            work.session.cut(work.num_before)
+            # The last token before the turn was not computed, unless it was so from the start.
+            work.session.cut(work.num_before, max(work.reused, work.num_before - 1))
         else:
             self._queue.remove(work)
         self._leave(work)
@@ -205,6 +206,8 @@ class Scheduler:
         session.is_running = True
         work.num_before = len(session.tokens)
         session.tokens.extend(work.turn.new_token_ids)
+        # The logits after the last token are needed, and not kept.
+        session.slab.cut(len(session.tokens) - 1)
         work.reused = session.slab.num_tokens
         work.recomputed = max(0, session.num_known - work.reused)
         self._running.append(work)

@@ -96,14 +96,12 @@ class Session:
             host_bytes=self.host_bytes,
         )
 
-    def cut(self, num_tokens: int) -> None:
-        """Forget all but the first `num_tokens` tokens."""
+    def cut(self, num_tokens: int, num_computed: int) -> None:
+        """Forget all but the first `num_tokens` tokens; of these, keep the first `num_computed` computed."""
         del self.tokens[num_tokens:]
         self.num_known = min(self.num_known, num_tokens)
         if self.slab is not None:
-            self.slab.cut(num_tokens)
-        elif self.host is not None and self.host.shape[3] > num_tokens:
-            self.host = self.host[:, :, :, :num_tokens].contiguous() if num_tokens else None
+            self.slab.cut(num_computed)
 
     def expected_pause_s(self, now_s: float) -> float:
         """How long it will still wait: as its own pauses were, or else as long again as it has.

@@ -88,7 +88,7 @@ class Store:
             raise UsageError(f"session id {f'{session_id!r}':.80}: give a name of printable characters")
         if len(session_id) > MAX_ID_LEN:
             raise UsageError(
-                f"session id {session_id:.40}… has {len(session_id)} characters; give {MAX_ID_LEN}"
+                f"session id {session_id:.40}… has {len(session_id)} characters; give at most {MAX_ID_LEN}"
             )
         if session_id in self._sessions:
             raise UsageError(f"session {session_id!r:.80} is open already; close it or choose another id")
