@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.errors import ProtocolError
 from harness.sessions.framing import Frame, FrameParser
-from harness.sessions.limits import HELLO_LIMITS, FrameLimits
+from harness.sessions.limits import HELLO_LIMITS, FrameLimits, Limits
 from harness.sessions.messages import (
     CLIENT_FRAMES,
     SERVER_FRAMES,
@@ -316,3 +319,36 @@ def test_any_bytes_give_frames_or_one_error(data: bytes, cuts: list[int]) -> Non
 def test_a_hundred_thousand_inputs_give_frames_or_one_error(data: bytes, cuts: list[int]) -> None:
     """The same, at the number that the parser is held to."""
     survive(data, cuts)
+
+
+class TestDocumentation:
+    """`docs/sessions-protocol.md` and the code say the same."""
+
+    PAGE = (Path(__file__).parents[1] / "docs" / "sessions-protocol.md").read_text()
+
+    def test_every_frame_stands_there_with_its_fields_in_order(self) -> None:
+        """Kind, name, whether it has buffers, fields."""
+        for number, kind in ALL_FRAMES.items():
+            name = f"{kind.__name__}{', buffers' if kind.has_buffers else ''}"
+            (row,) = re.findall(rf"^\| {number} \| {name} \| (.*) \|$", self.PAGE, re.MULTILINE)
+            named = [word for word in re.findall(r"`(\w+)`", row) if word in kind.__struct_fields__]
+            assert named == list(kind.__struct_fields__), kind
+
+    def test_every_error_code_stands_there(self) -> None:
+        """With its number, and on the right side of 100."""
+        rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", self.PAGE, re.MULTILINE)
+        assert [(int(number), name) for number, name in rows] == [(code, code.name) for code in Code]
+
+    def test_every_limit_stands_there_with_its_default(self) -> None:
+        """None more, none less."""
+        rows = dict(re.findall(r"^\| `(m\w+|\w+_s|high\w+)` \| ([\d.]+) \|", self.PAGE, re.MULTILINE))
+        limits = Limits()
+        fields = {field.name: getattr(limits, field.name) for field in dataclasses.fields(limits)}
+        frame = dataclasses.asdict(fields.pop("frame"))
+        assert rows == {name: str(value) for name, value in (fields | frame).items()}
+
+    def test_the_examples_are_frames(self) -> None:
+        """Each line in hex is what the writer writes."""
+        lines = re.findall(r"^4b 56[0-9a-f ]*$", self.PAGE, re.MULTILINE)
+        written = [wire(Turn(7, 1, [10, 300], 2)), wire(Token(7, 42)), wire(Token(7, 42), [bytes(4)])]
+        assert [bytes.fromhex(line) for line in lines] == written

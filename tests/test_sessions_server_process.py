@@ -1,4 +1,4 @@
-"""`python -m harness.sessions serve` as a process: it starts, stops or is killed, and nothing is in the way."""
+"""`python -m harness.sessions serve` as a process: it starts, stops, is killed, and leaves nothing."""
 
 from __future__ import annotations
 
