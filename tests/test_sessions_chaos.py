@@ -30,7 +30,7 @@ NUM_SESSIONS = 200
 NUM_WORKERS = 8
 TOKENS = 120
 TOKEN_BYTES = 64
-LIMITS = Limits(frame_timeout_s=0.5, hello_timeout_s=0.5)
+LIMITS = Limits(frame_timeout_s=2.0, hello_timeout_s=2.0)
 
 
 class Unhurried(CountingEngine):

@@ -168,6 +168,19 @@ class TestTurns:
         assert first.whole().token_ids == continuation([1], 100)
 
 
+class TestArrival:
+    def test_a_token_has_the_time_it_came_not_the_time_it_was_asked_for(self, client: SessionClient) -> None:
+        """Tokens of two turns come mixed; reading one turn stamps the other's."""
+        long, short = client.open(400), client.open(400)
+        one, two = long.turn([1], max_new_tokens=300), short.turn([2], max_new_tokens=10)
+        first, second = one.whole(), two.whole()
+        assert second.tokens[-1].came_s < first.tokens[-1].came_s
+        for generated in (first, second):
+            times = [token.came_s for token in generated.tokens]
+            assert times == sorted(times)
+            assert generated.sent_s < times[0]
+
+
 class TestBytes:
     def test_a_token_costs_less_than_64_bytes(self, client: SessionClient) -> None:
         """Prefix, number of the turn, token: 16 or so, and an end per turn."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from time import monotonic
+from time import monotonic, perf_counter
+from typing import NamedTuple
 
 from harness.errors import BackendBroken, BackendTimeout, ProtocolError
 from harness.sessions.framing import Frame, FrameParser
@@ -18,10 +19,17 @@ from harness.sessions.link import CHUNK_BYTES, Pacer
 from harness.sessions.messages import SERVER_FRAMES, Message
 from harness.sessions.protocol import Buffer, encode
 
-__all__ = ["Channel"]
+__all__ = ["Arrived", "Channel"]
 
 _MAX_PARTS = 256
 """Handed to the kernel at once; it takes at most 1024."""
+
+
+class Arrived(NamedTuple):
+    """A frame, and when the last of it was here, on `perf_counter`'s clock."""
+
+    frame: Frame
+    came_s: float
 
 
 class Channel:
@@ -41,7 +49,7 @@ class Channel:
         self._sock = sock
         self._who = who
         self._parser = FrameParser(SERVER_FRAMES, limits)
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[Arrived] = deque()
         self._trouble: ProtocolError | BackendBroken | None = None
         self._up = self._down = Pacer(0)
         self._readable, self._either = select.poll(), select.poll()
@@ -75,7 +83,7 @@ class Channel:
                 self._send_all([parts.popleft() for _ in range(min(len(parts), _MAX_PARTS))], deadline_s)
         return num_bytes
 
-    def receive(self) -> Frame:
+    def receive(self) -> Arrived:
         """The next frame.
 
         Raises
@@ -147,9 +155,10 @@ class Channel:
         self.bytes_received += num
         if self._down.is_paced:
             self._down.carry(num)
+        came_s = perf_counter()
         for one in self._parser.wrote(num):
             if isinstance(one, Frame):
-                self._frames.append(one)
+                self._frames.append(Arrived(one, came_s))
             else:
                 self._trouble = one
 

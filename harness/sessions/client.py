@@ -18,13 +18,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
-import numpy as np
-
-from harness.errors import BackendBroken, BackendRejected, BudgetError, HarnessError
+from harness.errors import BackendBroken, HarnessError
 from harness.sessions.address import Address, dial
-from harness.sessions.channel import Channel
+from harness.sessions.channel import Arrived, Channel
 from harness.sessions.framing import Frame
 from harness.sessions.limits import FrameLimits
 from harness.sessions.messages import (
@@ -47,51 +45,15 @@ from harness.sessions.messages import (
     Resume,
     Stats,
     StatsReply,
-    Token,
     Turn,
     Welcome,
 )
 from harness.sessions.protocol import Buffer
+from harness.sessions.replies import Generated, KvBlock, StreamedToken, answers, kv_of, refused, token_of
 
-__all__ = ["ClientSession", "Generated", "KvBlock", "SessionClient", "StreamedToken", "TurnStream"]
+__all__ = ["ClientSession", "SessionClient", "TurnStream"]
 
 M = TypeVar("M", bound=Message)
-
-
-class StreamedToken(NamedTuple):
-    """A token as it came."""
-
-    token_id: int
-    logits: np.ndarray[Any, np.dtype[np.float32]] | None
-    came_s: float
-    """On `perf_counter`'s clock."""
-
-
-class Generated(NamedTuple):
-    """A whole turn."""
-
-    tokens: tuple[StreamedToken, ...]
-    done: Done
-    sent_s: float
-    """When it was sent, on `perf_counter`'s clock."""
-    done_s: float
-    bytes_up: int
-    """Of its Turn frame."""
-    bytes_down: int
-    """Of its Token frames and its Done."""
-
-    @property
-    def token_ids(self) -> list[int]:
-        """What was generated."""
-        return [token.token_id for token in self.tokens]
-
-
-class KvBlock(NamedTuple):
-    """Keys and values of consecutive tokens: a row of `kv_token_bytes` for each."""
-
-    start: int
-    token_ids: tuple[int, ...]
-    rows: memoryview
 
 
 class SessionClient:
@@ -102,7 +64,7 @@ class SessionClient:
         self.address = where
         self._channel = channel
         self._last_request = 0
-        self._waiting: dict[int, deque[Frame]] = {}
+        self._waiting: dict[int, deque[Arrived]] = {}
 
     @classmethod
     def connect(
@@ -127,9 +89,9 @@ class SessionClient:
         channel = Channel(sock, who, limits=limits or FrameLimits(), timeout_s=timeout_s)
         try:
             channel.send(Hello(VERSION, VERSION, name))
-            welcome = channel.receive().message
+            welcome = channel.receive().frame.message
             if isinstance(welcome, Failed):
-                raise _refused(who, welcome)
+                raise refused(who, welcome)
             if not isinstance(welcome, Welcome):
                 raise BackendBroken(f"{who}: {type(welcome).__name__} instead of a welcome; is it one?")
             channel.pace(welcome.link_bps if link_bps is None else link_bps)
@@ -215,31 +177,31 @@ class SessionClient:
         self._waiting[request] = deque()
         try:
             self._send(message, buffers)
-            frame = self._wait(request)
+            frame = self._wait(request).frame
         finally:
             self._waiting.pop(request, None)
         if not isinstance(frame.message, kind):
             raise BackendBroken(f"{self.address}: {type(frame.message).__name__}, not {kind.__name__}")
         return frame
 
-    def _wait(self, request: int) -> Frame:
+    def _wait(self, request: int) -> Arrived:
         """The next frame that answers this request, or belongs to this turn."""
         mine = self._waiting[request]
         while not mine:
             self._sort(self._channel.receive())
-        frame = mine.popleft()
-        if isinstance(frame.message, Failed):
-            raise _refused(str(self.address), frame.message)
-        return frame
+        arrived = mine.popleft()
+        if isinstance(arrived.frame.message, Failed):
+            raise refused(str(self.address), arrived.frame.message)
+        return arrived
 
-    def _sort(self, frame: Frame) -> None:
+    def _sort(self, arrived: Arrived) -> None:
         """Put a frame where it is waited for; what nobody waits for is dropped."""
-        message = frame.message
-        number = message.turn if isinstance(message, Token | Done) else getattr(message, "request", 0)
+        message = arrived.frame.message
+        number = answers(message)
         if isinstance(message, Failed) and message.code >= Code.MALFORMED:
-            raise _refused(str(self.address), message)
+            raise refused(str(self.address), message)
         if number in self._waiting:
-            self._waiting[number].append(frame)
+            self._waiting[number].append(arrived)
 
 
 class ClientSession:
@@ -296,10 +258,7 @@ class ClientSession:
     def get_kv(self, start: int = 0) -> KvBlock:
         """Keys and values from position `start` to the last token computed."""
         client = self._client
-        frame = client._ask(Kv, GetKv(client._next(), self._number, start))
-        message = cast(Kv, frame.message)
-        rows = frame.buffers[0] if frame.buffers else memoryview(b"")
-        return KvBlock(message.start, tuple(message.token_ids), rows)
+        return kv_of(client._ask(Kv, GetKv(client._next(), self._number, start)))
 
     def close(self) -> None:
         """End the session."""
@@ -328,20 +287,17 @@ class TurnStream:
         if self.done is not None:
             return None
         try:
-            frame = self._client._wait(self.number)
+            arrived = self._client._wait(self.number)
         except HarnessError:
             self._client._waiting.pop(self.number, None)
             raise
-        self.bytes_down += frame.num_bytes
-        message = frame.message
+        self.bytes_down += arrived.frame.num_bytes
+        message = arrived.frame.message
         if isinstance(message, Done):
             self.done = message
             self._client._waiting.pop(self.number, None)
             return None
-        if not isinstance(message, Token):
-            raise BackendBroken(f"turn {self.number}: {type(message).__name__} instead of a token")
-        logits = np.frombuffer(frame.buffers[0], np.float32) if frame.buffers else None
-        return StreamedToken(message.token_id, logits, perf_counter())
+        return token_of(arrived)
 
     def whole(self) -> Generated:
         """All that is still to come, and the end."""
@@ -352,11 +308,3 @@ class TurnStream:
     def cancel(self) -> None:
         """Ask for an early end; the tokens that came before it are still to be read."""
         self._client._send(Cancel(self.number))
-
-
-def _refused(who: str, failed: Failed) -> HarnessError:
-    name = Code(failed.code).name.lower() if failed.code in set(Code) else str(failed.code)
-    text = f"{who}: {name}: {failed.message}"
-    if failed.code == Code.BUDGET:
-        return BudgetError(text)
-    return BackendBroken(text) if failed.code >= Code.MALFORMED else BackendRejected(text)
