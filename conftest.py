@@ -7,5 +7,6 @@ pytest_plugins = [
     "fixtures.pairing",
     "fixtures.unavailable",
     "fixtures.workflows",
+    "fixtures.routed",
     "pytester",
 ]

@@ -35,7 +35,7 @@ from fixtures.metrics import LOAD_METRICS, TASK_METRICS, round_metrics
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.pool import Pool, Runner
-from fixtures.provenance import check_runs, routed_as_named
+from fixtures.provenance import check_runs, merged, routed_as_named
 from fixtures.reuse import ReuseProbe
 from fixtures.workflows import Grades, WorkflowArm
 from harness.errors import UnavailableError
@@ -284,19 +284,6 @@ def without_quality(graded: Mapping[str, Mapping[str, float | None]]) -> dict[st
         task: {k: v for k, v in values.items() if k != "solved" and not k.endswith(("_score", "_ok"))}
         for task, values in graded.items()
     }
-
-
-def merged(checks: Sequence[Check]) -> list[Check]:
-    """One check per name: it holds when it held in every arm."""
-    by_name: dict[str, list[Check]] = {}
-    for check in checks:
-        by_name.setdefault(check.name, []).append(check)
-    return [
-        Check(
-            name=name, ok=all(c.ok for c in group), observed="; beside it: ".join(c.observed for c in group)
-        )
-        for name, group in by_name.items()
-    ]
 
 
 @pytest.fixture(scope="session")

@@ -1,182 +1,281 @@
-"""Planning task graphs under a memory budget, without any engine: how fast, and how good.
+"""Planning task graphs under a memory budget, without any engine: how good, how often over, and how fast.
 
-Speed is that of the whole call: checking and rounding the utilities (`Problem`), planning, residents. Three
-planners answer the same problems in turn, so that a busy machine slows all three alike; what is compared is
-the ratio of each problem's three times. The ceilings hold for the planner alone, called in a row as a server
-would: between two solvers its caches are cold and a call takes some three times as long (recorded beside).
-What depends on fleet and budget alone (the sets that fit; HiGHS's warm model) is computed before, as it would
-be in a server that plans for one fleet.
+Physics. Given the models that are loaded, each task takes its best one, so that only sets of models are to be
+chosen, and there are few that fit. The published planner relaxes that choice to a linear program and rounds
+it; its relaxed plan fits and its rounded one may not, at any window. Over time, a plan chooses a set by layer
+and pays for what it loads; a dynamic program over sets finds the best.
 
-Regret is what a stream of four jobs, one after the other, lost per task against its offline optimum, cold at
-the start. (Alone, a job has three layers at most, and a window of three sees all of it.) A plan of the LP
-that does not fit cannot be run: greedy's is executed in its place, and both counts stand beside.
+What a window cannot see it cannot plan for. On streams of jobs, a planner that sees three layers and knows
+from which distribution the rest is drawn still loses .0018 of utility per task to the offline optimum
+(`sweep-window`), so no planner of that window loses as little as .0005 there. Where jobs run cold one by one
+a window of three sees all of a job, and nothing is lost.
 
-Limits: fleets and utilities are the origin's or seeded; no model answers anything here.
+Usage:
+
+    pytest bench/test_planning.py                              all of it, about two minutes
+    pytest bench/test_planning.py -k "sequential or lp-3"      some planners
+    pytest bench/test_planning.py -k solve_time                speed beside cvxpy and HiGHS
+
+Records belong to the experiment "routing" and are judged by its claims. `<planner>-plans`: 240 jobs on the
+origin's constants, in streams of four (fixtures/streams.py), beside the exact planner. `published-*`: the
+three published jobs, each cold, on the published and on the fitted table. Sweeps: fixtures/plan_sweeps.py.
+
+Limits: fleets and utilities are the origin's or seeded; no model answers anything here. That the fitted table
+gives the published rows shows that such a table exists, and no more.
 """
 
 from __future__ import annotations
 
-import random
-import statistics
-import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.routers.planning import (
-    ExactPlanner,
-    GreedyPlanner,
-    LPPlanner,
-    Planner,
-    Problem,
-    SequentialPlanner,
-    WarmLPPlanner,
-    fleet,
-    offline_optimum,
-    problem_of,
-    random_problem,
-    roll,
-    workflow_instances,
+from fixtures.options import Settings
+from fixtures.pairing import Arm, Measured, Pairing
+from fixtures.plan_sweeps import (
+    SIZES,
+    WINDOW_SWEEPS,
+    Solvers,
+    by_size,
+    by_window,
+    ratio_interval,
+    solvers_of,
+    times_of,
 )
-from harness.workflow.jobs import in_sequence
+from fixtures.plans import PLAN_METRICS, PLANNERS, TIME_METRICS, Graded, PlanArm, Variant, check_named
+from fixtures.published import PUBLISHED, PublishedArm, published_streams
+from fixtures.streams import FLEET, merged_gains, streams
+from harness.errors import BudgetError
+from harness.routers.planning.instances import RECIPES
+from reports.records import Check, Metric, Record, TaskPair
 
+EXPERIMENT = "routing"
 pytestmark = pytest.mark.routing
 for _package in ("cvxpy", "highspy"):
     pytest.importorskip(_package, reason=f"{_package} is missing; run: pip install 'assay[routing]'")
 
-SIZES = [(3, 4), (10, 4), (30, 8), (100, 16)]
-NUM_FLEETS = 4
-NUM_ROUNDS = {(3, 4): 100, (10, 4): 100, (30, 8): 60, (100, 16): 24}
-"""Problems by size and fleet; the first is a warm-up."""
+CONTROL = "exact"
+ONCE = Settings(rounds=1, warmup_rounds=0)
 CEILING_MS = {(3, 4): (0.05, 0.3), (10, 4): (0.05, 0.3), (100, 16): (None, 2.0)}
-"""Median and 99th percentile."""
-NUM_JOBS = 240
+"""Median and 99th percentile of the exact planner's whole call."""
+OWN_SOLVERS = {
+    "lp": {"highs", "scs"},
+    "cvxpy": {"highs", "scs"},
+    "warm HiGHS": {"highs"},
+    "exact": {"subsets", "tree", "priced"},
+    "sequential": {"dp"},
+}
+SWEPT = {
+    "regret": Metric(unit="utility per task", better="lower", what="short of the offline optimum, by stream"),
+    "violating_share": Metric(unit="share", better="lower", what="plans that do not fit the budget"),
+    "fractional_share": Metric(unit="share", better="lower", what="relaxed solutions that mix models"),
+    "lp_violates": Metric(unit="share", better="lower", what="plans of the LP that do not fit"),
+    "exact_violates": Metric(unit="share", better="lower", what="exact plans that do not fit"),
+    "lp_regret": Metric(unit="utility per task", better="lower", what="regret of the LP"),
+    "sequential_regret": Metric(unit="utility per task", better="lower", what="regret of planning over time"),
+    "median_ms": Metric(unit="ms", better="lower", what="median of whole calls"),
+    "p99_ms": Metric(unit="ms", better="lower", what="99th percentile of whole calls"),
+    "sweep_s": Metric(unit="s", better="lower", what="time that the sweep took"),
+}
 
 
-class Times(NamedTuple):
-    """Milliseconds of one problem."""
-
-    exact: float
-    cvxpy: float
-    highs: float
-
-
-@pytest.mark.parametrize(("num_tasks", "num_models"), SIZES, ids=lambda n: str(n))
-def test_an_exact_plan_is_faster_than_the_rounded_program(
-    benchmark: Any, num_tasks: int, num_models: int
-) -> None:
-    """30 times faster than cvxpy and 3 times than warm HiGHS, at every size; within its ceilings."""
-    times: list[Times] = []
-
-    def target() -> None:
-        for seed in range(NUM_FLEETS):
-            times.extend(_interleaved(num_tasks, num_models, seed))
-
-    benchmark.pedantic(target, rounds=1)
-    exact = np.array([ms for seed in range(NUM_FLEETS) for ms in _alone(num_tasks, num_models, seed)])
-    over_cvxpy = _median_interval([each.cvxpy / each.exact for each in times])
-    over_highs = _median_interval([each.highs / each.exact for each in times])
-    median, p99 = float(np.median(exact)), float(np.quantile(exact, 0.99))
-    benchmark.extra_info |= {
-        "num_tasks": num_tasks,
-        "num_models": num_models,
-        "num_problems": len(times),
-        "exact_median_ms": median,
-        "exact_p99_ms": p99,
-        "exact_between_solvers_median_ms": statistics.median(each.exact for each in times),
-        "cvxpy_median_ms": statistics.median(each.cvxpy for each in times),
-        "highs_median_ms": statistics.median(each.highs for each in times),
-        "cvxpy_over_exact": over_cvxpy,
-        "highs_over_exact": over_highs,
-    }
-    ceiling = CEILING_MS.get((num_tasks, num_models), (None, None))
-    assert ceiling[0] is None or median <= ceiling[0]
-    assert ceiling[1] is None or p99 <= ceiling[1]
-    assert over_cvxpy[1] >= 30
-    assert over_highs[1] >= 3
-
-
-def test_planning_over_time_beats_the_rounded_program_from_two_layers_on(benchmark: Any) -> None:
-    """Planning over time: no worse than the rounded LP at window 1, better from 2 on."""
-    problems = _streams()
-    regrets: dict[str, list[float]] = {}
-    replaced: dict[str, int] = {}
-
-    def target() -> None:
-        best = [offline_optimum().plan(problem).objective for problem in problems]
-        for window in (1, 2, 3):
-            rivals: tuple[Planner, ...] = (LPPlanner(window=window), SequentialPlanner(window=window))
-            for planner in rivals:
-                done = [roll(planner, problem, fallback=GreedyPlanner()) for problem in problems]
-                key = f"{planner.name}-{window}"
-                regrets[key] = [
-                    (ceiling - each.value) / problem.num_tasks
-                    for ceiling, each, problem in zip(best, done, problems, strict=True)
-                ]
-                replaced[key] = sum(each.num_replaced for each in done)
-
-    benchmark.pedantic(target, rounds=1)
-    gains = {
-        window: _mean_interval(np.array(regrets[f"lp-{window}"]) - np.array(regrets[f"sequential-{window}"]))
-        for window in (1, 2, 3)
-    }
-    benchmark.extra_info |= {
-        "num_jobs": NUM_JOBS,
-        "regret_per_task": {key: statistics.fmean(values) for key, values in regrets.items()},
-        "num_replaced": replaced,
-        "lp_less_sequential": gains,
-    }
-    assert gains[1][2] >= 0, "worse than the LP at window 1"
-    for window in (2, 3):
-        assert gains[window][1] > 0, f"not better than the LP at window {window}"
-
-
-def _streams() -> list[Problem]:
-    """Jobs of the three shapes, shuffled, four after another, on the origin's fleet."""
-    jobs = random.Random(7).sample(workflow_instances(NUM_JOBS, seed=7), NUM_JOBS)
-    streams = [in_sequence(jobs[at : at + 4], f"stream-{at}") for at in range(0, NUM_JOBS, 4)]
-    return [problem_of(stream, *fleet("agents_heavy")) for stream in streams]
-
-
-def _interleaved(num_tasks: int, num_models: int, seed: int) -> list[Times]:
-    """Each problem by all three, one after the other; one fleet, other utilities."""
-    shape = random_problem(num_tasks, num_models, seed=seed)
-    warm, exact, cvxpy = WarmLPPlanner(shape.fleet, num_tasks), ExactPlanner(), LPPlanner()
-    times = []
-    for other in range(NUM_ROUNDS[num_tasks, num_models] + 1):
-        utility = random_problem(num_tasks, num_models, seed=1000 * (seed + 1) + other).utility
-        row = Times(*(_timed(each, shape, utility) for each in (exact, cvxpy, warm)))
-        times.append(row)
-    return times[1:]
-
-
-def _alone(num_tasks: int, num_models: int, seed: int) -> list[float]:
-    """The exact planner on the same problems in a row."""
-    shape, exact = random_problem(num_tasks, num_models, seed=seed), ExactPlanner()
-    utilities = [
-        random_problem(num_tasks, num_models, seed=1000 * (seed + 1) + other).utility
-        for other in range(NUM_ROUNDS[num_tasks, num_models] + 1)
+@pytest.mark.parametrize("variant", [f"{name}-plans" for name in PLANNERS])
+def test_plans(variant: str, paired: Pairing) -> None:
+    """A planner plans every job of the streams, and is timed beside the exact one."""
+    name = variant.removesuffix("-plans")
+    try:
+        graded, beside = Graded.of(name), Graded.of(CONTROL)
+    except BudgetError as exc:
+        pytest.skip(str(exc))
+    has_control = name != CONTROL
+    record = _record(variant, f"{CONTROL}-plans" if has_control else None, FLEET, len(graded.tasks))
+    record.settings |= {"jobs_per_stream": len(streams()[0].jobs), "window": graded.windows[0]}
+    record.tasks = [
+        TaskPair(id=job, treatment=dict(values), control=dict(beside.tasks[job]) if has_control else None)
+        for job, values in graded.tasks.items()
     ]
-    return [_timed(exact, shape, utility) for utility in utilities][1:]
+    if name == "order-free":
+        record.sweep = merged_gains()
+    record.checks = [
+        check_named(name, PLANNERS[name], graded),
+        Check(
+            name="equal_tasks",
+            ok=graded.tasks.keys() == beside.tasks.keys(),
+            observed=f"{len(graded.tasks)} jobs, and {len(beside.tasks)} beside them",
+        ),
+    ]
+    arms = [PlanArm(each, PLANNERS[each]).arm() for each in (name, CONTROL)[: 1 + has_control]]
+    paired.run(record, *arms)
+    _verify(record)
 
 
-def _timed(planner: Planner, shape: Problem, utility: Any) -> float:
-    began_s = time.perf_counter()
-    problem = Problem(fleet=shape.fleet, utility=utility, load_cost=shape.load_cost)
-    planner.plan(problem)
-    return 1e3 * (time.perf_counter() - began_s)
+@pytest.mark.parametrize("fleet", ["agents_heavy", "fitted"])
+@pytest.mark.parametrize("variant", PUBLISHED)
+def test_published(variant: str, fleet: str, paired: Pairing) -> None:
+    """The three published jobs, each cold; assignments are compared with the published ones."""
+    row = PUBLISHED[variant]
+    found = published_streams(fleet, is_flat=row.is_flat)
+    graded, as_published = Graded.on(Variant(row.planner, row.solvers), found), row.as_published(found)
+    record = _record(variant, None, fleet, len(graded.tasks))
+    record.settings |= {"window": row.planner.window, "flat": row.is_flat}
+    record.metrics |= row.step_metrics(found)
+    record.tasks = [
+        TaskPair(id=job, treatment=dict(values) | {"as_published": as_published[job]})
+        for job, values in graded.tasks.items()
+    ]
+    record.checks = [check_named(variant, Variant(row.planner, row.solvers), graded)]
+    paired.run(record, PublishedArm(variant, row.planner, found).arm())
+    _verify(record)
 
 
-def _median_interval(values: list[float]) -> tuple[float, float, float]:
-    """Median with its 95 % interval by order statistics (normal approximation of the binomial)."""
-    ordered = sorted(values)
-    half = 0.98 * len(ordered) ** 0.5
-    low, high = int(len(ordered) / 2 - half), min(len(ordered) - 1, int(len(ordered) / 2 + half))
-    return statistics.median(ordered), ordered[max(0, low)], ordered[high]
+@pytest.mark.parametrize("variant", WINDOW_SWEEPS)
+def test_regret_by_window(variant: str, paired: Pairing) -> None:
+    """Planning over time: no worse than the rounded LP at window 1, better from 2 on."""
+    regrets: dict[str, list[float]] = {}
+
+    def measure(record: Record) -> None:
+        record.sweep, by_key, solvers = by_window(variant)
+        regrets.update(by_key)
+        record.checks.append(_named(solvers))
+
+    record = _record(variant, None, FLEET, len(WINDOW_SWEEPS[variant].streams()))
+    _sweep(record, measure, paired)
+    _verify(record)
+    if variant == "sweep-window":
+        gains = {
+            window: _mean_interval(
+                np.array(regrets[f"lp-{window}"]) - np.array(regrets[f"sequential-{window}"])
+            )
+            for window in (1, 2, 3)
+        }
+        record.settings["lp_less_sequential"] = {str(window): gain for window, gain in gains.items()}
+        paired.store(record)
+        assert gains[1][2] >= 0, "worse than the LP at window 1"
+        for window in (2, 3):
+            assert gains[window][1] > 0, f"not better than the LP at window {window}"
+
+
+@pytest.mark.parametrize("variant", ["violations-by-size"])
+def test_violations_by_size(variant: str, paired: Pairing) -> None:
+    """The exact plan fits in every instance, and the rounded LP does not."""
+
+    def measure(record: Record) -> None:
+        record.sweep, solvers = by_size()
+        record.checks.append(_named(solvers))
+
+    record = _record(variant, None, "random", None)
+    _sweep(record, measure, paired)
+    _verify(record)
+    exact = [p for p in record.sweep if p["name"] == "point" and p["planner"].startswith("exact")]
+    assert len(exact) == len(SIZES) * len(RECIPES)
+    assert all(p["violating_share"] == 0 for p in exact)
+
+
+@pytest.mark.parametrize("variant", ["solve-time-by-size"])
+def test_solve_time_by_size(variant: str, paired: Pairing) -> None:
+    """Exact is 30 times faster than cvxpy and 3 times than warm HiGHS at every size; within its ceilings."""
+    missed: list[str] = []
+    solvers: Solvers = {}
+
+    def measure(record: Record) -> None:
+        for recipe in RECIPES:
+            for size in SIZES:
+                points, wrong = _times(recipe, *size)
+                record.sweep += points
+                missed.extend(wrong)
+                made = solvers_of(*size, recipe)
+                solvers.update({name: solvers.get(name, set()) | found for name, found in made.items()})
+        record.checks.append(_named(solvers))
+
+    record = _record(variant, None, "random", None)
+    _sweep(record, measure, paired)
+    _verify(record)
+    assert not missed, missed
+
+
+def _times(recipe: str, num_tasks: int, num_models: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Points of one size, and what missed its bar."""
+    times, alone = times_of(num_tasks, num_models, recipe)
+    size = {"num_tasks": num_tasks, "num_models": num_models, "along": f"{num_tasks} × {num_models}"}
+    by_planner = {
+        "exact": [each.wall for each in alone],
+        "cvxpy": [each.cvxpy for each in times],
+        "warm HiGHS": [each.highs for each in times],
+    }
+    over_cvxpy = ratio_interval([each.cvxpy / each.exact for each in times])
+    over_highs = ratio_interval([each.highs / each.exact for each in times])
+    suffix = "" if recipe == RECIPES[0] else f", {recipe}"
+    points = [
+        {"name": "point", "planner": planner + suffix, "recipe": recipe, **size, "problems": len(found)}
+        | {"median_ms": median(found), "p99_ms": float(np.quantile(found, 0.99))}
+        for planner, found in by_planner.items()
+    ]
+    between = [each.exact_between for each in times]
+    points.append(
+        {"name": "exact between solvers", "recipe": recipe, **size, "median_ms": median(between)}
+        | {"p99_ms": float(np.quantile(between, 0.99))}
+    )
+    points.append(
+        {"name": "ratio", "recipe": recipe, **size, "cvxpy_over_exact": over_cvxpy}
+        | {"highs_over_exact": over_highs}
+    )
+    cpu = [each.cpu for each in alone]
+    points[0] |= {"median_cpu_ms": median(cpu), "p99_cpu_ms": float(np.quantile(cpu, 0.99))}
+    middle, tail = median(by_planner["exact"]), float(np.quantile(by_planner["exact"], 0.99))
+    ceiling = CEILING_MS.get((num_tasks, num_models), (None, None))
+    where = f"{num_tasks} × {num_models}, {recipe}"
+    bars: list[tuple[str, float, float | None]] = [
+        (f"{where}: median {middle:.3f} ms", middle, ceiling[0]),
+        (f"{where}: p99 {tail:.3f} ms", tail, ceiling[1]),
+        (f"{where}: {over_cvxpy[1]:.1f} times faster than cvxpy", -over_cvxpy[1], -30),
+        (f"{where}: {over_highs[1]:.1f} times faster than HiGHS", -over_highs[1], -3),
+    ]
+    return points, [text for text, found, most in bars if most is not None and found > most]
+
+
+def _record(variant: str, control: str | None, fleet: str, num_jobs: int | None) -> Record:
+    metrics = {**PLAN_METRICS, **TIME_METRICS}
+    return Record(
+        experiment=EXPERIMENT,
+        variant=variant,
+        control=control,
+        backend="planning",
+        profile="any",
+        settings={"fleet": fleet, "jobs": num_jobs},
+        metrics=metrics if num_jobs and not variant.startswith("sweep") else dict(SWEPT),
+    )
+
+
+def _sweep(record: Record, measure: Callable[[Record], None], paired: Pairing) -> None:
+    """Fill the record's sweep, in one round that is the benchmark's."""
+
+    def run() -> Measured:
+        measure(record)
+        return Measured({})
+
+    paired.run(record, Arm(record.variant, run), settings=ONCE)
+
+
+def _named(solvers: Solvers) -> Check:
+    """Whether every planner's plans were made by its own solver."""
+    return Check(
+        name="planned_as_named",
+        ok=all(found <= OWN_SOLVERS[name.split(",")[0]] for name, found in solvers.items()),
+        observed="; ".join(f"{name} by {', '.join(sorted(found))}" for name, found in solvers.items()),
+    )
 
 
 def _mean_interval(values: Any) -> tuple[float, float, float]:
-    """Mean with its 95 % interval over jobs."""
+    """Mean with its 95 % interval over streams."""
     mean, half = float(values.mean()), 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
     return mean, mean - half, mean + half
+
+
+def _verify(record: Record) -> None:
+    """Fail the test, now that its record is stored, when something failed or did not run as named."""
+    assert not record.failures, record.failures[:3]
+    broken = [f"{check.name}: {check.observed}" for check in record.checks if not check.ok]
+    assert not broken, broken

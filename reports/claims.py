@@ -35,7 +35,7 @@ __all__ = ["FORMS", "NOT_ROWS", "OVERS", "QUANTITIES", "Claim", "load", "load_al
 
 FORMS = ("at_least", "at_most", "between", "equivalent", "no_worse_than", "monotone", "order", "exact")
 QUANTITIES = ("ratio", "reduction", "difference", "value")
-OVERS = ("rounds", "tasks", "sweep")
+OVERS = ("rounds", "tasks", "jobs", "sweep")
 SCOPES = ("pocket",)
 DIRECTIONS = ("increasing", "decreasing")
 NOT_ROWS = ("uncovered.toml",)
@@ -66,7 +66,8 @@ class Claim:
     """The arm measured beside the treatment."""
     published: Published = None
     over: str = "rounds"
-    """The part of the record that holds the metric: "rounds", "tasks" or "sweep"."""
+    """The part of the record that holds the metric: "rounds", "tasks", "jobs" (a sweep's points of that name,
+    each arm's paired by job) or "sweep"."""
     quantity: str = "ratio"
     of: str | None = None
     """With quantity "value": the metric of the same arm that the value is divided by."""
@@ -89,7 +90,7 @@ class Claim:
     also_beats: tuple[str, ...] = ()
     """Trivial alternatives that the treatment must beat too."""
     only: str | None = None
-    """With `over` "tasks": how the ids of the tasks that count begin."""
+    """With `over` "tasks" or "jobs": how the ids that count begin."""
     against: str | None = None
     """The other side, a "backend:NAME", "SETTING:VALUE" or variant: of the equivalence of two gains, or, with
     quantity "difference", of the same tasks."""
@@ -109,7 +110,7 @@ class Claim:
     """Ids of `published_claims.csv` that the row decides."""
     marks: tuple[str, ...] = ()
     note: str = ""
-    """Dated remarks on changed rows."""
+    """Remarks; one on a change of the row is dated."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -286,8 +287,9 @@ def _form_problems(claim: Claim) -> Iterator[tuple[str, str]]:
             yield "axes", f"{axis!r} is not 'rounds:METRIC' or 'tasks:METRIC'"
     if claim.form == "monotone" and not (claim.along and claim.direction and claim.over == "sweep"):
         yield "along", "form 'monotone' needs over = 'sweep', along and direction"
-    if claim.only is not None and claim.over != "tasks":
-        yield "only", "chooses tasks by their ids, and goes with over = 'tasks'; remove it"
-    by_task = (claim.quantity, claim.over) == ("difference", "tasks") and claim.form != "order"
+    has_ids = claim.over in ("tasks", "jobs")
+    if claim.only is not None and not has_ids:
+        yield "only", "chooses by id, and goes with over = 'tasks' or 'jobs'; remove it"
+    by_task = claim.quantity == "difference" and has_ids and claim.form != "order"
     if claim.against is not None and claim.form != "equivalent" and not by_task:
         yield "against", "is meant for form 'equivalent', or for a difference over tasks; remove it"

@@ -73,7 +73,7 @@ def shown(value: float, claim: Claim) -> str:
         return f"{value:.3g}×"
     if claim.quantity == "reduction" or claim.of is not None:
         return f"{100 * value:.1f} %".replace("-", "−")
-    if claim.quantity == "difference" and claim.over == "tasks":
+    if claim.quantity == "difference" and claim.over in ("tasks", "jobs") and not claim.unit:
         return f"{100 * value:+.1f} points".replace("-", "−")
     return f"{value:.4g} {claim.unit}".rstrip()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reports.items import experiment_of
 from reports.records import Record
 
 __all__ = ["entry_of", "stored_of"]
@@ -25,7 +26,7 @@ def entry_of(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         del whole["extra_info"]  # stands beside it
     return {
         "nodeid": item.nodeid,
-        "experiment": item.path.stem.removeprefix("test_"),
+        "experiment": experiment_of(item),
         "params": dict(item.callspec.params) if hasattr(item, "callspec") else {},
         "outcome": report.outcome,
         "why": _why(call, report),

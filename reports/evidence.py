@@ -11,9 +11,16 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reports.claims import Claim
-from reports.records import Record
+from reports.records import Record, TaskPair, Values
 
-__all__ = ["Found", "Stored", "failed_checks", "find", "unmet"]
+__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "unmet"]
+
+JOB = "job"
+"""The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
+
+
+NEEDED_SETTINGS = ("workload", "budget_gb")
+"""Settings that a claim may require; where the treatment ran, its own count, and not another test's."""
 
 
 class Stored(NamedTuple):
@@ -42,10 +49,12 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     counts as met, so that a broken run shows as an error and not as out of scope.
     """
     have = set(offers)
-    for record in (s.record for s in stored if s.record is not None):
+    records = [s.record for s in stored if s.record is not None]
+    for record in records:
         have |= {f"profile:{record.profile}", f"backend:{record.backend}"}
         have |= {f"{role}:{label}" for role, label in record.models.items()}
-        have |= {f"workload:{record.settings['workload']}"} if "workload" in record.settings else set()
+    for record in [r for r in records if r.variant == claim.treatment] or records:
+        have |= {f"{key}:{record.settings[key]}" for key in NEEDED_SETTINGS if key in record.settings}
     broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
     kinds = {offer.partition(":")[0] for offer in have}
     return [
@@ -81,6 +90,11 @@ def find(
     return Found(replace(found.record, tasks=some))
 
 
+def by_job(stored: Sequence[Stored]) -> list[Stored]:
+    """The same tests, with whole jobs in the place of their tasks."""
+    return [s if s.record is None else s._replace(record=_of_jobs(s.record)) for s in stored]
+
+
 def failed_checks(claim: Claim, record: Record) -> list[str]:
     """The claim's provenance checks that failed or were never made, each with what was seen."""
     out = []
@@ -90,6 +104,19 @@ def failed_checks(claim: Claim, record: Record) -> list[str]:
         if not seen:
             out.append(f"{name}: was not checked")
     return out
+
+
+def _of_jobs(record: Record) -> Record:
+    """A record whose tasks are the jobs of its sweep; of a job told twice the last counts."""
+    arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
+    for point in record.sweep:
+        if point.get("name") == JOB and (arm := point.get("arm", "treatment")) in arms:
+            arms[arm][str(point[JOB])] = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
+    jobs = [
+        TaskPair(id=job, treatment=values, control=arms["control"].get(job))
+        for job, values in arms["treatment"].items()
+    ]
+    return replace(record, tasks=jobs)
 
 
 def _usable(entry: Stored) -> Found:
@@ -143,7 +170,7 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend", "workload"):
+    if kind in ("profile", "backend", *NEEDED_SETTINGS):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 

@@ -1,6 +1,6 @@
 """The files that the source publishes, under their names, for scripts that plot or compare them.
 
-For the cascade, in `output/cascade/` of the run's folder:
+For routing, `output/routing/report.json`: `routing_report`. For the cascade, in `output/cascade/`:
 
     baseline_N.json, orla_N.json             one run over the tasks each, baseline and cascade
     ollama_baseline_N.json, ollama_N.json    the same pair where Ollama served it
@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reports import routing_report
 from reports.records import Record, Values
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, stages_of, summarize
@@ -41,7 +42,16 @@ PER_TASK = "per-task times are not kept per round; averages are over the tasks o
 
 
 def write(run: Run) -> list[Path]:
-    """Write the published files of every experiment that has some; returns their paths."""
+    """Write the published files of every experiment that has some; returns their paths.
+
+    Raises
+    ------
+    JournalError: the run's telemetry cannot be read.
+    """
+    return _cascade(run) + routing_report.write(run)
+
+
+def _cascade(run: Run) -> list[Path]:
     records = [r for r in run.records if r.experiment == EXPERIMENT]
     variants = [v for v in summarize(records) if v.task_s.value is not None or any(v.rounds)]
     if not variants:

@@ -15,7 +15,7 @@ from reports.errors import ClaimError
 if TYPE_CHECKING:
     from reports.verdicts import Verdict
 
-__all__ = ["JUDGE", "ClaimFile", "ClaimItem", "GateFailed", "VerdictFailed", "claims_file_of"]
+__all__ = ["JUDGE", "ClaimFile", "ClaimItem", "GateFailed", "VerdictFailed", "claims_file_of", "experiment_of"]
 
 JUDGE: pytest.StashKey[Any] = pytest.StashKey()
 """`(Claim) -> Verdict`, put there by the plugin."""
@@ -30,6 +30,12 @@ class VerdictFailed(Exception):
 
 class GateFailed(Exception):
     """A claim's verdict is worse than the one in claims.lock."""
+
+
+def experiment_of(item: pytest.Item) -> str:
+    """The experiment that a test measures: what its module names as EXPERIMENT, or the module's own name."""
+    named = getattr(getattr(item, "module", None), "EXPERIMENT", None)
+    return named if isinstance(named, str) else item.path.stem.removeprefix("test_")
 
 
 def claims_file_of(test_file: Path) -> Path:

@@ -1,7 +1,8 @@
-"""The README's claims table, generated from a run's folder and checked against it.
+"""The README's claims tables, generated from a run's folder and checked against it.
 
-Claims that the run could decide get a row each; what is out of scope there is counted in one line, and stands
-with its reasons in the run's `tables/claims.md`.
+Each experiment has one, folded under its counts but for the first. Claims that the run could decide get a row
+each; what is out of scope there is counted in one line, and stands with its reasons in the run's
+`tables/claims.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ def table_of(run_dir: Path, shown_as: str) -> str:
         verdicts = json.loads(path.read_text())["claims"]
     except (OSError, ValueError, KeyError) as exc:
         raise ReportError(f"{path}: no verdicts ({exc}); give the folder of a run") from exc
-    return "\n".join([*_rows(verdicts), "", _rest(verdicts, shown_as)])
+    by_experiment: dict[str, list[Mapping[str, Any]]] = {}
+    for verdict in verdicts:
+        by_experiment.setdefault(str(verdict["experiment"]), []).append(verdict)
+    lines: list[str] = []
+    for number, (experiment, rows) in enumerate(sorted(by_experiment.items())):
+        lines += [*_folded(experiment, rows, is_open=number == 0), ""]
+    return "\n".join([*lines, _rest(verdicts, shown_as)])
 
 
 def insert(text: str, table: str) -> str:
@@ -45,6 +52,14 @@ def insert(text: str, table: str) -> str:
     if not begin or not end:
         raise ReportError(f"README: the marks {BEGIN} and {END} are missing; put them where the table goes")
     return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+
+
+def _folded(experiment: str, verdicts: Sequence[Mapping[str, Any]], *, is_open: bool) -> list[str]:
+    from reports.verdict_cells import counts
+
+    decided = counts(v for v in verdicts if v["verdict"] != "out of scope")
+    summary = f"<summary><b>{experiment}</b>, {decided}</summary>"
+    return [f"<details{' open' if is_open else ''}>{summary}", "", *_rows(verdicts), "", "</details>"]
 
 
 def _rows(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from reports import claims, journal
 from reports.errors import ClaimError
-from reports.items import ClaimItem
+from reports.items import ClaimItem, experiment_of
 from reports.words import BROKEN, HELD, WORDS, gate_outcome
 
 if TYPE_CHECKING:
@@ -67,8 +67,13 @@ def needs_naming(config: pytest.Config, items: Sequence[pytest.Item]) -> list[py
 
 
 def is_part(config: pytest.Config) -> bool:
-    """Whether the command line names tests, or last failures, so that not every test was even collected."""
-    return any("::" in arg for arg in config.args) or bool(config.getoption("lf", False))
+    """Whether the command line names tests, or last failures, so that not every test was even collected.
+
+    A file is a part too: another one may run variants of the same experiment.
+    """
+    return any("::" in arg or arg.endswith(".py") for arg in config.args) or bool(
+        config.getoption("lf", False)
+    )
 
 
 def not_needed_by(wanted: Sequence[str], items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -189,7 +194,7 @@ def gate(expected: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, 
 
 def _variant_of(item: pytest.Item) -> tuple[str, Any]:
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return item.path.stem.removeprefix("test_"), params.get("variant")
+    return experiment_of(item), params.get("variant")
 
 
 def _names(config: pytest.Config, arg: str, item: pytest.Item) -> bool:

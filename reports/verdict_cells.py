@@ -111,15 +111,17 @@ def scale_for(verdict: Verdict) -> Scale:
     quantity = verdict.get("quantity")
     if verdict.get("form") == "order":  # what is counted are rivals, whatever the axes are in
         return Scale(1, "rivals")
+    if verdict.get("form") == "monotone":  # a change along the sweep, in the metric's own unit
+        return cells.scale_of(str(verdict.get("unit") or ""), [verdict.get("estimate")])
     if quantity == "reduction" and verdict.get("against"):
         return cells.scale_of("difference", ())
     if quantity in ("ratio", "reduction"):
         return cells.scale_of(quantity, ())
     if verdict.get("of"):
         return cells.scale_of("share", ())
-    if quantity == "difference" and verdict.get("over") == "tasks":
-        return cells.scale_of("difference", ())
     unit = str(verdict.get("unit") or "")
+    if quantity == "difference" and verdict.get("over") in ("tasks", "jobs") and not unit:
+        return cells.scale_of("difference", ())
     return cells.scale_of(unit, [verdict.get("estimate"), *published_ends(verdict)])
 
 

@@ -132,6 +132,8 @@ def judge(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     blank = _blank(claim, limit)
     if limit is not None and claim.threshold is not None and not limit.allows(*region(claim)):
         return replace(blank, verdict="impossible", reason=f"{limit.arithmetic}; {limit.condition}")
+    if claim.over == "jobs":
+        stored, claim = evidence.by_job(stored), replace(claim, over="tasks")
     unmet = evidence.unmet(claim, stored, offers)
     if unmet:
         return replace(blank, verdict="out of scope", reason=f"needs {', '.join(unmet)}")

@@ -521,7 +521,7 @@ class TestConstants:
             ("slots = 128", "slots = 256", "256 contexts of 2048 tokens need .* GB of 80.0; lower slots"),
             ('device = "H100-SXM"', 'device = "H100"', "unknown device 'H100'; use A100-80G"),
             ('dtype = "bf16"', 'dtype = "int4"', "no peak for dtype 'int4'"),
-            ("load_bytes_per_s = 64e9", 'load_bytes_per_s = "64"', "it must be of type float | None"),
+            ("load_bytes_per_s = 64e9", 'load_bytes_per_s = "64"', "'64'; it must be of type float"),
             ('model = "Mistral-7B-Instruct-v0.3"', 'model = "GPT-4"', "unknown model 'GPT-4'"),
             ("[[engine]]", "[[engines]]", r"unknown table 'engines'; use \[\[engine"),
             ("[[engine]]", "[[engine", "cannot be read"),

@@ -39,7 +39,7 @@ def listens(url: str) -> bool:
 def test_the_pocket_profile_is_embedded() -> None:
     """Without options both platforms have a small and a large model, and jobs have four and a planner."""
     rows = specs_of("pocket", None, ())
-    cascade, jobs = {"large", "small", "edge-large", "edge-small"}, {"nano", "code", "math", "planner"}
+    cascade, jobs = {"large", "small", "edge-large", "edge-small"}, {"nano", "code", "math", "generalist", "planner"}
     assert set(rows) == cascade | jobs
     assert all(row.spec.is_embedded for row in rows.values())
     assert rows.keys() < set(ROLES)

@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +182,25 @@ def test_a_budget_in_the_place_of_another_is_not_mistaken_for_it(budget: DeviceB
     assert (new.used_bytes, kept.num_bytes) == (50, 50)
 
 
+def test_who_waits_for_the_lock_of_a_removed_budget_takes_the_next(budget: DeviceBudget) -> None:
+    """The file that he waited at is no longer the lock; a budget made under it could never be changed."""
+    lock = Path(f"{budget.path}.lock")
+    made: list[DeviceBudget] = []
+    waiting = threading.Thread(target=lambda: made.append(DeviceBudget.create(50, path=budget.path)))
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        waiting.start()
+        time.sleep(0.05)
+        budget.path.unlink()
+        lock.unlink()
+        child.kill()
+    waiting.join()
+    assert made[0].allocate(50, owner="new").num_bytes == 50
+
+
 def test_a_write_broken_off_leaves_the_old_ledger(budget: DeviceBudget) -> None:
     """Half a new file beside the ledger is what a kill may leave; it is never read."""
     budget.allocate(5, owner="kv")
@@ -223,3 +245,12 @@ def test_a_lock_that_is_never_given_back_is_an_error(
         assert budget.free_bytes == 100
         child.kill()
     budget.allocate(5, owner="kv")
+
+
+def test_a_budget_in_a_temporary_place_leaves_nothing_when_removed() -> None:
+    """Not even a folder, so that a later kill of the process has nothing to leave behind."""
+    budget = DeviceBudget.create(100)
+    budget.allocate(5, owner="kv")
+    budget.remove()
+    assert list(budget.path.parent.glob(f"{budget.path.name}*")) == []
+    assert budget.path.parent.resolve() in {Path("/dev/shm"), Path(tempfile.gettempdir()).resolve()}

@@ -160,3 +160,10 @@ def problem_from(
         resident=frozenset(m for m, row in enumerate(models) if row[-1] == "loaded"),
         layers=tuple(tuple(i for i, (at, _) in enumerate(rows) if int(at) == layer) for layer in layers),
     )
+
+
+def test_both_forms_say_when_more_follows() -> None:
+    """As the optimiser is told, so is the model."""
+    for form in (full_prompt, compact_prompt):
+        assert "follow" not in form(PROBLEM, TASKS)
+        assert "follow" in form(replace(PROBLEM, has_more=True), TASKS)

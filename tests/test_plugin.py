@@ -174,6 +174,14 @@ def test_an_unknown_claim_is_named_with_its_neighbours(suite: pytest.Pytester) -
     result.stderr.fnmatch_lines(["*no claim 'half-is-6x'*half-is-5x*"])
 
 
+def test_a_file_alone_says_nothing_of_variants_that_another_file_may_run(suite: pytest.Pytester) -> None:
+    """Two files may measure one experiment; only the whole folder can miss a variant."""
+    suite.runpytest("bench/test_demo.py", "-k", "half or nobody")
+    assert set(verdicts(suite)) == {"half-is-faster", "half-is-5x", "needs-a-node"}
+    suite.runpytest("bench", "-k", "half or nobody")
+    assert verdicts(suite)["nobody-runs-it"] == "missing"
+
+
 def test_claims_whose_variants_were_not_selected_are_not_reported(suite: pytest.Pytester) -> None:
     """-k half reports the claims on half and no other."""
     suite.runpytest("bench", "-k", "half")

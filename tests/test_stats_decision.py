@@ -134,5 +134,7 @@ def test_a_form_without_a_number_has_no_region() -> None:
 
 def test_numbers_are_shown_in_the_claims_own_terms() -> None:
     assert shown(-0.032, claim(quantity="difference", over="tasks")) == "−3.2 points"
+    assert shown(-0.032, claim(quantity="difference", over="jobs")) == "−3.2 points"
+    assert shown(4.5, claim(quantity="difference", over="tasks", unit="GB")) == "4.5 GB"
     assert shown(0.8512, claim(quantity="value", unit="s")) == "0.8512 s"
     assert shown(0.004, claim(quantity="value", of="task_s")) == "0.4 %"

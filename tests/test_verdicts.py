@@ -422,6 +422,31 @@ def test_only_the_tasks_whose_ids_begin_as_named_count() -> None:
     assert word(replace(row, only="wb9"), stored(record())) == "inconclusive"
 
 
+def test_a_required_setting_is_that_of_the_treatment_and_of_no_other_test() -> None:
+    """Under another budget the claim is out of scope, although plans were made under the one it names."""
+    row = claim(requires=("budget_gb:8.0",))
+    plans = stored(record("plans", settings={"budget_gb": 8.0}))
+    assert word(row, plans, stored(record(settings={"budget_gb": 8.0}))) == "confirmed"
+    verdict = judge(row, [plans, stored(record(settings={"budget_gb": 18.0}))])
+    assert (verdict.verdict, verdict.reason) == ("out of scope", "needs budget_gb:8.0")
+
+
+def test_jobs_are_the_points_of_the_sweep_that_are_named_so() -> None:
+    """Paired by job; what else the sweep or the tasks hold does not count."""
+    points = [
+        {"name": "job", "job": f"wb{i % 3 + 1}-{i}", "arm": arm, "shape": "wb", "solved": float(i < most)}
+        for i in range(60)
+        for arm, most in (("treatment", 40), ("control", 10))
+    ]
+    one = stored(record(solved=0.0, sweep=[*points, {"name": "point", "solved": 0.0}]))
+    row = claim(metric="solved", over="jobs", quantity="difference", published=0.3)
+    verdict = judge(row, [one])
+    assert (verdict.verdict, verdict.n, verdict.over) == ("confirmed", 60, "jobs")
+    assert verdict.estimate == pytest.approx(0.5)
+    assert judge(replace(row, only="wb2"), [one]).n == 20
+    assert word(row, stored(record())) == "inconclusive"
+
+
 # orders
 
 

@@ -8,7 +8,9 @@ one real generation. That it does not change is checked, not assumed (`repeat`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from harness.backends.base import Backend, Completion, OnChunk, Request
@@ -24,6 +26,11 @@ class Repeat(NamedTuple):
     same: int
 
 
+class _Known(NamedTuple):
+    request: Request
+    answer: asyncio.Task[Completion]
+
+
 class MemoBackend:
     """Wraps a backend; implements the same protocol."""
 
@@ -33,7 +40,7 @@ class MemoBackend:
         self.model = inner.model
         self.num_generated = 0
         self.num_recalled = 0
-        self._answers: dict[Request, asyncio.Task[Completion]] = {}
+        self._answers: dict[Hashable, _Known] = {}
 
     async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Completion:
         """The remembered answer, or a new one.
@@ -46,26 +53,27 @@ class MemoBackend:
             raise UsageError(
                 f"{self.name}: temperature is {request.temperature}; only greedy answers are remembered"
             )
-        known = self._answers.get(request)
+        key = _key(request)
+        known = self._answers.get(key)
         if known is None:
             self.num_generated += 1
-            known = self._answers[request] = asyncio.create_task(self.inner.generate(request))
+            known = self._answers[key] = _Known(request, asyncio.create_task(self.inner.generate(request)))
         else:
             self.num_recalled += 1
         try:
-            return await known
+            return await known.answer
         except BaseException:
-            self._answers.pop(request, None)
+            self._answers.pop(key, None)
             raise
 
     async def repeat(self, at_most: int) -> Repeat:
         """Ask `at_most` remembered questions again, evenly spread, and count the equal answers."""
-        requests: Sequence[Request] = list(self._answers)
-        chosen = requests[:: max(1, len(requests) // at_most)][:at_most]
+        every: Sequence[_Known] = list(self._answers.values())
+        chosen = every[:: max(1, len(every) // at_most)][:at_most]
         same = 0
-        for request in chosen:
-            again = await self.inner.generate(request)
-            same += again.text == (await self._answers[request]).text
+        for known in chosen:
+            again = await self.inner.generate(known.request)
+            same += again.text == (await known.answer).text
         return Repeat(len(chosen), same)
 
     async def ready(self) -> None:
@@ -76,3 +84,10 @@ class MemoBackend:
         """Forget every answer and release the wrapped backend."""
         self._answers.clear()
         await self.inner.aclose()
+
+
+def _key(request: Request) -> Hashable:
+    """The request with its schema, which is a mapping, as text."""
+    if request.json_schema is None:
+        return request
+    return replace(request, json_schema=None), json.dumps(request.json_schema, sort_keys=True)

@@ -64,7 +64,13 @@ def labels_in(text: str, labels: Iterable[str]) -> list[str]:
 
 
 def first_json(text: str) -> Any:
-    """The first object or array in `text`, else its first plain value; `NOTHING` when there is none."""
+    """The first object or array in `text`, else its first plain value; `NOTHING` when there is none.
+
+    A text that is one value as a whole is that value: `"{}"` is a string, and no object.
+    """
+    whole = _decoded(text.strip(), is_whole=True)
+    if whole is not NOTHING:
+        return whole
     for match in islice(_OPENING.finditer(text), _MAX_STARTS):
         found = _decoded(text[match.start() :])
         if found is not NOTHING:

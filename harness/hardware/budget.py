@@ -18,8 +18,8 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -59,7 +59,7 @@ class DeviceBudget:
         """Make a budget with nothing used.
 
         `path` is where the ledger is to be, beside it `.lock` and for moments `.new`; without it, in a
-        temporary place that is deleted when this process exits.
+        temporary place, deleted when this process exits (a kill leaves it: `remove` it as soon as you can).
 
         Raises
         ------
@@ -68,6 +68,8 @@ class DeviceBudget:
         ledger = Ledger(budget_id=secrets.token_hex(8), capacity_bytes=whole_bytes("budget", capacity_bytes))
         place = _temporary_path() if path is None else Path(path).resolve()
         ledger_file.create(place, ledger)
+        if path is None:
+            atexit.register(_remove_at_exit, place, ledger.budget_id, os.getpid())
         return cls(place, ledger)
 
     @classmethod
@@ -159,16 +161,16 @@ class DeviceBudget:
 
 def _temporary_path() -> Path:
     # In memory where there is such a place: a rename there takes a quarter of the time it takes on a disk.
-    in_memory = MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK | os.X_OK) else None
-    folder = tempfile.mkdtemp(prefix="assay-budget-", dir=in_memory)
-    atexit.register(_delete_folder, folder, os.getpid())
-    return Path(folder).resolve() / "ledger.json"
+    in_memory = os.access(MEMORY_FOLDER, os.W_OK | os.X_OK)
+    folder = Path(MEMORY_FOLDER if in_memory else tempfile.gettempdir())
+    return folder.resolve() / f"assay-budget-{secrets.token_hex(8)}.json"
 
 
-def _delete_folder(folder: str, pid: int) -> None:
+def _remove_at_exit(path: Path, budget_id: str, pid: int) -> None:
     # A forked child inherits the exit handler, but not the budget.
     if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(UsageError):
+            ledger_file.remove(path, budget_id)
 
 
 def _checked_owner(owner: str) -> str:

@@ -48,7 +48,7 @@ class Ledger:
         # The dead are looked for only where they would matter: the peak never exceeds the capacity.
         if self.used_bytes + extra_bytes > self.peak_bytes:
             self.drop_dead()
-        if extra_bytes > 0 and self.used_bytes + extra_bytes > self.capacity_bytes:
+        if self.used_bytes + extra_bytes > self.capacity_bytes:
             self.num_refusals += 1
             return False
         self.entries[token] = entry

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.launchers.tables import read_tables
+from harness.tables import read_tables
 
 __all__ = ["ContainerPart", "DevicePart", "Recipe", "engines", "load", "recipe"]
 

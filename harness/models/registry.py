@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import tomllib
-from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from harness.errors import ModelError
 from harness.models import gguf
+from harness.tables import read_file
 
 __all__ = [
     "ComputePrice",
@@ -32,7 +31,6 @@ __all__ = [
     "load",
     "names",
     "prices",
-    "rows",
     "sha256_of",
     "verify",
 ]
@@ -121,23 +119,15 @@ class Registry(NamedTuple):
     prices: Prices
 
 
-_Row = TypeVar("_Row")
-
-
 def load(path: Path = REGISTRY_FILE) -> Registry:
     """Read a registry file.
 
     Raises ModelError that names file, row and key: for an unknown or missing key, a value of the
     wrong type, a name given twice, or an unknown table.
     """
-    try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        raise ModelError(f"{path.name}: cannot be read ({exc}); restore it from the repository") from exc
-    unknown = set(tables) - {"model", "device", "token_price", "compute_price"}
-    if unknown:
-        raise ModelError(f"{path.name}: unknown table {sorted(unknown)[0]!r}; remove it")
-    models = rows(path, tables, "model", ModelSpec, "name")
+    kinds = {"model": ModelSpec, "device": Device, "token_price": TokenPrice, "compute_price": ComputePrice}
+    tables = read_file(path, kinds, key={"token_price": "model"}, error=ModelError)
+    models: dict[str, ModelSpec] = tables["model"]
     for spec in models.values():
         if spec.kind not in _KINDS:
             raise ModelError(
@@ -147,14 +137,7 @@ def load(path: Path = REGISTRY_FILE) -> Registry:
             raise ModelError(
                 f"{path.name}: model {spec.name}: sha256 belongs to pocket models, and only to them"
             )
-    return Registry(
-        models,
-        rows(path, tables, "device", Device, "name"),
-        Prices(
-            rows(path, tables, "token_price", TokenPrice, "model"),
-            rows(path, tables, "compute_price", ComputePrice, "name"),
-        ),
-    )
+    return Registry(models, tables["device"], Prices(tables["token_price"], tables["compute_price"]))
 
 
 @lru_cache(maxsize=1)
@@ -226,45 +209,3 @@ def verify(folder: Path, sha256: str) -> None:
 def sha256_of(folder: Path) -> str:
     """Hash of a checkpoint's weights, as `registry.toml` records it."""
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-
-
-def rows(
-    path: Path, tables: dict[str, Any], table: str, kind: Callable[..., _Row], key: str
-) -> dict[str, _Row]:
-    """Read a table of a file that was parsed, each row as a dataclass, by the value of one key.
-
-    Raises ModelError that names file, row and key.
-    """
-    read: dict[str, _Row] = {}
-    for number, raw in enumerate(tables.get(table, ()), start=1):
-        label = f"{path.name}: {table} {raw.get(key, f'number {number}')}"
-        _check_keys(label, raw, dataclasses.fields(kind))  # type: ignore[arg-type]
-        if raw[key] in read:
-            raise ModelError(f"{label}: given twice; remove one")
-        read[raw[key]] = kind(**raw)
-    return read
-
-
-def _check_keys(label: str, raw: dict[str, Any], fields: Iterable[dataclasses.Field[Any]]) -> None:
-    known = {field.name: field for field in fields}
-    for key in raw:
-        if key not in known:
-            raise ModelError(f"{label}: unknown key {key!r}; use {', '.join(known)}")
-    for name, field in known.items():
-        if name not in raw:
-            if field.default is dataclasses.MISSING:
-                raise ModelError(f"{label}: key {name!r} is missing; add it")
-        elif not _fits(raw[name], str(field.type)):
-            raise ModelError(f"{label}: {name} is {raw[name]!r}; it must be of type {field.type}")
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    annotation = annotation.removesuffix(" | None")
-    if annotation.startswith("dict"):
-        return isinstance(value, dict) and all(isinstance(item, int | float) for item in value.values())
-    if annotation == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    kinds = {"bool": bool, "datetime.date": datetime.date}
-    return isinstance(value, kinds.get(annotation, str))

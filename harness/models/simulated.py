@@ -7,7 +7,6 @@ memory running out. So a simulated time is a floor where it was derived, and no 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import ModelError
-from harness.models.registry import Device, ModelSpec, devices, get, rows
+from harness.models.registry import Device, ModelSpec, devices, get
+from harness.tables import read_file
 
 __all__ = ["Constants", "EngineRow", "OutputRow", "Timing", "find", "find_output", "load", "timing"]
 
@@ -98,16 +98,10 @@ def load(path: Path = FILE) -> Constants:
     Raises ModelError that names file, row and key: as the registry does, and for a row that cannot be
     completed, that no device can hold, or that makes no sense.
     """
-    try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        raise ModelError(f"{path.name}: cannot be read ({exc}); restore it from the repository") from exc
-    for table in tables.keys() - {"engine", "output"}:
-        raise ModelError(f"{path.name}: unknown table {table!r}; use [[engine]] or [[output]]")
-    engines = rows(path, tables, "engine", EngineRow, "name")
-    for row in engines.values():
+    tables = read_file(path, {"engine": EngineRow, "output": OutputRow}, error=ModelError)
+    for row in tables["engine"].values():
         _check(f"{path.name}: engine {row.name}", row)
-    return Constants(engines, rows(path, tables, "output", OutputRow, "name"))
+    return Constants(tables["engine"], tables["output"])
 
 
 def find(model: str, device: str | None = None, engines: Mapping[str, EngineRow] | None = None) -> EngineRow:

@@ -1,34 +1,34 @@
 """The figures of a run, each from its folder alone.
 
 A figure is a module with `data(run, experiment)`, which computes, and `draw(data)`, which only draws.
-`write` makes all of them.
+Where `data` finds nothing and returns None, the figure is left out. `write` makes all of them.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from reports.runs import Run
 
-__all__ = ["NAMES", "write"]
+__all__ = ["NAMES", "ROUTING", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
+ROUTING = ("timeline", "score-cost", "regret", "solve-time", "violations", "sweeps", "claims")
+"""Those of the experiment "routing", whose jobs have no stages and which is offered no load."""
 
 
 def write(run: Run, folder: Path) -> list[Path]:
     """Draw every figure of every experiment of `run` into `folder`; returns the files written."""
-    from reports.figures import base, claims, goodput, pareto, stages
+    from reports.figures import base
 
     out: list[Path] = []
     for experiment in run.experiments:
-        with base.style():
-            drawn = {
-                "stages": stages.draw(stages.data(run, experiment)),
-                "pareto": pareto.draw(pareto.data(run, experiment)),
-                "goodput": goodput.draw(goodput.data(run, experiment)),
-                "claims": claims.draw(claims.data(run, experiment)),
-            }
-            for name in NAMES:
-                out += base.save(drawn[name], folder, f"{experiment}-{name}")
+        for name in ROUTING if experiment == "routing" else NAMES:
+            module = import_module(f"reports.figures.{name.replace('-', '_')}")
+            with base.style():
+                found = module.data(run, experiment)
+                if found is not None:
+                    out += base.save(module.draw(found), folder, f"{experiment}-{name}")
     return out

@@ -164,7 +164,8 @@ def _panel_of(verdict: Verdict) -> str:
         return "points"
     if quantity in ("ratio", "reduction"):
         return str(quantity)
-    return "points" if quantity == "difference" and verdict.get("over") == "tasks" else "value"
+    in_points = quantity == "difference" and verdict.get("over") in ("tasks", "jobs")
+    return "points" if in_points and not verdict.get("unit") else "value"
 
 
 def _band(verdict: Verdict, centre: float, factor: float) -> tuple[float, float] | None:

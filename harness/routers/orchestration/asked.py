@@ -95,6 +95,7 @@ class LLMPlanner:
         request = self.request(problem, tasks)
         answers: list[Completion] = []
         complaint: str | None = None
+        overran = False
         for num_requests, status in enumerate((VALID, REPAIRED), start=1):
             try:
                 answer = await backend.generate(request)
@@ -105,13 +106,14 @@ class LLMPlanner:
                 break
             self._was_reached = True
             answers.append(answer)
-            plan, fault = self._read(answer, problem, tasks, solver=f"llm:{backend.model}")
+            plan, fault, over = self._read(answer, problem, tasks, solver=f"llm:{backend.model}")
+            overran |= over
             if plan is not None:
-                return _decision(plan, began_s, status, num_requests, answers, complaint)
+                return _decision(plan, began_s, status, num_requests, answers, complaint, overran)
             complaint = fault
             request = _repair(request, answer.text, fault, max_answer_bytes(problem, tasks))
         plan = GreedyPlanner().plan(problem)
-        return _decision(plan, began_s, FALLBACK, num_requests, answers, complaint)
+        return _decision(plan, began_s, FALLBACK, num_requests, answers, complaint, overran)
 
     def request(self, problem: Problem, tasks: Sequence[TaskNode]) -> Request:
         """The first request of a decision; the same for the same problem.
@@ -155,17 +157,21 @@ class LLMPlanner:
 
     def _read(
         self, answer: Completion, problem: Problem, tasks: Sequence[TaskNode], *, solver: str
-    ) -> tuple[Plan | None, str]:
-        """The plan, or why there is none."""
+    ) -> tuple[Plan | None, str, bool]:
+        """The plan, or why there is none; and whether what was named does not fit."""
         assignment, fault = read_answer(answer.text, problem, tasks, finish_reason=answer.finish_reason)
         if assignment is None:
-            return None, fault or ""
+            return None, fault or "", False
         over = over_budget(problem, tasks, assignment)
         if over is not None and not self.allow_violations:
-            return None, over
+            return None, over, True
         residents = lazy_residents(problem, assignment)
         certificate = Certificate(solver, violates=over is not None)
-        return Plan(assignment, residents, _value(problem, assignment, residents), certificate), ""
+        return (
+            Plan(assignment, residents, _value(problem, assignment, residents), certificate),
+            "",
+            over is not None,
+        )
 
 
 def _value(problem: Problem, assignment: tuple[int, ...], residents: Sequence[frozenset[int]]) -> float:
@@ -192,6 +198,7 @@ def _decision(
     num_requests: int,
     answers: Sequence[Completion],
     complaint: str | None,
+    overran: bool,
 ) -> Decision:
     is_whole = len(answers) == num_requests
     return Decision(
@@ -201,6 +208,7 @@ def _decision(
         num_requests=num_requests,
         prompt_tokens=_total([answer.prompt_tokens for answer in answers]) if is_whole else None,
         output_tokens=_total([answer.output_tokens for answer in answers]) if is_whole else None,
+        overran=overran,
         complaint=complaint,
     )
 

@@ -71,6 +71,8 @@ def full_prompt(problem: Problem, tasks: Sequence[TaskNode]) -> str:
         for task, layer, utilities in _rows(problem, tasks)
     )
     rules = _RULES.format(budget=memory(fleet.budget_bytes, fleet))
+    if problem.has_more:
+        rules += "\nMore tasks follow these; they may use what is loaded then."
     form = json.dumps({task.id: "<model>" for task in tasks}, ensure_ascii=False)
     return (
         "Assign the tasks of a job to language models that share the memory of one device.\n\n"
@@ -93,7 +95,8 @@ def compact_prompt(problem: Problem, tasks: Sequence[TaskNode]) -> str:
     return (
         f"models: {_unit(fleet)[0]}, load cost\n{models}\n"
         f"tasks: layer, type, difficulty, tokens, utility by model\n{rows}\n"
-        f"max utility - load cost; models of a layer fit {_size(fleet.budget_bytes, fleet)}\n"
+        f"max utility - load cost; models of a layer fit {_size(fleet.budget_bytes, fleet)}"
+        f"{'; more tasks follow' * problem.has_more}\n"
         "JSON {task: model}:"
     )
 

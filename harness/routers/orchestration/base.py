@@ -33,6 +33,8 @@ class Decision(NamedTuple):
     prompt_tokens: int | None = 0
     """as the server counted them; None where it did not"""
     output_tokens: int | None = 0
+    overran: bool = False
+    """Whether some answer of a model named models that do not fit, before it was mended or replaced"""
     complaint: str | None = None
     """what was wrong with the last answer that did not hold"""
 

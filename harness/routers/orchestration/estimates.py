@@ -146,10 +146,12 @@ class Estimates:
         resident: Sequence[str] = (),
         layers: tuple[tuple[int, ...], ...] = (),
         edges: tuple[tuple[int, int], ...] = (),
+        has_more: bool = False,
     ) -> Problem:
         """Some tasks as a planning problem.
 
-        sizes: bytes by model. resident: models that are loaded; others than ours are left out.
+        sizes: bytes by model. resident: models that are loaded; others than ours are left out. has_more:
+        whether work follows that is not among the tasks.
 
         Raises
         ------
@@ -168,6 +170,7 @@ class Estimates:
             resident=frozenset(models.index(name) for name in resident if name in self.priors),
             layers=layers,
             edges=edges,
+            has_more=has_more,
         )
 
     def snapshot(self) -> dict[str, dict[str, float]]:

@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 from harness.backends.base import Backend
 from harness.clock import now_s
 from harness.errors import BudgetError, UsageError
-from harness.hardware.budget import Allocation, DeviceBudget
+from harness.hardware import Allocation, DeviceBudget
 from harness.routers.orchestration.loadable.base import Loadable, Measured
 
 __all__ = ["Change", "Residency"]
@@ -133,7 +133,9 @@ class Residency:
         LaunchError, BackendError: a model did not load; those loaded before it stay.
         UsageError: an unknown model, or another change is under way.
         """
-        new = [name for name in dict.fromkeys(wanted) if self._known(name) not in self._held]
+        for name in (*keep, *wanted):
+            self._known(name)
+        new = [name for name in dict.fromkeys(wanted) if name not in self._held]
         out = [*self._stuck, *(name for name in self._held if name not in set(keep) | set(wanted))]
         if self._is_changing:
             raise UsageError(f"load {', '.join(wanted)}: another change is under way; change one at a time")

@@ -83,6 +83,8 @@ class Problem:
     """tasks that run at once, in order; empty: all in one"""
     edges: tuple[tuple[int, int], ...] = ()
     """(before, after); only `OrderFreePlanner` reads them"""
+    has_more: bool = False
+    """whether tasks that are not seen follow the last layer: what is loaded then may serve again"""
     micro: Array = field(init=False, repr=False)
     """`utility` in whole millionths"""
     load_micro: tuple[float, ...] = field(init=False, repr=False)
@@ -141,6 +143,8 @@ class Certificate(NamedTuple):
     """Whether the plan needs more memory than the budget."""
     num_nodes: int | None = None
     """Model sets looked at."""
+    solver_s: float | None = None
+    """Seconds that a solver says it took by itself; None where there is none, or it does not say."""
 
 
 class Plan(NamedTuple):

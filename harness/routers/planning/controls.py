@@ -14,7 +14,14 @@ from harness.errors import BudgetError, UsageError
 from harness.routers.planning.base import Certificate, Plan, Problem, lazy_residents, total_bytes
 from harness.routers.planning.sequential import SequentialPlanner
 
-__all__ = ["BestSinglePlanner", "GreedyPlanner", "PreferencePlanner", "RandomPlanner", "offline_optimum"]
+__all__ = [
+    "BestSinglePlanner",
+    "GreedyPlanner",
+    "PreferencePlanner",
+    "RandomPlanner",
+    "SmallestPlanner",
+    "offline_optimum",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,19 @@ class BestSinglePlanner:
         value = problem.micro.sum(axis=0) - np.array(problem.due_micro())
         best = max(problem.fleet.fitting, key=value.__getitem__)
         return _plan(problem, [best] * problem.num_tasks, "best-single")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallestPlanner:
+    """One model for every task: the smallest."""
+
+    name: str = "smallest"
+    window: int | None = 1
+
+    def plan(self, problem: Problem) -> Plan:
+        """Plan every task on the smallest model; the first by name among equals."""
+        smallest = min(problem.fleet.fitting, key=problem.fleet.size_bytes.__getitem__)
+        return _plan(problem, [smallest] * problem.num_tasks, "smallest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

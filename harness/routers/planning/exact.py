@@ -13,7 +13,14 @@ import numpy as np
 
 from harness.routers.planning.base import MICRO, Certificate, Plan, Problem, lazy_residents
 from harness.routers.planning.priced import search
-from harness.routers.planning.subsets import pick, set_values, subsets_of, tree_of, tree_values
+from harness.routers.planning.subsets import (
+    Tree,
+    pick,
+    set_values,
+    subsets_of,
+    tree_of,
+    tree_values,
+)
 
 __all__ = ["ExactPlanner"]
 
@@ -30,7 +37,9 @@ class ExactPlanner:
     """Sets that prices may leave; where more are, the certificate says that the plan may not be the best."""
     max_enumerated: int = MAX_ENUMERATED
     max_sets: int = 3000
-    """Fitting sets of a larger fleet that are kept and all valued; where there are more, prices choose."""
+    """Fitting sets of a larger fleet that are kept, to be all valued; where there are more, prices choose."""
+    max_cells: int = 20_000
+    """Sets × tasks that are all valued; above, prices are faster."""
 
     def plan(self, problem: Problem) -> Plan:
         """Plan every task on one set of models that fits the budget."""
@@ -38,7 +47,7 @@ class ExactPlanner:
         if len(due) <= self.max_enumerated or len(problem.fleet.fitting) <= self.max_enumerated:
             assignment, value, nodes = _enumerate(problem, due)
             certificate = Certificate("subsets", True, value, None, False, nodes)
-        elif (tree := tree_of(problem.fleet, self.max_sets)) is not None:
+        elif (tree := self._tree(problem)) is not None:
             columns = np.ascontiguousarray(problem.micro.T[list(tree.columns)])
             costs = tree.bits @ np.array([due[m] for m in tree.columns])
             values = (tree_values(columns, tree) - costs)[tree.ranked]
@@ -51,6 +60,10 @@ class ExactPlanner:
             assignment, value = found.assignment, found.value
             certificate = Certificate("priced", found.complete, found.bound, None, False, found.num_nodes)
         return Plan(assignment, lazy_residents(problem, assignment), value, certificate)
+
+    def _tree(self, problem: Problem) -> Tree | None:
+        tree = tree_of(problem.fleet, self.max_sets)
+        return tree if tree and len(tree.members) * problem.num_tasks <= self.max_cells else None
 
 
 def _enumerate(problem: Problem, due: list[float]) -> tuple[tuple[int, ...], float, int]:

@@ -8,12 +8,13 @@ which is why its objective grew from step to step).
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from harness.errors import UsageError
 from harness.routers.planning.base import MICRO, Plan, Planner, Problem
 
-__all__ = ["Trajectory", "flat", "roll"]
+__all__ = ["Trajectory", "flat", "follow", "roll"]
 
 
 class Trajectory(NamedTuple):
@@ -68,6 +69,25 @@ def roll(planner: Planner, problem: Problem, *, fallback: Planner | None = None)
     )
 
 
+def follow(planner: Planner, problem: Problem) -> Trajectory:
+    """Plan a problem once and execute the whole plan, in the plan's own order."""
+    plan = planner.plan(problem)
+    steps = plan.order or problem.layers
+    loads = [
+        sum(problem.load_micro[m] for m in now - old)
+        for old, now in pairwise((problem.resident, *plan.residents))
+    ]
+    gained = float(problem.micro[range(problem.num_tasks), plan.assignment].sum())
+    return Trajectory(
+        plan.assignment,
+        tuple(frozenset(plan.assignment[task] for task in step) for step in steps),
+        plan.residents,
+        (gained - sum(loads)) / MICRO,
+        (plan,),
+        0,
+    )
+
+
 def _part(problem: Problem, layers: tuple[tuple[int, ...], ...], held: frozenset[int]) -> Problem:
     """Some layers as a problem of their own, tasks numbered in the order of the layers."""
     tasks = [task for layer in layers for task in layer]
@@ -80,4 +100,5 @@ def _part(problem: Problem, layers: tuple[tuple[int, ...], ...], held: frozenset
         resident=held,
         layers=tuple(tuple(next(numbered) for _ in layer) for layer in layers),
         edges=tuple((place[a], place[b]) for a, b in problem.edges if a in place and b in place),
+        has_more=problem.has_more or layers[-1] != problem.layers[-1],
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,12 +47,13 @@ class LPPlanner:
         ------
         UnavailableError: cvxpy is not installed, or neither solver finds an optimum.
         """
-        x, y, bound, solver = _solve(problem)
-        assignment = tuple(x.argmax(axis=1).tolist())
-        mixed = np.concatenate([x.ravel(), y])
+        relaxed = _solve(problem)
+        assignment = tuple(relaxed.x.argmax(axis=1).tolist())
+        mixed = np.concatenate([relaxed.x.ravel(), relaxed.y])
         certificate = Certificate(
-            solver=solver,
-            bound=bound,
+            solver=relaxed.solver,
+            bound=relaxed.value,
+            solver_s=relaxed.solver_s,
             fractional=bool(((mixed > TOLERANCE) & (mixed < 1 - TOLERANCE)).any()),
             violates=total_bytes(problem.fleet, set(assignment)) > problem.fleet.budget_bytes,
         )
@@ -61,7 +62,15 @@ class LPPlanner:
         )
 
 
-def _solve(problem: Problem) -> tuple[Array, Array, float, str]:
+class _Relaxed(NamedTuple):
+    x: Array
+    y: Array
+    value: float
+    solver: str
+    solver_s: float | None
+
+
+def _solve(problem: Problem) -> _Relaxed:
     try:
         import cvxpy
     except ImportError as exc:
@@ -87,5 +96,7 @@ def _solve(problem: Problem) -> tuple[Array, Array, float, str]:
         except cp.error.SolverError:
             continue
         if program.status == cp.OPTIMAL:
-            return np.asarray(x.value), np.asarray(y.value), float(program.value), str(solver).lower()
+            name, stats = str(solver).lower(), program.solver_stats
+            solver_s = None if stats is None or stats.solve_time is None else float(stats.solve_time)
+            return _Relaxed(np.asarray(x.value), np.asarray(y.value), float(program.value), name, solver_s)
     raise UnavailableError(f"lp: neither HiGHS nor SCS finds an optimum ({program.status}); use: exact")

@@ -5,10 +5,10 @@ Research 26, for the uncapacitated problem):
 
     Σ_i max_{m∈S} U_im − Σ_{m∈S} c_m  ≤  Σ_i u_i + Σ_{m∈S} ρ_m,    ρ_m = Σ_i max(0, U_im − u_i) − c_m
 
-With a price λ per byte, a set that departs from the sign of r_m = ρ_m − λ·v_m in some models loses their |r_m|
-at least. Only sets that lose no more than the gap between bound and best known plan are looked at; there are
-a few tens of them where the prices are good. Prices are improved by subgradient steps towards the best known
-plan (Polyak 1969, USSR Computational Mathematics 9), and every step's prices bound the sets once more.
+With a price λ per byte, a set that departs from the sign of r_m = ρ_m − λ·v_m in some models loses at least
+their |r_m|. Only sets that lose no more than the gap between bound and best known plan are looked at; there
+are a few tens of them where the prices are good. Prices are improved by subgradient steps towards the best
+known plan (Polyak 1969, USSR Computational Mathematics 9), and every step's prices bound the sets once more.
 
 Prices are whole millionths, so that bounds and values are exact; only r and λ are rounded, and SLACK covers
 them. A set is dropped when its bound is below the best known plan, never when it is equal: ties stay decided
@@ -26,11 +26,16 @@ from harness.routers.planning.base import MICRO, Array, Problem
 
 __all__ = ["Found", "search"]
 
-STAGES = ((12, 300), (24, 3000), (100, None))
+STAGES = ((5, 150), (12, 2000), (60, None))
 """Steps of pricing, and how many sets may be left then; None: the node limit."""
 SLACK = 1e-12
 """Of the bound, for what floating point rounds."""
+MOMENTUM, SHRINK = 0.5, 0.85
+"""Of a step: the share of the last one, and its length where it did not help."""
+FEW = 8
+"""Sets that are sooner valued one by one."""
 BATCH = 64
+"""Sets valued at once, before the best known plan is looked at again."""
 
 
 class Found(NamedTuple):
@@ -48,8 +53,10 @@ class _Relaxed(NamedTuple):
     """The program relaxed at some prices."""
 
     bound: float
-    share: Array
-    """of each model, 0 to 1"""
+    used: list[int]
+    """columns that the relaxed choice holds"""
+    share: list[float]
+    """of each of them, 0 to 1"""
     byte_price: float
     worth: Array
     """ρ of each model"""
@@ -80,6 +87,7 @@ class _Search:
         self.cost = np.array([due[m] for m in self.columns])
         self.sizes = np.array([float(fleet.size_bytes[m]) for m in self.columns])
         self.budget = float(fleet.budget_bytes)
+        self.size_of: list[float] = self.sizes.tolist()
         self.value = -np.inf
         self.chosen: tuple[int, ...] = ()
         self.seen: set[tuple[int, ...]] = set()
@@ -89,7 +97,7 @@ class _Search:
 
     def run(self, max_nodes: int) -> Found:
         """Price, expand what is left, and value it."""
-        prices = self._climb()
+        prices = self._begin()
         best = self._relax(prices)
         for steps, limit in STAGES:
             best, prices = self._price(best, prices, steps)
@@ -97,27 +105,20 @@ class _Search:
             if sets.complete:
                 break
         self._value(sets.members)
-        bound = self.value if sets.complete else max(best.bound, self.value)
+        is_proven = sets.complete or best.bound - self.value < 1  # whole numbers: nothing lies between
+        bound = self.value if is_proven else max(best.bound, self.value)
         models = [self.columns[k] for k in self.chosen]
         within = self.problem.micro[:, models].argmax(axis=1).tolist()
         assignment = tuple(models[k] for k in within)
-        return Found(assignment, self.value / MICRO, bound / MICRO, sets.complete, self.num_nodes)
+        return Found(assignment, self.value / MICRO, bound / MICRO, is_proven, self.num_nodes)
 
-    def _climb(self) -> Array:
-        """A first plan, by gain per byte; and first prices, between a task's best and second best in it."""
-        floor = self.utility.min(axis=0)
-        best, room, members = floor, self.budget, []
-        left = list(range(len(self.columns)))
-        while left := [k for k in left if self.sizes[k] <= room]:
-            gains = np.maximum(self.utility[left], best).sum(axis=1) - best.sum() - self.cost[left]
-            at = int((gains / self.sizes[left]).argmax())
-            if members and gains[at] <= 0:
-                break
-            k = left.pop(at)
-            best, room = np.maximum(best, self.utility[k]), room - self.sizes[k]
-            members.append(k)
-        self._offer(tuple(sorted(members)))
-        two = np.partition(np.vstack([self.utility[members], floor]), -2, axis=0)[-2:]
+    def _begin(self) -> Array:
+        """First prices: between a task's best and second best in the plan that rough prices make."""
+        floor, top = self.utility.min(axis=0), self.utility.max(axis=0)
+        self._relax(np.rint((self.utility.mean(axis=0) + top) / 2))
+        if not self.chosen:
+            self._offer((min(range(len(self.size_of)), key=self.size_of.__getitem__),))
+        two = np.partition(np.vstack([self.utility[list(self.chosen)], floor]), -2, axis=0)[-2:]
         prices: Array = np.rint(two.mean(axis=0))
         return prices
 
@@ -135,79 +136,86 @@ class _Search:
 
     def _rank(self, members: tuple[int, ...]) -> tuple[float, int, tuple[int, ...]]:
         """The same preference as in `Subsets.ranked`: columns are in order of name."""
-        return sum(self.sizes[k] for k in members), len(members), members
+        return sum(self.size_of[k] for k in members), len(members), members
 
     def _relax(self, prices: Array) -> _Relaxed:
-        """The fractional knapsack of what each model is worth at these prices."""
-        total = prices.sum()
-        worth = np.maximum(self.utility, prices).sum(axis=1) - total - self.cost
+        """The fractional knapsack of what each model is worth at these prices.
+
+        Few models, so lists are faster than arrays here. Models that fit beside a cut one make a plan too.
+        """
+        total = float(prices.sum())
+        worth = np.maximum(self.utility, prices).sum(axis=1) - (self.cost + total)
         self.bounds.append((total, worth))
-        share, room, byte_price, bound = np.zeros(len(worth)), self.budget, 0.0, float(total)
-        density = worth / self.sizes
-        whole = []
-        for k in np.argsort(-density, kind="stable").tolist():
-            if worth[k] <= 0:
+        worths: list[float] = worth.tolist()
+        density = [each / size for each, size in zip(worths, self.size_of, strict=True)]
+        room, byte_price, bound = self.budget, 0.0, total
+        whole: list[int] = []
+        used: list[int] = []
+        share: list[float] = []
+        for k in sorted(range(len(worths)), key=density.__getitem__, reverse=True):
+            if worths[k] <= 0:
                 break
-            if self.sizes[k] <= room:
+            fits = self.size_of[k] <= room
+            if not byte_price:
+                part = 1.0 if fits else room / self.size_of[k]
+                byte_price = 0.0 if fits else density[k]
+                used.append(k)
+                share.append(part)
+                bound += worths[k] * part
+            if fits:
                 whole.append(k)
-                room -= self.sizes[k]
-                if not byte_price:
-                    share[k] = 1.0
-                    bound += worth[k]
-            elif not byte_price:
-                share[k], byte_price = room / self.sizes[k], float(density[k])
-                bound += worth[k] * share[k]
+                room -= self.size_of[k]
         self._offer(tuple(sorted(whole)))
-        return _Relaxed(bound, share, byte_price, worth)
+        return _Relaxed(bound, used, share, byte_price, worth)
 
     def _price(self, best: _Relaxed, prices: Array, steps: int) -> tuple[_Relaxed, Array]:
         """Move prices down the bound; the best relaxation found, and the last prices."""
-        at = best
+        at, length, slope = best, 1.0, np.zeros(len(prices))
         for _ in range(steps):
-            used = np.flatnonzero(at.share)
-            slope = 1 - at.share[used] @ (self.utility[used] > prices)
+            taken = np.array(at.share) @ (self.utility[at.used] > prices)
+            slope = MOMENTUM * slope + 1 - taken
             norm = float(slope @ slope)
             if not norm or best.bound - self.value < 1:
                 break
-            prices = np.rint(prices - (at.bound - self.value) / norm * slope)
+            prices = np.rint(prices - length * (at.bound - self.value) / norm * slope)
             at = self._relax(prices)
             if at.bound < best.bound:
                 best = at
+            else:
+                length *= SHRINK
         return best, prices
 
     def _expand(self, best: _Relaxed, limit: int) -> _Sets:
         """Sets that lose no more than the gap, model by model, the dearest decision first."""
         reduced = best.worth - best.byte_price * self.sizes
         allowed = best.bound - self.value + 1 + SLACK * abs(best.bound)
-        order = np.argsort(-abs(reduced), kind="stable").tolist()
-        loss, size, complete = np.zeros(1), np.zeros(1), True
+        fixed = reduced > allowed
+        free = np.flatnonzero(abs(reduced) <= allowed)
+        loss, size, complete = np.zeros(1), np.full(1, self.sizes[fixed].sum()), True
         levels = []
-        for k in order:
+        for k in free[np.argsort(-abs(reduced[free]), kind="stable")].tolist():
             apart = float(reduced[k])
-            without = loss + max(0.0, apart)
-            grown, taken = loss - min(0.0, apart), size + self.sizes[k]
+            without, grown = loss + max(0.0, apart), loss - min(0.0, apart)
+            taken = size + self.sizes[k]
             out = np.flatnonzero(without <= allowed)
             into = np.flatnonzero((grown <= allowed) & (taken <= self.budget))
-            parent = np.concatenate([out, into])
             loss = np.concatenate([without[out], grown[into]])
             size = np.concatenate([size[out], taken[into]])
+            parent, is_in = np.concatenate([out, into]), np.arange(len(loss)) >= len(out)
             if len(loss) > limit:
                 complete = False
                 least = np.argsort(loss, kind="stable")[:limit]
-                parent, loss, size = parent[least], loss[least], size[least]
-                levels.append((k, parent, least >= len(out)))
-            else:
-                levels.append((k, parent, np.arange(len(loss)) >= len(out)))
+                parent, is_in, loss, size = parent[least], is_in[least], loss[least], size[least]
+            levels.append((k, parent, is_in))
             self.num_nodes += len(loss)
-        members = np.zeros((len(loss), len(order)), dtype=np.bool_)
-        row = np.arange(len(loss))
-        for k, parent, is_in in reversed(levels):
-            members[:, k] = is_in[row]
-            row = parent[row]
-        return _Sets(members[members.any(axis=1)], complete)
+        return _Sets(_unrolled(levels, fixed, len(loss)), complete)
 
     def _value(self, members: npt.NDArray[np.bool_]) -> None:
         """Value the sets whose bound is not below the best known plan, the highest bound first."""
+        if len(members) <= FEW:
+            for row in members:
+                self._offer(tuple(np.flatnonzero(row).tolist()))
+            return
         totals, worths = zip(*self.bounds, strict=True)
         bound = (members @ np.array(worths).T + np.array(totals)).min(axis=1)
         order = np.argsort(-bound, kind="stable")
@@ -231,3 +239,15 @@ class _Search:
         values: Array = best.sum(axis=1) - members @ self.cost
         return values
 
+
+def _unrolled(
+    levels: list[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.bool_]]],
+    fixed: npt.NDArray[np.bool_],
+    num: int,
+) -> npt.NDArray[np.bool_]:
+    """[sets × columns], from what each level decided about the sets of the one before; none is empty."""
+    members, row = np.tile(fixed, (num, 1)), np.arange(num)
+    for k, parent, is_in in reversed(levels):
+        members[:, k] = is_in[row]
+        row = parent[row]
+    return members[members.any(axis=1)]

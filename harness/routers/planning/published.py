@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UsageError, WorkloadError
-from harness.launchers.tables import read_tables
 from harness.routers.planning.base import Fleet, Problem
+from harness.tables import read_tables
 from harness.workflow.jobs.file import published
 from harness.workflow.jobs.graph import TaskGraph, TaskNode
 

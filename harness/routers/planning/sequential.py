@@ -6,6 +6,12 @@ every subset of a fitting set fits: first what is gained by loading one more (fr
 then what is lost by nothing when one is dropped (from smaller to larger). A step takes 2·M vector operations.
 
 Both keep residents lazily: a model is loaded when it is needed and dropped when its room is.
+
+The trap: a window pays in full for a load that what follows unseen may use too, so it puts off moving to a
+model that is dear to load. Where more follows, a resident is therefore worth `kept_share` of its load at the
+window's end. At 1 a planner is charged for what it drops instead of what it loads, which over a long stream
+is the same but for the first loads and the last residents. No choice of it makes up for not seeing: see
+bench/test_planning.py for the least that any window loses.
 """
 
 from __future__ import annotations
@@ -17,9 +23,10 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.routers.planning.base import MICRO, Array, Certificate, Plan, Problem
+from harness.routers.planning.narrow import narrowed, widened
 from harness.routers.planning.subsets import Subsets, pick, set_values, subsets_of
 
-__all__ = ["OrderFreePlanner", "SequentialPlanner"]
+__all__ = ["OrderFreePlanner", "SequentialPlanner", "plan_towards", "value_to_go"]
 
 MAX_MODELS = 14
 MAX_STATES = 1 << 22
@@ -31,31 +38,58 @@ class SequentialPlanner:
 
     name: str = "sequential"
     window: int | None = 3
+    kept_share: float = 1.0
+    """of a load's cost, that a resident is worth at the end of a window that more follows"""
+    max_models: int = MAX_MODELS
+    """Models planned over; where more fit, see `narrow`."""
 
     def plan(self, problem: Problem) -> Plan:
-        """Plan every layer of the problem.
-
-        Raises
-        ------
-        UsageError: more models fit than sets can be counted for.
-        """
+        """Plan every layer of the problem."""
+        if len(problem.fleet.fitting) > self.max_models:
+            part = narrowed(problem, self.max_models)
+            return widened(self.plan(part.problem), part)
         subsets, cost = _prepare(problem)
-        gains = [_gain(problem, subsets, layer) for layer in problem.layers]
-        later, ahead = np.zeros(len(subsets.fits)), []
-        for gain in reversed(gains):
-            held = gain + later
-            ahead.append(held)
-            later = _best_from(held, cost)
-        start = now = _mask(subsets, problem.resident)
-        assignment, residents = [0] * problem.num_tasks, []
-        for layer, held in zip(problem.layers, reversed(ahead), strict=True):
-            now = _choose(held, now, subsets, cost)
-            for task, model in zip(layer, pick(problem.micro[list(layer)], subsets, now), strict=True):
-                assignment[task] = model
-            residents.append(_models(subsets, now))
-        value = float(later[start]) / MICRO
-        certificate = Certificate("dp", True, value, None, False, len(subsets.ranked) * len(gains))
-        return Plan(tuple(assignment), tuple(residents), value, certificate)
+        plan = plan_towards(problem, _kept_worth(problem, subsets, cost, self.kept_share))
+        if problem.has_more:
+            return plan._replace(certificate=plan.certificate._replace(bound=None))
+        return plan
+
+
+def plan_towards(problem: Problem, after: Array) -> Plan:
+    """The best plan when each resident set is worth something after the last layer.
+
+    after: in millionths, by set as in `subsets_of`; it is no part of the plan's objective.
+    """
+    subsets, cost = _prepare(problem)
+    later, ahead = _backwards(problem, after)
+    start = now = _mask(subsets, problem.resident)
+    assignment, residents = [0] * problem.num_tasks, []
+    for layer, held in zip(problem.layers, ahead, strict=True):
+        now = _choose(held, now, subsets, cost)
+        for task, model in zip(layer, pick(problem.micro[list(layer)], subsets, now), strict=True):
+            assignment[task] = model
+        residents.append(_models(subsets, now))
+    value = float(later[start] - after[now]) / MICRO
+    certificate = Certificate("dp", True, value, None, False, len(subsets.ranked) * len(ahead))
+    return Plan(tuple(assignment), tuple(residents), value, certificate)
+
+
+def value_to_go(problem: Problem, after: Array) -> Array:
+    """By what is resident before the first layer: the best value of all layers and of what is left after.
+
+    Both in millionths, by set as in `subsets_of`.
+    """
+    return _backwards(problem, after)[0]
+
+
+def _backwards(problem: Problem, after: Array) -> tuple[Array, list[Array]]:
+    """The value to go, and by layer what holding each set in it is worth, layers in order."""
+    subsets, cost = _prepare(problem)
+    later, ahead = after, []
+    for layer in reversed(problem.layers):
+        ahead.append(_gain(problem, subsets, layer) + later)
+        later = _best_from(ahead[-1], cost)
+    return later, ahead[::-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +98,19 @@ class OrderFreePlanner:
 
     name: str = "order-free"
     window: int | None = None
+    max_models: int = MAX_MODELS
+    """Models planned over; where more fit, see `narrow`."""
 
     def plan(self, problem: Problem) -> Plan:
         """Plan every task, after those that its edges name.
 
         Raises
         ------
-        UsageError: more models fit, or more orders exist, than can be counted.
+        UsageError: more orders exist than can be counted.
         """
+        if len(problem.fleet.fitting) > self.max_models:
+            part = narrowed(problem, self.max_models)
+            return widened(self.plan(part.problem), part)
         subsets, cost = _prepare(problem)
         needs = [0] * problem.num_tasks
         for before, after in problem.edges:
@@ -115,13 +154,16 @@ def _walk(
 
 
 def _prepare(problem: Problem) -> tuple[Subsets, Array]:
-    fitting = problem.fleet.fitting
-    if len(fitting) > MAX_MODELS:
-        raise UsageError(
-            f"{len(fitting)} models fit by themselves; at most {MAX_MODELS} can be planned over time: "
-            "use the exact planner or a smaller fleet"
-        )
-    return subsets_of(problem.fleet), np.array([problem.load_micro[m] for m in fitting])
+    subsets = subsets_of(problem.fleet)
+    return subsets, np.array([problem.load_micro[m] for m in subsets.columns])
+
+
+def _kept_worth(problem: Problem, subsets: Subsets, cost: Array, share: float) -> Array:
+    """What each set is worth after the last layer, in whole millionths."""
+    if not problem.has_more:
+        return np.zeros(len(subsets.fits))
+    worth: Array = subsets.bits @ np.rint(share * cost)
+    return worth
 
 
 def _gain(problem: Problem, subsets: Subsets, layer: Sequence[int]) -> Array:

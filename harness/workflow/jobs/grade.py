@@ -1,15 +1,23 @@
-"""What an answer is worth: a score from 0 to 1, and whether it is right."""
+"""What an answer is worth: a score from 0 to 1, and whether it is right.
+
+    json, number, label   1 or 0
+    code                  share of the hidden tests passed; right: all of them
+    text                  ROUGE-L × share of the required facts that it mentions; right: all of them
+
+Overlap alone would give half a point to a sentence about something else in the same form.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from harness.errors import UsageError
+from harness.grading import base
 from harness.grading.code import CodeGrader
 from harness.grading.exact import grade_json, grade_label
 from harness.grading.numeric import grade_numeric
-from harness.grading.text import grade_text
-from harness.workflow.jobs.job import CodeKey, JobTask, JsonKey, LabelKey, NumberKey
+from harness.grading.text import grade_text, missing_facts
+from harness.workflow.jobs.job import CodeKey, JobTask, JsonKey, LabelKey, NumberKey, TextKey
 from harness.workflow.prompts import extract_code
 
 __all__ = ["Grade", "grade_answer"]
@@ -45,8 +53,14 @@ def grade_answer(task: JobTask, answer: str, code_grader: CodeGrader | None = No
     elif isinstance(key, LabelKey):
         grade = grade_label(answer, key.value, key.labels)
     else:
-        grade = grade_text(answer, key.reference, key.facts)
+        grade = _grade_text(key, answer)
     return Grade(grade.score, grade.ok, grade.reason)
+
+
+def _grade_text(key: TextKey, answer: str) -> base.Grade:
+    grade = grade_text(answer, key.reference, key.facts)
+    share = 1 - len(missing_facts(answer, key.facts)) / len(key.facts)
+    return grade._replace(score=grade.score * share)
 
 
 def _grade_code(name: str, key: CodeKey, answer: str, code_grader: CodeGrader | None) -> Grade:

@@ -204,9 +204,10 @@ def answer_of(task: JobTask, text: str) -> str:
             return last_number_text(text) or text.strip()
         case CodeKey():
             return extract_code(text).strip("\n")
-        case JsonKey():
+        case JsonKey(value=value):
             found = first_json(text)
-            return text.strip() if found is NOTHING else json.dumps(found, ensure_ascii=False)
+            is_part = isinstance(value, dict | list) and not isinstance(found, dict | list)
+            return text.strip() if found is NOTHING or is_part else json.dumps(found, ensure_ascii=False)
         case LabelKey(labels=labels):
             named = labels_in(text, labels)
             return named[0] if len(named) == 1 else text.strip()

@@ -26,6 +26,7 @@ from harness.backends.ollama import OllamaBackend
 from harness.backends.ollama_answer import RunningModel, full_name
 from harness.clock import now_s
 from harness.errors import BackendBroken, BackendError, BackendTimeout, UsageError
+from harness.launchers import Server
 
 __all__ = ["OllamaModel"]
 
@@ -84,7 +85,9 @@ class OllamaModel:
         BackendError: the server is away, has no such model, or does not list it as loaded afterwards.
         """
         try:
-            connection = await self._stack.enter_async_context(connect(self.spec))
+            # `ready` asks whether it is an Ollama; a launcher would ask too, and hold up every other task.
+            server = Server(url=str(self.spec.url), model=str(self.spec.model), start_s=0.0, engine="ollama")
+            connection = await self._stack.enter_async_context(connect(self.spec, server))
             assert isinstance(connection.backend, OllamaBackend)
             # Set before it is asked: a load that is cancelled half way goes on in the server.
             self._backend = backend = connection.backend

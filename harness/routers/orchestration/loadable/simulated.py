@@ -21,7 +21,8 @@ from harness.models.registry import devices
 from harness.models.simulated import Timing
 from harness.models.simulated_engine import SimulatedEngine
 from harness.routers.planning.published import ModelRow
-from harness.workflow.jobs.graph import TaskNode
+from harness.workflow.jobs.grade import Grade
+from harness.workflow.jobs.job import Job, JobTask
 
 __all__ = ["DrawnOutcomes", "SimulatedModel", "TrueQuality"]
 
@@ -96,13 +97,17 @@ class TrueQuality(Protocol):
 
 
 class DrawnOutcomes:
-    """Whether an answer is right, drawn from what is true of the models."""
+    """A grader of filler: whether an answer is right is drawn from what is true of the models."""
 
     def __init__(self, quality: TrueQuality, *, seed: int) -> None:
         self.quality = quality
         self.seed = seed
 
-    def is_right(self, job: str, task: TaskNode, model: str) -> bool:
-        """The outcome of a task of a job on a model; the same whenever it is asked."""
-        drawn = random.Random(repr((self.seed, job, task.id, model))).random()
-        return drawn < self.quality(model, task.type, task.difficulty)
+    def __call__(self, job: Job, task: JobTask, model: str, text: str) -> Grade:
+        """The outcome of a task on a model, whatever the text; the same whenever it is asked."""
+        drawn = random.Random(repr((self.seed, job.id, task.id, model))).random()
+        quality = self.quality(model, task.type, task.difficulty)
+        is_right = drawn < quality
+        return Grade(
+            float(is_right), is_right, None if is_right else f"drawn {drawn:.3f}, right below {quality:.3f}"
+        )
