@@ -22,9 +22,10 @@ from harness.sessions.address import Address, dial
 from harness.sessions.client import SessionClient
 from harness.sessions.counting import CountingEngine, continuation
 from harness.sessions.limits import Limits
-from harness.sessions.messages import Hello, PutKv, Turn
+from harness.sessions.messages import Code, Hello, PutKv, Turn
 from harness.sessions.protocol import encode
 from harness.sessions.server import serve_in_thread
+from tests.hostile_sessions import talk_nonsense
 
 NUM_SESSIONS = 200
 NUM_WORKERS = 8
@@ -79,7 +80,7 @@ class Life:
                 self._history += got
                 self.num_tokens += num
             # Or it is left to time out, as by a client that never comes back.
-            if self._random.random() < 0.5:
+            if self._random.random() < 0.8:
                 session.close()
         finally:
             client.close()
@@ -224,6 +225,27 @@ def test_memory_and_descriptors_return_to_where_they_were(tmp_path: Path) -> Non
         assert process.num_fds() <= files
         # A session's rows are 6.4 kB and its scratch 64 kB: kept, they would be 40 MB.
         assert process.memory_info().rss - memory_bytes < 10e6
+    budget.remove()
+
+
+def test_well_formed_nonsense_harms_nobody_else(tmp_path: Path) -> None:
+    """Right frames with wrong numbers, a few thousand of them; the tokens of another session stay right."""
+    budget = DeviceBudget.create(500 * TOKENS * TOKEN_BYTES)
+    address = Address.of_path(str(tmp_path / "s"))
+    with (
+        serve_in_thread(lambda: Unhurried(budget), address) as server,
+        SessionClient.connect(address, timeout_s=20) as client,
+    ):
+        stream = client.open(4000).turn([5], max_new_tokens=1000)
+        codes: set[int] = set()
+        for seed in range(12):
+            codes |= talk_nonsense(address, seed, num=250, kv_token_bytes=TOKEN_BYTES)
+        assert {Code.BAD_REQUEST, Code.NO_SESSION, Code.BUSY} <= codes
+        assert not codes & {Code.FAILED, Code.MALFORMED, Code.STOPPING}
+        assert stream.whole().token_ids == continuation([5], 1000)
+        client.close()
+        assert within(5, lambda: budget.used_bytes == 0)
+        assert server.broken is None
     budget.remove()
 
 

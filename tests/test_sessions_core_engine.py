@@ -243,6 +243,17 @@ def test_keys_and_values_can_leave_and_come_back(engine: Engine) -> None:
     assert tokens(there) == tokens(ask(engine, "a", [9], 4))
 
 
+def test_a_session_that_is_whole_can_go_on_by_itself(engine: Engine) -> None:
+    """It was given all its keys and values: the last token is computed again, for its logits."""
+    engine.open("a", 100)
+    whole = ask(engine, "a", [3, 4, 5], 6)
+    engine.open("b", 100)
+    engine.write_kv("b", engine.token_ids("a")[:8], engine.read_kv("a"))
+    [last] = ask(engine, "b", [], 1)
+    assert last.token_id == whole[-1].token_id
+    assert last.timings.reused_tokens == 7
+
+
 def test_keys_and_values_that_do_not_fit_are_refused(engine: Engine) -> None:
     """And change nothing."""
     engine.open("a", 20)

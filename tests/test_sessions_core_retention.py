@@ -212,6 +212,27 @@ def test_a_session_that_runs_never_makes_room(make: Callable[..., Engine]) -> No
         assert order == ["b"] * 9 + ["a"] * 2
 
 
+def test_a_turn_that_waited_long_takes_no_slab_in_use(make: Callable[..., Engine]) -> None:
+    """It is overtaken as often as may be while another decodes, and then gets the slab of one that waits."""
+    texts = {}
+    for num_slabs in (2, 3):
+        with make(num_slabs, "drop") as engine:
+            for name in "abc":
+                engine.open(name, SLAB_TOKENS)
+            places = [engine.info(name).place for name in "abc"]
+            assert places.count(Place.NOWHERE) == 3 - num_slabs
+            engine.submit(Turn("c", [1], 40))
+            engine.submit(Turn("b", [2], 40))
+            engine.step()
+            engine.submit(Turn("a", [3], 40))
+            engine._scheduler._queue[0].num_overtaken = MAX_OVERTAKEN
+            events = run(engine)
+            texts[num_slabs] = {
+                name: [event.token_id for event in events if event.session_id == name] for name in "abc"
+            }
+    assert texts[2] == texts[3]
+
+
 def test_a_turn_waits_for_memory_that_another_process_holds(model: Model) -> None:
     """The engine says that it is blocked, and goes on when the memory is free."""
     slab_bytes = SLAB_TOKENS * model.slab_shape.token_bytes

@@ -18,7 +18,9 @@ from harness.sessions.client import ClientSession, SessionClient  # noqa: E402
 from harness.sessions.core import Engine, Model, Turn  # noqa: E402
 from harness.sessions.core.loading import random_llama  # noqa: E402
 from harness.sessions.hosted import HostedEngine  # noqa: E402
+from harness.sessions.messages import Code  # noqa: E402
 from harness.sessions.server import SessionServer, serve_in_thread  # noqa: E402
+from tests.hostile_sessions import talk_nonsense  # noqa: E402
 
 PROMPT = [3, 14, 15, 92, 65, 35, 89, 79, 32, 38]
 NUM_NEW = 12
@@ -151,6 +153,20 @@ def test_sessions_decoded_together_are_as_each_alone(client: SessionClient) -> N
     streams = [s.turn(p, max_new_tokens=20) for s, p in zip(sessions, prompts, strict=True)]
     found = [[token.token_id for token in stream] for stream in streams]
     assert found == [native(model, prompt, 20) for prompt in prompts]
+
+
+def test_well_formed_nonsense_harms_nobody_else(
+    server: SessionServer, client: SessionClient, expected: list[int]
+) -> None:
+    """Any bits as keys and values, turns and cancels in any order: the engine lives, and others are right."""
+    codes: set[int] = set()
+    for seed in range(4):
+        stream = client.open(64).turn(PROMPT, max_new_tokens=NUM_NEW)
+        codes |= talk_nonsense(server.address, seed, num=250, kv_token_bytes=client.welcome.kv_token_bytes)
+        assert stream.whole().token_ids == expected
+    assert {Code.BAD_REQUEST, Code.NO_SESSION, Code.BUSY} <= codes
+    assert not codes & {Code.FAILED, Code.MALFORMED, Code.STOPPING}
+    assert server.broken is None
 
 
 def test_a_server_that_takes_no_weights_says_so(tmp_path: Path) -> None:

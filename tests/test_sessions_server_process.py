@@ -38,6 +38,11 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
         process.communicate()
 
 
+def ping_for_ever(client: SessionClient) -> None:
+    while True:
+        client.ping()
+
+
 def test_a_server_stops_when_it_is_told_to(tmp_path: Path) -> None:
     """A running turn ends first, its client is told, the socket is gone and the status is 0."""
     path = tmp_path / "s"
@@ -50,8 +55,7 @@ def test_a_server_stops_when_it_is_told_to(tmp_path: Path) -> None:
             rest = stream.whole()
             assert [first.token_id, *rest.token_ids] == continuation([1], 3000)
             with pytest.raises(BackendBroken, match=r"stopping: the server stops|the connection ended"):
-                while True:
-                    client.ping()
+                ping_for_ever(client)
         assert process.wait(10) == 0
         assert not path.exists()
 
