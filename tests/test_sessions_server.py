@@ -264,6 +264,25 @@ class TestCrossing:
             client.put_weights({"multiplier": bytes(9)})
         assert client.open(100).generate([1], max_new_tokens=5).token_ids == continuation([1], 5)
 
+    def test_what_is_too_large_for_a_frame_crosses_in_pieces(
+        self, client: SessionClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two and a half tokens to a frame; the rows are the same, whether or not the last piece is full."""
+        session, other = client.open(100), client.open(100)
+        first = session.generate(range(8), max_new_tokens=1).token_ids
+        kv = session.get_kv()
+        monkeypatch.setattr("harness.sessions.client.PIECE_BYTES", TOKEN_BYTES * 5 // 2)
+        assert [bytes(session.get_kv(at).rows) for at in (0, 1, 8)] == [
+            bytes(kv.rows),
+            bytes(kv.rows[TOKEN_BYTES:]),
+            b"",
+        ]
+        other.put_kv(0, kv.token_ids[:7], kv.rows[: 7 * TOKEN_BYTES])
+        other.put_kv(7, kv.token_ids[7:], kv.rows[7 * TOKEN_BYTES :])
+        assert other.generate(first, max_new_tokens=3).token_ids == continuation([*range(8), *first], 3)
+        client.put_weights({"multiplier": (5).to_bytes(8, "little")})
+        assert other.get_kv().token_ids[:8] == tuple(range(8))
+
     def test_large_rows_cross_whole(self, budget: DeviceBudget, tmp_path: Path) -> None:
         """Eight megabytes each way, in pieces as the kernel likes them; the server is not left with any."""
         path = Address.of_path(str(tmp_path / "s"))

@@ -358,7 +358,7 @@ class TestBrokenEngine:
         """Its bug is told, by name; the connection and the others live."""
 
         class Failing(Unhurried):
-            def read_kv(self, session_id: str, start: int) -> None:  # type: ignore[override]
+            def read_kv(self, session_id: str, start: int, most: int) -> None:  # type: ignore[override]
                 raise ZeroDivisionError("by zero")
 
         address = Address.of_path(str(tmp_path / "s"))

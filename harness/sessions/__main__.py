@@ -146,6 +146,9 @@ def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable
 
     def make() -> Engine:
         # Importing torch takes seconds; and it belongs in the engine's thread.
+        from harness.models.torch_engine import require_torch
+
+        require_torch(options.model, options.device)
         from harness.sessions.hosted import HostedEngine
 
         return HostedEngine.load(

@@ -16,7 +16,7 @@ memory there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Self, TypeVar, cast
 
@@ -49,11 +49,23 @@ from harness.sessions.messages import (
     Welcome,
 )
 from harness.sessions.protocol import Buffer
-from harness.sessions.replies import Generated, KvBlock, StreamedToken, answers, kv_of, refused, token_of
+from harness.sessions.replies import (
+    Generated,
+    KvBlock,
+    StreamedToken,
+    answers,
+    joined,
+    kv_of,
+    refused,
+    token_of,
+)
 
 __all__ = ["ClientSession", "SessionClient", "TurnStream"]
 
 M = TypeVar("M", bound=Message)
+
+PIECE_BYTES = 2**28
+"""What is larger crosses in several frames: well below what a server takes in one."""
 
 
 class SessionClient:
@@ -140,9 +152,17 @@ class SessionClient:
         """Have the server answer."""
         self._ask(Ok, Ping(self._next()))
 
-    def put_weights(self, weights: dict[str, Buffer]) -> None:
-        """Replace some of the model's weights, for every session of the server."""
-        self._ask(Ok, PutWeights(self._next(), list(weights)), tuple(weights.values()))
+    def put_weights(self, weights: Mapping[str, Buffer]) -> None:
+        """Replace some of the model's weights, for every session of the server; in frames of a fair size."""
+        names: list[str] = []
+        num_bytes = 0
+        for name, buffer in weights.items():
+            if names and num_bytes + memoryview(buffer).nbytes > PIECE_BYTES:
+                self._put_weights({name: weights[name] for name in names})
+                names, num_bytes = [], 0
+            names.append(name)
+            num_bytes += memoryview(buffer).nbytes
+        self._put_weights({name: weights[name] for name in names})
 
     def close(self) -> None:
         """Leave; sessions that linger wait to be resumed. A second call does nothing."""
@@ -157,6 +177,9 @@ class SessionClient:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _put_weights(self, weights: Mapping[str, Buffer]) -> None:
+        self._ask(Ok, PutWeights(self._next(), list(weights)), tuple(weights.values()))
 
     def _next(self) -> int:
         self._last_request += 1
@@ -252,13 +275,29 @@ class ClientSession:
 
     def put_kv(self, start: int, token_ids: Sequence[int], rows: Buffer) -> None:
         """Set keys and values from position `start` on; the session ends behind them."""
-        client = self._client
-        client._ask(Ok, PutKv(client._next(), self._number, start, list(token_ids)), (rows,))
+        client, row_bytes = self._client, self._client.welcome.kv_token_bytes
+        view, piece = memoryview(rows).cast("B"), self._piece
+        for at in range(0, max(1, len(token_ids)), piece):
+            ids = list(token_ids[at : at + piece])
+            # The last piece takes all that is left: what is too much is the server's to refuse.
+            end = (at + piece) * row_bytes if at + piece < len(token_ids) else len(view)
+            message = PutKv(client._next(), self._number, start + at, ids)
+            client._ask(Ok, message, (view[at * row_bytes : end],))
 
     def get_kv(self, start: int = 0) -> KvBlock:
         """Keys and values from position `start` to the last token computed."""
         client = self._client
-        return kv_of(client._ask(Kv, GetKv(client._next(), self._number, start)))
+        blocks: list[KvBlock] = []
+        while not blocks or len(blocks[-1].token_ids) == self._piece:
+            at = start + len(blocks) * self._piece
+            message = GetKv(client._next(), self._number, at, self._piece)
+            blocks.append(kv_of(client._ask(Kv, message)))
+        return joined(blocks)
+
+    @property
+    def _piece(self) -> int:
+        """Tokens whose keys and values cross at once."""
+        return max(1, PIECE_BYTES // max(1, self._client.welcome.kv_token_bytes))
 
     def close(self) -> None:
         """End the session."""

@@ -125,8 +125,8 @@ class Engine(Protocol):
         """Counters by name."""
         ...
 
-    def read_kv(self, session_id: str, start: int) -> KvRows:
-        """Keys and values from position `start` to the last computed one, as a copy."""
+    def read_kv(self, session_id: str, start: int, most: int) -> KvRows:
+        """Keys and values of at most `most` computed tokens from position `start` on, as a copy."""
         ...
 
     def write_kv(self, session_id: str, start: int, kv: KvRows) -> None:

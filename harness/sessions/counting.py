@@ -174,14 +174,14 @@ class CountingEngine:
             "budget_used_bytes": self._budget.used_bytes,
         }
 
-    def read_kv(self, session_id: str, start: int) -> KvRows:
+    def read_kv(self, session_id: str, start: int, most: int) -> KvRows:
         """The states after each token, repeated to the size of a row."""
         session = self._idle(session_id)
         if start > len(session.states):
             raise UsageError(f"session {session_id} has {len(session.states)} tokens; ask from one of them")
-        states = np.array(session.states[start:], np.uint64)
+        states = np.array(session.states[start : start + most], np.uint64)
         rows = np.repeat(states, self.info.kv_token_bytes // 8)
-        return KvRows(session.token_ids[start:], rows.view(np.uint8).data)
+        return KvRows(session.token_ids[start : start + most], rows.view(np.uint8).data)
 
     def write_kv(self, session_id: str, start: int, kv: KvRows) -> None:
         """Take states; a row that is not eight bytes repeated was damaged on the way."""

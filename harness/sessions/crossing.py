@@ -54,7 +54,7 @@ def get_kv(connection: Connection, frame: Frame) -> None:
         connection.reply(header, (kv.rows,) if kv.token_ids else ())
 
     connection.call_alone(
-        message.request, frame, lambda engine: engine.read_kv(session.id, message.start), read
+        message.request, frame, lambda engine: engine.read_kv(session.id, message.start, message.most), read
     )
 
 

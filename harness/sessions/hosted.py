@@ -101,9 +101,10 @@ class HostedEngine:
         found.update(found.pop("counts")._asdict())
         return found
 
-    def read_kv(self, session_id: str, start: int) -> KvRows:
+    def read_kv(self, session_id: str, start: int, most: int) -> KvRows:
         """Rows from position `start` on, copied out of the slab."""
-        kv = self._engine.read_kv(session_id, start)
+        end = min(start + most, self._engine.info(session_id).num_computed)
+        kv = self._engine.read_kv(session_id, start, max(start, end))
         token_ids = self._engine.token_ids(session_id)[start : start + kv.shape[3]]
         return KvRows(token_ids, _as_bytes(kv.permute(3, 0, 1, 2, 4).contiguous()))
 

@@ -12,7 +12,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Annotated, ClassVar
 
-from msgspec import Meta, Struct
+from harness.errors import UnavailableError
+
+try:
+    from msgspec import Meta, Struct
+except ImportError as exc:
+    raise UnavailableError("sessions need msgspec: pip install 'assay[sessions]'") from exc
 
 __all__ = [
     "CLIENT_FRAMES",
@@ -185,6 +190,8 @@ class GetKv(Message, frozen=True):
     request: U32
     session: U32
     start: U32 = 0
+    most: U32 = 2**32 - 1
+    """Tokens to send at most."""
 
 
 class PutWeights(Message, frozen=True):

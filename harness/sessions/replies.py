@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from harness.sessions.channel import Arrived
 from harness.sessions.framing import Frame
 from harness.sessions.messages import Code, Done, Failed, Kv, Message, Token
 
-__all__ = ["Generated", "KvBlock", "StreamedToken", "answers", "kv_of", "refused", "token_of"]
+__all__ = ["Generated", "KvBlock", "StreamedToken", "answers", "joined", "kv_of", "refused", "token_of"]
 
 
 class StreamedToken(NamedTuple):
@@ -64,6 +65,14 @@ def kv_of(frame: Frame) -> KvBlock:
     message = cast(Kv, frame.message)
     rows = frame.buffers[0] if frame.buffers else memoryview(b"")
     return KvBlock(message.start, tuple(message.token_ids), rows)
+
+
+def joined(blocks: Sequence[KvBlock]) -> KvBlock:
+    """Consecutive blocks as one; a single one is not copied."""
+    if len(blocks) == 1:
+        return blocks[0]
+    token_ids = tuple(token_id for block in blocks for token_id in block.token_ids)
+    return KvBlock(blocks[0].start, token_ids, memoryview(b"".join(block.rows for block in blocks)))
 
 
 def answers(message: Message) -> int:
