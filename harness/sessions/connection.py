@@ -50,7 +50,12 @@ class Connection:
         self._began_s = monotonic()
         parser = FrameParser(CLIENT_FRAMES, HELLO_LIMITS, reserve=self._reserve)
         self.transport = Transport(
-            sock, parser, on_frames=self._on_frames, on_drained=self._pump, on_end=self._on_end
+            sock,
+            parser,
+            on_frames=self._on_frames,
+            on_drained=self._pump,
+            on_end=self._on_end,
+            lock=server.lock,
         )
 
     @property
@@ -67,11 +72,16 @@ class Connection:
     def flush(self) -> None:
         """Send what is queued, in one go; a client that has too much waiting is let go."""
         parts, self._outbox = self._outbox, []
-        if parts:
-            self.transport.send(parts if len(parts) == 1 else _joined(parts))
+        if parts or self.transport.unsent_bytes:
+            self.transport.send(_joined(parts))
         unsent, limit = self.transport.unsent_bytes, self.server.limits.max_unsent_bytes
         if unsent > limit and not self.transport.is_over:
             self.fail(Code.TIMEOUT, f"{unsent} bytes wait for you; the limit is {limit}: read what comes")
+
+    def flush_at_once(self) -> bool:
+        """As `flush`, from the engine's thread; False when the loop is to `flush` the rest."""
+        parts, self._outbox = self._outbox, []
+        return not parts or self.transport.send_at_once(_joined(parts))
 
     def reply(self, message: Message, buffers: tuple[Buffer, ...] = ()) -> None:
         """Send a frame now."""
@@ -263,4 +273,4 @@ def _refusal(error: Exception) -> tuple[Code, str]:
 
 def _joined(parts: list[Buffer]) -> list[Buffer]:
     # One part costs the kernel less than many; large ones are not worth a copy.
-    return [b"".join(parts)] if sum(map(len, parts)) <= _JOIN_BYTES else parts
+    return [b"".join(parts)] if len(parts) > 1 and sum(map(len, parts)) <= _JOIN_BYTES else parts

@@ -63,7 +63,15 @@ class SessionServer:
         self.limits = limits or Limits()
         self.link_bps = checked_link_bps(link_bps)
         self.registry = Registry()
-        self.engine = EngineThread(make_engine, on_events=self._on_events, on_broken=self._on_broken)
+        self.lock = threading.RLock()
+        """Held by the loop while it works, and by the engine's thread while it passes tokens on."""
+        self.engine = EngineThread(
+            make_engine,
+            lock=self.lock,
+            on_events_here=self._on_events_here,
+            on_events=self._on_events,
+            on_broken=self._on_broken,
+        )
         self.ended = asyncio.Event()
         self.broken: Exception | None = None
         self._wanted = address
@@ -83,6 +91,7 @@ class SessionServer:
         ------
         LaunchError: the address is taken. And what making the engine raises.
         """
+        self._loop = asyncio.get_running_loop()
         self.info = await self.engine.start()
         try:
             self._listener = listen(self._wanted)
@@ -99,15 +108,18 @@ class SessionServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._listener is not None:
             self._listener.close()
-        for connection in self._connections:
-            connection.hold()
+        with self.lock:
+            for connection in self._connections:
+                connection.hold()
         await self._until(lambda: not any(connection.is_busy for connection in self._connections), grace_s)
-        leaving = list(self._connections)
-        for connection in leaving:
-            connection.fail(Code.STOPPING, "the server stops; connect again when it is back")
+        with self.lock:
+            leaving = list(self._connections)
+            for connection in leaving:
+                connection.fail(Code.STOPPING, "the server stops; connect again when it is back")
         await self._until(lambda: all(one.transport.is_closed for one in leaving), _FAREWELL_S)
-        for connection in leaving:
-            connection.transport.abort("stopped")
+        with self.lock:
+            for connection in leaving:
+                connection.transport.abort("stopped")
         await self.engine.stop()
         self.ended.set()
 
@@ -195,6 +207,22 @@ class SessionServer:
 
     def _on_events(self, events: Sequence[Event]) -> None:
         """Pass tokens on: one write per connection, however many of its sessions had one."""
+        for connection in self._take(events):
+            connection.flush()
+
+    def _on_events_here(self, events: Sequence[Event]) -> None:
+        """The same in the engine's thread; the loop does what the kernel does not take at once."""
+        rest = [connection for connection in self._take(events) if not connection.flush_at_once()]
+        if rest:
+            self._loop.call_soon_threadsafe(self._flush, rest)
+
+    def _flush(self, connections: Sequence[Connection]) -> None:
+        with self.lock:
+            for connection in connections:
+                connection.flush()
+
+    def _take(self, events: Sequence[Event]) -> set[Connection]:
+        """Queue tokens at the connections that they are for."""
         written: set[Connection] = set()
         for event in events:
             turn = self.registry.turns.get(event.turn_id)
@@ -203,8 +231,7 @@ class SessionServer:
                 self._on_event(event, turn)
                 if turn.session.owner is not None:
                     written.add(turn.session.owner)
-        for connection in written:
-            connection.flush()
+        return written
 
     def _on_event(self, event: Event, turn: RunningTurn) -> None:
         session, owner = turn.session, turn.session.owner
@@ -239,7 +266,8 @@ class SessionServer:
                 await asyncio.sleep(_SWEEP_S)
                 continue
             numbers += 1
-            self._welcome(sock, numbers)
+            with self.lock:
+                self._welcome(sock, numbers)
 
     def _welcome(self, sock: socket.socket, number: int) -> None:
         if sock.family != socket.AF_UNIX:
@@ -254,14 +282,17 @@ class SessionServer:
         """Look now and then for who takes too long, and for sessions that nobody came back for."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            now_s = monotonic()
-            for connection in [*self._connections, *self._leaving]:
-                connection.sweep(now_s)
-                if connection.transport.is_closed:
-                    self._leaving.discard(connection)
-            for session in self.registry:
-                if session.ends_s is not None and now_s > session.ends_s:
-                    self._end(session)
+            with self.lock:
+                self._sweep_once(monotonic())
+
+    def _sweep_once(self, now_s: float) -> None:
+        for connection in [*self._connections, *self._leaving]:
+            connection.sweep(now_s)
+            if connection.transport.is_closed:
+                self._leaving.discard(connection)
+        for session in self.registry:
+            if session.ends_s is not None and now_s > session.ends_s:
+                self._end(session)
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         ends_s = monotonic() + timeout_s

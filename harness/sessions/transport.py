@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -41,6 +42,7 @@ class Transport:
         on_frames: Callable[[list[Frame | ProtocolError]], None],
         on_drained: Callable[[], None],
         on_end: Callable[[str], None],
+        lock: threading.RLock | None = None,
     ) -> None:
         """Take over a connected socket and begin to read.
 
@@ -49,12 +51,14 @@ class Transport:
         on_frames: called with what the parser found.
         on_drained: called when all that was waiting is sent.
         on_end: called once, with the reason, when the connection is over for the server.
+        lock: held while the loop works here; another thread that holds it may `send_at_once`.
         """
         sock.setblocking(False)
         self.parser = parser
         self.bytes_received = self.bytes_sent = self.unsent_bytes = 0
         self.read_s = self.progress_s = monotonic()
         self._began_s: float | None = None
+        self._lock = lock or threading.RLock()
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[memoryview] = deque()
@@ -79,6 +83,26 @@ class Transport:
             self.unsent_bytes += len(part)
         if not self._is_writing:
             self._write()
+
+    def send_at_once(self, parts: Sequence[Buffer]) -> bool:
+        """Send parts from a thread that holds the lock, as far as the kernel takes them now.
+
+        False when something is left that the loop is to `send`, or trouble that it is to find.
+        """
+        if self._is_over:
+            return True
+        is_first = not self._unsent
+        for part in parts:
+            self._unsent.append(memoryview(part))
+            self.unsent_bytes += len(part)
+        if not is_first:
+            return False
+        self.progress_s = monotonic()
+        try:
+            self._send_some()
+        except OSError:
+            return False
+        return not self._unsent
 
     def pause(self) -> None:
         """Read nothing more for now."""
@@ -142,6 +166,10 @@ class Transport:
         return None
 
     def _read(self) -> None:
+        with self._lock:
+            self._read_some()
+
+    def _read_some(self) -> None:
         for _ in range(_READS_PER_TURN):
             room = self.parser.writable()
             try:
@@ -169,35 +197,42 @@ class Transport:
         if found:
             self._on_frames(found)
 
+    def _on_writable(self) -> None:
+        with self._lock:
+            self._write()
+
     def _write(self) -> None:
         was_waiting = self._is_writing
         while self._unsent:
-            parts = [self._unsent[at] for at in range(min(len(self._unsent), _MAX_PARTS))]
             try:
-                num = self._sock.sendmsg(parts)
+                self._send_some()
             except BlockingIOError:
                 self._start_writing()
                 return
             except OSError as exc:
                 self.abort(exc.strerror or str(exc))
                 return
-            self.bytes_sent += num
-            self.unsent_bytes -= num
-            self.progress_s = monotonic()
-            while self._unsent and num >= len(self._unsent[0]):
-                num -= len(self._unsent.popleft())
-            if num:
-                self._unsent[0] = self._unsent[0][num:]
         self._stop_writing()
         if self._is_over:
             self._begin_draining()
         elif was_waiting:
             self._on_drained()
 
+    def _send_some(self) -> None:
+        parts = [self._unsent[at] for at in range(min(len(self._unsent), _MAX_PARTS))]
+        num = self._sock.sendmsg(parts)
+        self.bytes_sent += num
+        self.unsent_bytes -= num
+        self.progress_s = monotonic()
+        while self._unsent and num >= len(self._unsent[0]):
+            num -= len(self._unsent.popleft())
+        if num:
+            self._unsent[0] = self._unsent[0][num:]
+
     def _start_writing(self) -> None:
         if not self._is_writing:
             self._is_writing = True
-            self._loop.add_writer(self._sock, self._write)
+            self._loop.add_writer(self._sock, self._on_writable)
 
     def _stop_writing(self) -> None:
         if self._is_writing:
@@ -215,6 +250,10 @@ class Transport:
         self._loop.add_reader(self._sock, self._drain)
 
     def _drain(self) -> None:
+        with self._lock:
+            self._drain_some()
+
+    def _drain_some(self) -> None:
         try:
             num = len(self._sock.recv(2**16))
         except BlockingIOError:
