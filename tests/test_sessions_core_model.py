@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.errors import ModelError, UsageError
+from harness.errors import ModelError, UnavailableError, UsageError
 from harness.sessions.core import Model, Slab, Span, load
 from harness.sessions.core.linear import can_pack
 from harness.sessions.core.loading import random_llama
@@ -233,6 +233,29 @@ def test_pocket_models_and_checkpoints_are_loaded(tmp_path: Any) -> None:
     assert decode(nano.model, [nano.tokenizer.encode("one two")], 3)[0]
     with pytest.raises(ModelError, match="unknown model 'nothing'"):
         load("nothing")
+
+
+def test_a_dtype_or_device_that_is_not_there_is_refused() -> None:
+    """Before anything is loaded."""
+    with pytest.raises(UsageError, match="dtype 'float99' is unknown; choose one of float32"):
+        load(dtype="float99")
+    with pytest.raises(UnavailableError, match="device is cuda:99"):
+        load(device="cuda:99")
+
+
+@pytest.mark.parametrize("packed", [None, False], ids=["packed", "plain"])
+def test_sixteen_bits_are_those_of_transformers(packed: bool | None) -> None:
+    """To the three digits that bfloat16 has."""
+    donor = small_llama().to(torch.bfloat16)
+    model = Model.from_transformers("bfloat16", donor, packed=packed)
+    ids = tokens_of(model, 40)
+    with torch.inference_mode():
+        slab = slab_of(model)
+        wanted = donor(torch.tensor([ids])).logits[0]
+        model.forward([Span(slab, ids[:39])])
+        found = model.forward([Span(slab, ids[39:])])[0]
+    assert slab.num_bytes == 160 * model.slab_shape.token_bytes == 160 * 2 * 2 * 2 * 16 * 2
+    assert (found - wanted[-1]).abs().max() < 0.05 * wanted.std()
 
 
 def test_the_default_model_depends_on_its_seed_alone() -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from harness.errors import BudgetError, UsageError
 from harness.hardware.budget import DeviceBudget
-from harness.sessions.core import Engine, Event, Model, Place, Turn, retention, retention_names
+from harness.sessions.core import Engine, Event, Model, Place, Slab, Turn, retention, retention_names
+from harness.sessions.core.costs import Costs
 from harness.sessions.core.loading import random_llama
 from harness.sessions.core.retention import Action, Candidate, Prices
 from harness.sessions.core.scheduler import MAX_OVERTAKEN
+from harness.sessions.core.session import Session
 
 SLAB_TOKENS = 60
 PRICES = Prices(
@@ -111,12 +113,33 @@ def test_who_wastes_most_by_staying_goes_first(policy: str) -> None:
     assert gone(policy, 1, candidate("a"), short)[0][0] == "b"
 
 
-def test_a_full_host_makes_least_waste_drop_and_offload_refuse() -> None:
-    """Its room is counted down within one plan."""
+def test_where_the_host_is_full_sessions_are_dropped() -> None:
+    """Its room is counted down within one plan, by whichever policy offloads."""
     prices = PRICES._replace(host_free_bytes=1500.0)
     pair = candidate("a"), candidate("b")
-    assert gone("least-waste", 1500, *pair, prices=prices) == [("a", "offload"), ("b", "drop")]
-    assert gone("offload", 1500, *pair, prices=prices) == []
+    for policy in ("least-waste", "offload"):
+        assert gone(policy, 1500, *pair, prices=prices) == [("a", "offload"), ("b", "drop")]
+
+
+def test_a_pause_is_expected_to_last_as_the_ones_before(model: Model) -> None:
+    """Or, without any, as long again as it has lasted: InferCept's estimate."""
+    session = Session("a", 10, Slab(model.slab_shape, 10), now_s=100.0)
+    session.end_pause(103.0)
+    assert session.expected_pause_s(104.0) == 4.0, "there is no pause before the first turn"
+    session.tokens.append(1)
+    session.idle_since_s = 110.0
+    session.end_pause(120.0)
+    session.idle_since_s = 130.0
+    assert session.expected_pause_s(134.0) == 6.0
+    assert session.expected_pause_s(145.0) == 15.0
+
+
+def test_costs_follow_what_is_measured() -> None:
+    """A fifth of the way with each measurement."""
+    costs = Costs(prefill_s_per_token=1.0, copy_s_per_byte=1.0)
+    costs.prefilled(10, 20.0)
+    costs.copied(10, 5.0)
+    assert (costs.prefill_s_per_token, costs.copy_s_per_byte) == (pytest.approx(1.2), pytest.approx(0.9))
 
 
 def test_an_unknown_policy_is_refused() -> None:
@@ -197,6 +220,15 @@ def test_the_host_is_charged_and_given_back(make: Callable[..., Engine], model: 
         assert engine.stats().host_bytes == 0
 
 
+@pytest.mark.parametrize("policy", ["drop", "offload", "least-waste"])
+def test_a_full_host_keeps_no_turn_waiting(make: Callable[..., Engine], policy: str) -> None:
+    """Two sessions take turns in one slab, with no room on the host at all."""
+    with make(1, policy, host_capacity_bytes=0) as engine:
+        engine.open("a", SLAB_TOKENS)
+        engine.open("b", SLAB_TOKENS)
+        assert [len(ask(engine, name, [1], 3)) for name in "abab"] == [3] * 4
+
+
 def test_a_session_that_runs_never_makes_room(make: Callable[..., Engine]) -> None:
     """A new one is refused while all slabs are in use, and a turn waits until one is not."""
     with make(1, "drop") as engine:
@@ -246,9 +278,11 @@ def test_a_turn_waits_for_memory_that_another_process_holds(model: Model) -> Non
             engine.close(name)
         other = budget.allocate(budget.free_bytes, owner="another")
         engine.submit(Turn(lost, [1, 2], 3))
+        num_refusals = budget.num_refusals
         assert engine.step() == []
         assert engine.is_blocked
         assert not engine.is_idle
+        assert budget.num_refusals == num_refusals, "waiting is not being refused"
         other.release()
         assert len(run(engine)) == 3
         assert not engine.is_blocked

@@ -101,8 +101,12 @@ class Engine:
         self._policy = retention(policy) if isinstance(policy, str) else policy
         owner = "weights of " + "".join(c for c in model.name if c.isprintable())[:180]
         self._weights: Allocation = budget.allocate(model.weight_bytes, owner=owner)
-        with torch.inference_mode():
-            costs = Costs.measure(model)
+        try:
+            with torch.inference_mode():
+                costs = Costs.measure(model)
+        except BaseException:
+            self._weights.release()
+            raise
         self._store = Store(
             model.slab_shape,
             budget,

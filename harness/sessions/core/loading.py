@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from harness.errors import UsageError
+from harness.models.torch_engine import DTYPES, require_torch
 from harness.models.torch_engine import load as load_checkpoint
 from harness.sessions.core.model import Model
 
@@ -48,9 +50,14 @@ def load(
 
     Raises
     ------
+    UsageError: the dtype is unknown.
+    UnavailableError: the device is not there.
     ModelError: the name means nothing, weights are corrupt, or the architecture is not Llama's.
     LaunchError: there is no checkpoint, or it cannot be loaded.
     """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    require_torch("sessions", device)
     tokenizer: Any = None
     eos_ids: Sequence[int] = ()
     if name == DEFAULT_MODEL:

@@ -15,6 +15,7 @@ Sources: Yu et al., "Orca", OSDI 2022 (iteration-level scheduling); Agrawal et a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -180,14 +181,18 @@ class Scheduler:
 
     def _admit(self) -> None:
         waiting: list[_Work] = []
+        refused_tokens = sys.maxsize
         for index, work in enumerate(self._queue):
             if len(self._running) >= self._max_batch:
                 waiting += self._queue[index:]
                 break
-            if self._try_admit(work):
+            # A slab that is no smaller than one just refused need not be asked for.
+            is_hopeless = work.session.slab is None and work.session.max_tokens >= refused_tokens
+            if not is_hopeless and self._try_admit(work):
                 for passed in waiting:
                     passed.num_overtaken += 1
                 continue
+            refused_tokens = min(refused_tokens, work.session.max_tokens)
             waiting.append(work)
             # Where nothing runs, others hold the memory: waiting for them would stop everybody.
             if work.num_overtaken >= MAX_OVERTAKEN and self._running:

@@ -100,7 +100,8 @@ class Store:
                 f"session {session_id!r:.80}: {len(self._sessions)} are open, the most there may be; "
                 "close one or raise max_sessions"
             )
-        slab = self._draw(session_id, max_tokens, self._waiting())
+        self._has_room(max_tokens, self._waiting())
+        slab = self._draw(session_id, max_tokens)
         session = Session(session_id, max_tokens, slab, self._clock())
         self._sessions[session_id] = session
         return session
@@ -123,8 +124,10 @@ class Store:
         """
         if session.slab is not None:
             return Restored(0, 0.0)
-        candidates = self._waiting(with_queued=evicts_queued)
-        slab = self._draw(session.id, session.max_tokens, candidates)
+        if not self._has_room(session.max_tokens, self._waiting(with_queued=evicts_queued)):
+            # Asked at every step while it waits: to have the allocator refuse would count as many refusals.
+            raise BudgetError(f"session {session.id!r:.80}: no room for its slab now; wait or close others")
+        slab = self._draw(session.id, session.max_tokens)
         began_s = perf_counter()
         num_tokens = 0
         if session.host is not None:
@@ -143,19 +146,20 @@ class Store:
             and (session.turn_id is None or with_queued)
         ]
 
-    def _draw(self, session_id: str, max_tokens: int, candidates: list[Session]) -> Slab:
-        need_bytes = max_tokens * self._shape.token_bytes
-        short_bytes = need_bytes - self._budget.free_bytes
-        if short_bytes > 0 and candidates:
-            self._make_room(short_bytes, candidates)
+    def _draw(self, session_id: str, max_tokens: int) -> Slab:
         return Slab.draw(self._shape, max_tokens, self._budget, owner=f"session {session_id}")
 
-    def _make_room(self, need_bytes: int, sessions: list[Session]) -> None:
+    def _has_room(self, max_tokens: int, waiting: list[Session]) -> bool:
+        """Whether a slab fits, after some of those that wait have gone if need be."""
+        short_bytes = max_tokens * self._shape.token_bytes - self._budget.free_bytes
+        if short_bytes <= 0:
+            return True
         now_s = self._clock()
-        candidates = [_candidate(session, now_s) for session in sessions]
-        plan = self._policy.plan(need_bytes, candidates, self._prices(sessions))
+        candidates = [_candidate(session, now_s) for session in waiting]
+        plan = self._policy.plan(short_bytes, candidates, self._prices(waiting))
         for eviction in plan:
             self._evict(eviction)
+        return bool(plan)
 
     def _prices(self, waiting: list[Session]) -> Prices:
         slabs = [session.slab for session in self if session.slab is not None and session not in waiting]
