@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from harness.errors import BackendBroken
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.__main__ import main
-from harness.sessions.address import Address
+from harness.sessions.address import Address, dial
 from harness.sessions.client import SessionClient
 from harness.sessions.counting import continuation
 
@@ -89,6 +90,21 @@ def test_a_killed_server_gives_its_part_of_a_shared_budget_back(tmp_path: Path) 
     budget.remove()
 
 
+def test_a_server_without_descriptors_goes_on_when_it_has_some_again(tmp_path: Path) -> None:
+    """More connections than it may have files: some wait, a turn goes on, and then all is as before."""
+    path = tmp_path / "s"
+    with serving("--socket", str(path)) as (process, address):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        with SessionClient.connect(address, timeout_s=10) as client:
+            session = client.open(1000)
+            crowd = [dial(address, timeout_s=5) for _ in range(60)]
+            assert session.generate([1], max_new_tokens=500).token_ids == continuation([1], 500)
+            for sock in crowd:
+                sock.close()
+        with SessionClient.connect(address, timeout_s=10) as client:
+            assert client.open(100).generate([1], max_new_tokens=5).token_ids == continuation([1], 5)
+
+
 def test_an_address_that_is_taken_ends_the_second_server(tmp_path: Path) -> None:
     """With one line that says what to do, and status 2; the first goes on."""
     path = str(tmp_path / "s")
@@ -103,14 +119,14 @@ def test_an_address_that_is_taken_ends_the_second_server(tmp_path: Path) -> None
 def test_a_server_tells_what_it_does_when_asked_to(tmp_path: Path) -> None:
     """That a session was reused is a line of its log."""
     with serving("--socket", str(tmp_path / "s"), "--verbose") as (process, address):
-        with SessionClient.connect(address, timeout_s=10) as client:
+        with SessionClient.connect(address, timeout_s=10, name="me") as client:
             session = client.open(100)
             session.generate([1, 2, 3], max_new_tokens=5)
             session.generate([4], max_new_tokens=2)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=10)
     assert "session-1: turn 3: 2 tokens, reusing 7, computing 2 before the first" in log
-    assert "connection 1: left" in log
+    assert "connection 1 ('me'): left" in log
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,8 @@ class Connection:
             self.fail(Code.VERSION, f"{spoken} are spoken there, {VERSION} here; use a client for it")
         else:
             self._has_greeted = True
+            if hello.name:
+                self.name += f" ({hello.name!r:.60})"
             self.transport.parser.limits = self.server.limits.frame
             info = self.server.info
             self.reply(
