@@ -100,6 +100,8 @@ class EngineThread:
 
     def _operate(self, engine: Engine, wait_s: float | None) -> bool:
         """Run what waits; wait so long for something, None for as long as it takes; whether to go on."""
+        if wait_s == 0 and self._operations.empty():
+            return True
         done: list[tuple[OnDone, Any, Exception | None]] = []
         goes_on = True
         with contextlib.suppress(queue.Empty):
