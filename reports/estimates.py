@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from reports.claims import Claim
+from reports.quantiles import quantile_of
 from reports.records import Record
 from reports.stats import (
     LEVEL,
@@ -40,6 +41,7 @@ __all__ = [
     "lost_rounds",
     "measure",
     "paired_tasks",
+    "ratio_of_tasks",
 ]
 
 Pair = tuple[float, float]
@@ -142,6 +144,15 @@ def difference_of_tasks(
     return _task_difference(paired_tasks(claim.metrics, first, second), level)
 
 
+def ratio_of_tasks(
+    claim: Claim, first: Record, second: Record, level: float = LEVEL
+) -> Interval | Unsupported:
+    """How many times better first is than second, both as treatments, in total over the same tasks."""
+    lower = better_of(claim.metrics, first) == "lower"
+    mean = _tasks_log_ratio(claim, first, second)
+    return mean if isinstance(mean, Unsupported) else as_ratio(mean, inverse=lower, level=level)
+
+
 def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> list[Pair]:
     """(first, second) of each task that both records graded under their treatment."""
     others = {task.id: _sum(metrics, task.treatment) for task in second.tasks}
@@ -206,6 +217,8 @@ def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported
         whole = [_sum((claim.of,), arm) for arm in arms]
         parts = [_sum(claim.metrics, arm) for arm in arms]
         values = [p / w for p, w in zip(parts, whole, strict=True) if p is not None and w]
+    if claim.quantile is not None:
+        return quantile_of(values, claim.quantile, level)
     if claim.form == "exact" and values:
         return Interval(fmean(values), min(values), max(values), len(values), "exact, smallest to largest")
     if claim.over == "tasks" and values and set(values) <= {0.0, 1.0}:

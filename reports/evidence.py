@@ -19,8 +19,10 @@ JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
 
 
-NEEDED_SETTINGS = ("workload", "budget_gb")
-"""Settings that a claim may require; where the treatment ran, its own count, and not another test's."""
+EQUAL_SETTINGS = ("workload", "budget_gb")
+NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device")
+"""Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
+is named in part, as models are."""
 
 
 class Stored(NamedTuple):
@@ -170,7 +172,7 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend", *NEEDED_SETTINGS):
+    if kind in ("profile", "backend", *EQUAL_SETTINGS):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 
