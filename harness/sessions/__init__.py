@@ -20,6 +20,8 @@ module            what it holds
 `connection`      one client at the server; `requests`, `crossing`: what its frames lead to
 `server`          all of them, until it is stopped
 `client`          the plain client; `aclient` the one for asyncio; `replies` what both return
+`launch`          a server in a process of its own, for suites
+`modes`           what stays on the server while tokens are decoded, and what crosses for each
 ================  =============================================================================
 
 `python -m harness.sessions serve --help`; the wire is described in `docs/sessions-protocol.md`. Nothing is
