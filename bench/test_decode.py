@@ -34,8 +34,11 @@ for _package in ("msgspec", "torch", "transformers"):
         )
 
 from fixtures.backends import plain_errors  # noqa: E402
-from fixtures.decode import BLIND, ENV, LOCAL, Chosen, DecodeStand, Variant  # noqa: E402
-from fixtures.decode_runs import Decoding, Lines  # noqa: E402
+from fixtures.decode import DecodeStand  # noqa: E402
+from fixtures.decode_batches import measure_batch  # noqa: E402
+from fixtures.decode_lines import Lines  # noqa: E402
+from fixtures.decode_runs import Decoding  # noqa: E402
+from fixtures.decode_variants import BLIND, ENV, LOCAL, Chosen, Variant  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
 from reports.records import Record  # noqa: E402
 
@@ -86,7 +89,7 @@ def test_decode(variant: str, decoding: Decoding, paired: Pairing) -> None:
 def test_batched(variant: str, decoding: Decoding, paired: Pairing) -> None:
     """Sessions decode together, beside the same ones one after the other."""
     with plain_errors():
-        _verify(decoding.measure_batch(variant, paired))
+        _verify(measure_batch(decoding, variant, paired))
 
 
 def _verify(record: Record) -> None:
