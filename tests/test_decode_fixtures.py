@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("msgspec")
 
-from fixtures import decode_values as given  # noqa: E402
-from fixtures.decode import Side  # noqa: E402
-from fixtures.decode_runs import link_points  # noqa: E402
-from fixtures.decode_values import Reads, Sizes  # noqa: E402
-from fixtures.decode_variants import PROMPT_TOKENS, Variant  # noqa: E402
-from harness.sessions.modes.base import Crossed, Decoded  # noqa: E402
+from fixtures import decode_values as given
+from fixtures.decode import Side
+from fixtures.decode_runs import link_points
+from fixtures.decode_values import Reads, Sizes
+from fixtures.decode_variants import PROMPT_TOKENS, Variant
+from harness.sessions.modes.base import Crossed, Decoded
 
 READS = Reads(step_bytes=1000, kv_token_bytes=10, bandwidth_bytes_per_s=1e6, threads=1)
 SIZES = Sizes(weight_bytes=500, kv_token_bytes=10, vocab_size=20)
