@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,20 +19,16 @@ SPLIT: Values = {"token_s": 0.01, "total_s": 0.5, "queue_s": 0.05, "compute_s": 
 def decoded(variant: str, values: Values, num_bytes: float) -> Record:
     """Two equal rounds of a variant."""
     found: Values = {**values, "client_server_bytes_per_token": num_bytes}
-    usual: dict[str, Any] = {
-        "experiment": "decode",
-        "control": None,
-        "backend": "sessions",
-        "profile": "pocket",
-    }
     return Record(
+        experiment="decode",
         variant=variant,
+        control=None,
+        backend="sessions",
+        profile="pocket",
         metrics={name: Metric(unit="s", better="lower", what=name) for name in NAMES},
         rounds=[Round(order="CT", treatment=found)] * 2,
         floors=[Floor(name="token_floor", inputs={}, value=0.004, unit="s")],
-        profile="pocket",
         complete=True,
-        **usual,
     )
 
 
