@@ -71,6 +71,8 @@ class Claim:
     quantity: str = "ratio"
     of: str | None = None
     """With quantity "value": the metric of the same arm that the value is divided by."""
+    quantile: float | None = None
+    """With quantity "value": the quantile of the rounds that is meant, instead of their mean."""
     per: str | None = None
     """A task metric that the metric is divided by: cost per task solved."""
     margin: float | None = None
@@ -92,8 +94,7 @@ class Claim:
     only: str | None = None
     """With `over` "tasks" or "jobs": how the ids that count begin."""
     against: str | None = None
-    """The other side, a "backend:NAME", "SETTING:VALUE" or variant: of the equivalence of two gains, or, with
-    quantity "difference", of the same tasks."""
+    """The other side of two gains, or of the same tasks: a "backend:NAME", "SETTING:VALUE" or variant."""
     among: tuple[str, ...] = ()
     """With form "order": the variants of which none may be better on every axis."""
     axes: tuple[str, ...] = ()
@@ -254,6 +255,9 @@ def _problems(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "control", f"is missing, and quantity {claim.quantity!r} compares with one"
     if claim.of is not None and claim.quantity != "value":
         yield "of", "is meant for quantity 'value'; remove it"
+    of_rounds = (claim.quantity, claim.over, claim.of) == ("value", "rounds", None)
+    if claim.quantile is not None and not (0 < claim.quantile < 1 and of_rounds):
+        yield "quantile", "lies between 0 and 1, and goes with quantity 'value' over rounds, without of"
     if claim.per is not None and (claim.over == "sweep" or claim.quantity not in ("ratio", "reduction")):
         yield "per", "is meant for ratios and reductions over tasks or rounds; remove it"
     if claim.also_beats and claim.quantity == "value":
@@ -290,6 +294,8 @@ def _form_problems(claim: Claim) -> Iterator[tuple[str, str]]:
     has_ids = claim.over in ("tasks", "jobs")
     if claim.only is not None and not has_ids:
         yield "only", "chooses by id, and goes with over = 'tasks' or 'jobs'; remove it"
-    by_task = claim.quantity == "difference" and has_ids and claim.form != "order"
-    if claim.against is not None and claim.form != "equivalent" and not by_task:
-        yield "against", "is meant for form 'equivalent', or for a difference over tasks; remove it"
+    of_variant = claim.quantity == "ratio" and ":" not in (claim.against or ":")
+    compares = of_variant or (claim.quantity == "difference" and has_ids)
+    allowed = claim.form == "equivalent" or (claim.form != "order" and compares)
+    if claim.against is not None and not allowed:
+        yield "against", "goes with 'equivalent', a difference over tasks, a variant's ratio; remove it"

@@ -22,8 +22,10 @@ DIVERGED = "diverged"
 """1 where the arms had different models answer a task, else 0."""
 SIZE = "model_gb"
 """Of the model that answered a task."""
-NEEDED_SETTINGS = ("workload", "budget_gb")
-"""Settings that a claim may require; where the treatment ran, its own count, and not another test's."""
+EQUAL_SETTINGS = ("workload", "budget_gb")
+NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device")
+"""Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
+is named in part, as models are."""
 
 
 class Stored(NamedTuple):
@@ -200,7 +202,7 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend", *NEEDED_SETTINGS):
+    if kind in ("profile", "backend", *EQUAL_SETTINGS):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 

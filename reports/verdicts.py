@@ -81,6 +81,8 @@ class Verdict:
     control: str | None = None
     of: str | None = None
     """The metric that a share is a share of."""
+    quantile: float | None = None
+    """The quantile that is meant, where it is not the mean."""
     only: str | None = None
     """How the ids of the tasks that count begin, where some do not."""
     against: str | None = None
@@ -206,7 +208,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         more=decision.more,
         reason=_reason(claim, decision, interval, unit_of(record)),
     )
-    if record.evidence == "simulated" and "profile:replay" not in claim.requires:
+    simulated = any(r.evidence == "simulated" for r in (record, *others))
+    if simulated and "profile:replay" not in claim.requires:
         return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
     held = decision.verdict == "confirmed"
     if held and (failed := next(filter(None, map(_failed, (record, *others))), "")):

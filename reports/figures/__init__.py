@@ -11,12 +11,14 @@ from pathlib import Path
 
 from reports.runs import Run
 
-__all__ = ["NAMES", "ROUTING", "write"]
+__all__ = ["DECODE", "NAMES", "ROUTING", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
 ROUTING = ("timeline", "score-cost", "regret", "solve-time", "violations", "sweeps", "claims")
 """Those of the experiment "routing", whose jobs have no stages and which is offered no load."""
+DECODE = ("decoding", "claims")
+"""Those of the experiment "decode"."""
 
 
 def write(run: Run, folder: Path) -> list[Path]:
@@ -25,7 +27,7 @@ def write(run: Run, folder: Path) -> list[Path]:
 
     out: list[Path] = []
     for experiment in run.experiments:
-        for name in ROUTING if experiment == "routing" else NAMES:
+        for name in {"routing": ROUTING, "decode": DECODE}.get(experiment, NAMES):
             module = import_module(f"reports.figures.{name.replace('-', '_')}")
             with base.style():
                 found = module.data(run, experiment)

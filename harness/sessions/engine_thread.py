@@ -1,0 +1,173 @@
+"""The one thread that an engine lives in, and how an event loop talks to it.
+
+The loop hands over operations; the thread runs them in order between two steps, and steps as long as there is
+work. Results come back into the loop, in the order in which they arose.
+
+A step's events are passed on in the engine's own thread if nothing is in the way: to wake the loop for them
+would have it contend for the interpreter just when the next step begins, which on busy cores costs
+milliseconds. What the two threads share is guarded by one lock, which the loop holds while it works and the
+engine never waits for: if the loop is at work, or has not yet taken what came earlier, events go through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from harness.sessions.contract import Engine, Event, Info
+
+__all__ = ["EngineThread"]
+
+OnDone: TypeAlias = Callable[[Any, Exception | None], None]
+"""Called in the loop with an operation's result, or with what it raised."""
+
+_BLOCKED_WAIT_S = 2e-3
+
+
+class EngineThread:
+    """Makes an engine in a thread of its own, and runs it there until it is stopped."""
+
+    def __init__(
+        self,
+        make: Callable[[], Engine],
+        *,
+        lock: threading.RLock,
+        on_events_here: Callable[[Sequence[Event]], None],
+        on_events: Callable[[Sequence[Event]], None],
+        on_broken: Callable[[Exception], None],
+    ) -> None:
+        """Describe it; `start` makes it.
+
+        Parameters
+        ----------
+        make: called in the thread.
+        lock: held whenever one of the following is called.
+        on_events_here: called in the thread after a step, when that is possible.
+        on_events: called in the loop after a step, when it is not.
+        on_broken: called in the loop, once, when `step` raised; the thread has ended then.
+        """
+        self._make = make
+        self._lock = lock
+        self._num_posted = self._num_arrived = 0
+        self._on_events_here = on_events_here
+        self._on_events = on_events
+        self._on_broken = on_broken
+        self._operations: queue.SimpleQueue[tuple[Callable[[Engine], Any], OnDone] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name="session engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[Info] | None = None
+
+    async def start(self) -> Info:
+        """Make the engine; what it serves. Raises what making it raised."""
+        self._loop = asyncio.get_running_loop()
+        self._ready = self._loop.create_future()
+        self._thread.start()
+        return await self._ready
+
+    def call(self, operation: Callable[[Engine], Any], done: OnDone) -> None:
+        """Have an operation run between two steps, after all earlier ones."""
+        self._operations.put((operation, done))
+
+    async def stop(self) -> None:
+        """Shut the engine down behind all operations, and wait for the thread to end."""
+        self._operations.put(None)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        assert self._ready is not None
+        try:
+            engine = self._make()
+        except Exception as exc:
+            self._post(_settle, self._ready, None, exc)
+            return
+        self._post(_settle, self._ready, engine.info, None)
+        try:
+            wait_s = None
+            while self._operate(engine, wait_s):
+                wait_s = self._step(engine)
+        except Exception as exc:
+            self._post(self._on_broken, exc)
+        finally:
+            with contextlib.suppress(Exception):
+                engine.shutdown()
+
+    def _operate(self, engine: Engine, wait_s: float | None) -> bool:
+        """Run what waits; wait so long for something, None for as long as it takes; whether to go on."""
+        if wait_s == 0 and self._operations.empty():
+            return True
+        done: list[tuple[OnDone, Any, Exception | None]] = []
+        goes_on = True
+        with contextlib.suppress(queue.Empty):
+            entry = self._operations.get(block=wait_s != 0, timeout=wait_s or None)
+            while entry is not None:
+                done.append(_outcome(engine, *entry))
+                entry = self._operations.get_nowait()
+            goes_on = False
+        if done:
+            self._post(_deliver, done)
+        return goes_on
+
+    def _step(self, engine: Engine) -> float | None:
+        """Compute for a moment; how long to wait for an operation before the next step."""
+        if engine.is_idle:
+            return None
+        events = engine.step()
+        if events and not self._pass_on_here(events):
+            self._post(self._on_events, events)
+        if engine.is_blocked:
+            # An operation can free memory, or another process.
+            return _BLOCKED_WAIT_S
+        return None if engine.is_idle else 0.0
+
+    def _pass_on_here(self, events: Sequence[Event]) -> bool:
+        """Whether that was possible."""
+        # Only this thread posts; and what has arrived is dealt with by the time that we have the lock.
+        if self._num_posted != self._num_arrived or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._on_events_here(events)
+        finally:
+            self._lock.release()
+        return True
+
+    def _post(self, callback: Callable[..., object], *args: Any) -> None:
+        assert self._loop is not None
+        self._num_posted += 1
+        # The loop may be closed, when its owner did not wait for us.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._arrive, callback, args)
+
+    def _arrive(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._num_arrived += 1
+            callback(*args)
+
+
+def _outcome(
+    engine: Engine, operation: Callable[[Engine], Any], done: OnDone
+) -> tuple[OnDone, Any, Exception | None]:
+    try:
+        return done, operation(engine), None
+    except Exception as exc:
+        return done, None, exc
+
+
+def _deliver(done: Sequence[tuple[OnDone, Any, Exception | None]]) -> None:
+    for callback, result, error in done:
+        callback(result, error)
+
+
+def _settle(ready: asyncio.Future[Info], info: Info | None, error: Exception | None) -> None:
+    if ready.cancelled():
+        return
+    if error is not None:
+        ready.set_exception(error)
+    elif info is not None:
+        ready.set_result(info)

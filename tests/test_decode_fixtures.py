@@ -1,0 +1,153 @@
+"""What the fixtures of decoding make of runs: metrics, checks that can fail, and variants by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("msgspec")
+
+from fixtures import decode_values as given
+from fixtures.decode import Side
+from fixtures.decode_runs import link_points
+from fixtures.decode_values import Reads, Sizes
+from fixtures.decode_variants import PROMPT_TOKENS, Variant
+from harness.sessions.modes.base import Crossed, Decoded
+
+READS = Reads(step_bytes=1000, kv_token_bytes=10, bandwidth_bytes_per_s=1e6, threads=1)
+SIZES = Sizes(weight_bytes=500, kv_token_bytes=10, vocab_size=20)
+
+
+class Said:
+    """A mode that gives what it was told to."""
+
+    def __init__(self, runs: Sequence[Decoded]) -> None:
+        self._runs = iter(runs)
+
+    def decode(self, prompt: Sequence[int], num_new: int) -> Decoded:
+        return next(self._runs)
+
+
+def run(**changes: Any) -> Decoded:
+    """Two tokens in a second, of which a quarter crossing."""
+    usual: dict[str, Any] = {
+        "token_ids": (7, 8), "began_s": 10.0, "first_s": 10.25, "done_s": 11.0, "queue_s": 0.25,
+        "compute_s": 0.5, "bytes_up": 30, "bytes_down": 20, "crossed": Crossed(),
+    }  # fmt: skip
+    return Decoded(**{**usual, **changes})
+
+
+def side(*runs: Decoded, prompts: int = 1) -> Side:
+    found = Side("full", Said(runs))
+    for _ in runs:
+        found.decode([[1]] * prompts, 2)
+    return found
+
+
+def test_a_variants_name_says_what_a_round_is() -> None:
+    """Mode, link, and fewer tokens where each is dear."""
+    found = {
+        name: (Variant(name=name).mode, Variant(name=name).link_bps, Variant(name=name).new_tokens)
+        for name in ("full", "full-100mbps", "partially-aware-both-ways-2gbps", "semantic-blind-1gbps")
+    }
+    assert found == {
+        "full": ("full", None, 50),
+        "full-100mbps": ("full", 10**8, 4),
+        "partially-aware-both-ways-2gbps": ("partially-aware-both-ways", 2 * 10**9, 16),
+        "semantic-blind-1gbps": ("semantic-blind", 10**9, 4),
+    }
+
+
+def test_metrics_of_a_run_are_what_their_words_say() -> None:
+    """Parts sum to the whole; floors count the weights and the context."""
+    crossed = Crossed(weight_bytes=1000, kv_up_bytes=500, kv_down_bytes=500, crossing_s=0.2)
+    values = given.values_of(run(crossed=crossed), READS, 72, 10**5)
+    assert values == {
+        "token_s": 0.5, "total_s": 1.0, "ttft_s": 0.25, "queue_s": 0.25, "compute_s": 0.5,
+        "transfer_s": 0.25, "compute_share": 0.5, "tokens_generated": 2.0, "tokens_per_s": 2.0,
+        "client_server_bytes_per_token": 25.0, "memory_bandwidth_bytes_per_s": 2000 + 1450,
+        "bandwidth_floor_share": pytest.approx(0.00345), "link_rate_share": pytest.approx(0.8),
+    }  # fmt: skip
+    assert set(values) <= given.ROUND_METRICS.keys()
+    silent = given.values_of(run(queue_s=None, compute_s=None, first_s=None), READS, 72, None)
+    assert [silent[name] for name in ("ttft_s", "queue_s", "transfer_s", "compute_share")] == [None] * 4
+    assert "link_rate_share" not in silent
+
+
+def test_sessions_together_share_the_weights_floor() -> None:
+    """Not that of keys and values."""
+    alone, shared = READS.floor(72, 2), READS.floor(72, 2, 4)
+    assert alone.value == pytest.approx((1000 + 725) / 1e6)
+    assert shared.value == pytest.approx((250 + 725) / 1e6)
+
+
+UP, DOWN_ALL, DOWN_NEW = 10 * PROMPT_TOKENS, 10 * (2 * PROMPT_TOKENS + 1), 10 * (PROMPT_TOKENS + 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "crossed"),
+    [
+        ("full", Crossed()),
+        ("full-logits", Crossed(logits_bytes=160)),
+        ("partially-aware", Crossed(kv_up_bytes=UP, kv_down_bytes=DOWN_NEW)),
+        ("partially-aware-both-ways", Crossed(kv_up_bytes=UP, kv_down_bytes=DOWN_ALL)),
+        ("semantic-blind", Crossed(weight_bytes=1000, kv_up_bytes=UP, kv_down_bytes=DOWN_ALL)),
+    ],
+)
+def test_a_mode_that_ships_what_another_does_is_found(mode: str, crossed: Crossed) -> None:
+    """Each passes under its own name alone; and nothing else of size may cross."""
+    size = crossed.state_bytes + crossed.logits_bytes
+    one = run(crossed=crossed, bytes_up=size + 40, bytes_down=0)
+    names = ("full", "full-logits", "partially-aware", "partially-aware-both-ways", "semantic-blind")
+    assert [name for name in names if given.modes_as_named(side(one), name, SIZES).ok] == [mode]
+    assert not given.modes_as_named(side(replace(one, bytes_down=10**4)), mode, SIZES).ok
+    assert not given.modes_as_named(side(), mode, SIZES).ok
+
+
+def test_parts_that_overlap_are_found() -> None:
+    """More in the engine than there was time, or crossings longer than what is left for them."""
+    assert given.attribution_sums(side(run())).ok
+    assert not given.attribution_sums(side(run(), run(compute_s=0.8))).ok
+    assert not given.attribution_sums(side(run(queue_s=-0.1, compute_s=0.5))).ok
+    assert not given.attribution_sums(side(run(crossed=Crossed(crossing_s=0.3)))).ok
+    assert not given.attribution_sums(side()).ok
+
+
+def test_tokens_that_differ_are_found() -> None:
+    """From native's, or from the same prompt's before; a shorter run is compared as far as it goes."""
+    short, other = run(token_ids=(7,)), run(token_ids=(7, 9))
+    assert given.greedy_deterministic([side(run(), short, run())]).ok
+    assert given.greedy_deterministic([side(run(), other, prompts=2)]).ok
+    assert not given.greedy_deterministic([side(run(), other)]).ok
+    assert given.same_tokens(side(run(), short), {0: (7, 8, 9)}).ok
+    assert not given.same_tokens(side(run(), other), {0: (7, 8, 9)}).ok
+    assert not given.same_tokens(side(), {}).ok
+
+
+def test_unequal_work_is_found() -> None:
+    """Another length, another prompt, or a run that is missing."""
+    assert given.equal_tasks([side(run(), run()), side(run(), run())]).ok
+    assert not given.equal_tasks([side(run()), side(run(token_ids=(7,)))]).ok
+    assert not given.equal_tasks([side(run(), run()), side(run(), run(), prompts=2)]).ok
+    assert not given.equal_tasks([side(run(), run()), side(run())]).ok
+
+
+def test_a_link_that_did_not_pace_is_found() -> None:
+    """Transfers that took less than the link needs for their bytes."""
+    assert given.link_paced(side(run()), 1600).ok
+    assert not given.link_paced(side(run()), 1599).ok
+    assert not given.link_paced(side(run(bytes_down=0)), 10**6).ok
+
+
+def test_links_too_fast_to_be_paced_are_modelled_and_labelled() -> None:
+    """By the formula, beside what was measured; a paced link needs no model."""
+    measured, *modelled = link_points(Variant(name="partially-aware"), 0.02, 0.01, 1.25e6)
+    assert (measured["evidence"], measured["ratio"], measured["along"]) == ("measured", 2.0, None)
+    assert {point["evidence"] for point in modelled} == {"modelled"}
+    assert [(p["along"], p["ratio"]) for p in modelled] == [
+        (10.0, pytest.approx(1.1)), (25.0, pytest.approx(1.04)), (100.0, pytest.approx(1.01))
+    ]  # fmt: skip
+    assert len(link_points(Variant(name="full-1gbps"), 0.02, 0.01, 20.0)) == 1
