@@ -109,6 +109,4 @@ class ServerProcess:
 
     def _failure(self, what: str) -> LaunchError:
         command, end = " ".join(self._command[2:]), self._words()[-_TAIL_BYTES:].strip()
-        return LaunchError(
-            f"`python {command}` {what}; its log ends:\n{end}"
-        )
+        return LaunchError(f"`python {command}` {what}; its log ends:\n{end}")
