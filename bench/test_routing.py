@@ -45,13 +45,13 @@ from fixtures.provenance import merged
 from fixtures.routers import ROUTERS, routing_of
 from fixtures.sweeps import LEADING, SWEEPS, Setting, job_scores, leads, point
 from harness.routers.orchestration import JobRun
+from harness.routers.planning.published import BYTES_PER_GB
 from harness.workflow.jobs import Job, JobFile
 from reports.records import ARMS, Failure, Metric, Record, TaskPair
 
 pytestmark = pytest.mark.routing
 
 VARIANTS = (*ROUTERS, PLANNER)
-BYTES_PER_GB = 10**9
 
 
 class RoutedJobs:

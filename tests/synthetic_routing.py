@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.records import Metric, Record, Round, TaskPair
+from reports.runs import Run
 from tests.synthetic_runs import write_run
 
 GB = 10**9
@@ -405,3 +406,19 @@ def write_telemetry(path: Path, events: Iterable[dict[str, Any]], tail: str = ""
     """The events of a run as its `telemetry.jsonl`, with `tail` after the last line."""
     lines = [json.dumps(event) + "\n" for event in events]
     (path / "telemetry.jsonl").write_text("".join(lines) + tail)
+
+
+def written(tmp_path: Path, records: list[Record], events: list[dict[str, Any]] | None = None) -> Run:
+    """A run of these records and events, read back."""
+    path = write_run(tmp_path / "run", records)
+    if events is not None:
+        write_telemetry(path, events)
+    return Run.read(path)
+
+
+def texts(figure: Any) -> str:
+    """Every text in a figure, tick labels included."""
+    from matplotlib.text import Text
+
+    figure.draw_without_rendering()
+    return "\n".join(text for t in figure.findobj(Text) if (text := t.get_text()))

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,10 +17,10 @@ from tests.synthetic_routing import (
     record,
     routed,
     swept,
-    write_telemetry,
+    texts,
+    written,
 )
 from tests.synthetic_routing import sweeps as all_sweeps
-from tests.synthetic_runs import write_run
 
 FIGURES = {
     name: import_module(f"reports.figures.{name.replace('-', '_')}")
@@ -41,22 +40,6 @@ def drawing() -> Iterator[None]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run of invented numbers."""
     return Run.read(routed(tmp_path_factory.mktemp("run")))
-
-
-def written(tmp_path: Path, records: list[Record], events: list[dict[str, Any]] | None = None) -> Run:
-    """A run of these records and events, read back."""
-    path = write_run(tmp_path / "run", records)
-    if events is not None:
-        write_telemetry(path, events)
-    return Run.read(path)
-
-
-def texts(figure: Any) -> str:
-    """Every text in a figure, tick labels included."""
-    from matplotlib.text import Text
-
-    figure.draw_without_rendering()
-    return "\n".join(text for t in figure.findobj(Text) if (text := t.get_text()))
 
 
 def test_every_figure_is_written_twice(run: Run, tmp_path: Path) -> None:

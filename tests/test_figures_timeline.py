@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reports.figures import base, score_cost, timeline
-from reports.records import Record
 from reports.runs import Run
 from reports.telemetry import read
 from tests.synthetic_routing import (
@@ -16,9 +14,10 @@ from tests.synthetic_routing import (
     record,
     routed,
     telemetry,
+    texts,
     write_telemetry,
+    written,
 )
-from tests.synthetic_runs import write_run
 
 
 @pytest.fixture(autouse=True)
@@ -32,22 +31,6 @@ def drawing() -> Iterator[None]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run of invented numbers."""
     return Run.read(routed(tmp_path_factory.mktemp("run")))
-
-
-def written(tmp_path: Path, records: list[Record], events: list[dict[str, Any]] | None = None) -> Run:
-    """A run of these records and events, read back."""
-    path = write_run(tmp_path / "run", records)
-    if events is not None:
-        write_telemetry(path, events)
-    return Run.read(path)
-
-
-def texts(figure: Any) -> str:
-    """Every text in a figure, tick labels included."""
-    from matplotlib.text import Text
-
-    figure.draw_without_rendering()
-    return "\n".join(text for t in figure.findobj(Text) if (text := t.get_text()))
 
 
 # the timeline

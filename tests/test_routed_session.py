@@ -194,7 +194,8 @@ def test_a_file_of_jobs_is_no_workload_of_one_workflow(suite: pytest.Pytester) -
         ["*mine.json holds jobs: -m routing; *docs/workloads.md*", "    test_cascade"]
     )
     result = suite.runpytest("-k", "routing", f"--workload={workflow}")
-    result.stdout.fnmatch_lines(["*holds tasks of one workflow; jobs: docs/jobs.md*", "    test_routing"])
+    unwrapped = " ".join(result.stdout.str().split())  # where a line breaks depends on the path's length
+    assert "holds tasks of one workflow; jobs: docs/jobs.md test_routing" in unwrapped
 
 
 @pytest.mark.parametrize(

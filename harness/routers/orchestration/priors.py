@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import UsageError
-from harness.routers.planning.published import FleetRow, ModelRow
+from harness.routers.planning.published import BYTES_PER_GB, FleetRow, ModelRow
 from harness.workflow.jobs.graph import TASK_TYPES
 
 __all__ = ["ModelPrior", "Weights", "noisy", "priors_of", "shuffled", "weights_of"]
 
 MS_PER_S = 1000.0
-BYTES_PER_GB = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

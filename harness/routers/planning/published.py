@@ -19,7 +19,7 @@ from harness.tables import read_tables
 from harness.workflow.jobs.file import published
 from harness.workflow.jobs.graph import TaskGraph, TaskNode
 
-__all__ = ["FleetRow", "ModelRow", "fleet", "job", "jobs", "problem_of"]
+__all__ = ["BYTES_PER_GB", "FleetRow", "ModelRow", "fleet", "job", "jobs", "problem_of"]
 
 FLEETS_FILE = Path(__file__).with_name("fleets.toml")
 MODELS_FILE = Path(__file__).with_name("fleet_models.toml")

@@ -20,13 +20,11 @@ from harness.errors import ModelError, UsageError
 from harness.models.registry import devices
 from harness.models.simulated import Timing
 from harness.models.simulated_engine import SimulatedEngine
-from harness.routers.planning.published import ModelRow
+from harness.routers.planning.published import BYTES_PER_GB, ModelRow
 from harness.workflow.jobs.grade import Grade
 from harness.workflow.jobs.job import Job, JobTask
 
 __all__ = ["DrawnOutcomes", "SimulatedModel", "TrueQuality"]
-
-BYTES_PER_GB = 10**9
 
 
 class SimulatedModel:
