@@ -8,7 +8,8 @@ add what else the machine did.
 
 Traps: one thread reads less than a machine can, so measure with as many as the work has. A processor's cache
 may still hold a part: 32 MB of 135 MB give up to a third more. A virtual machine shares its memory's
-bandwidth with others, so the number is that of now.
+bandwidth with others, so the number is that of now. Of a GPU it is the GPU's memory that counts, not this
+machine's: `measure_device_bandwidth`, with PyTorch, which is imported for it alone.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.errors import UsageError
 
-__all__ = ["Bandwidth", "measure_bandwidth"]
+__all__ = ["Bandwidth", "measure_bandwidth", "measure_device_bandwidth"]
 
 _PASSES = 6
 
@@ -35,6 +36,7 @@ class Bandwidth(NamedTuple):
     """Bytes read and bytes written, both."""
     buffer_bytes: int
     threads: int
+    """0 where a GPU reads."""
 
     @property
     def bytes_per_s(self) -> float:
@@ -65,6 +67,33 @@ def measure_bandwidth(buffer_bytes: int, *, threads: int = 1) -> Bandwidth:
         read_s = best_s(lambda part: np.maximum.reduce(part[0]))
         copy_s = best_s(lambda part: np.copyto(part[1], part[0]))
     return Bandwidth(source.nbytes / read_s, 2 * source.nbytes / copy_s, source.nbytes, threads)
+
+
+def measure_device_bandwidth(buffer_bytes: int, device: str) -> Bandwidth:
+    """Read and copy a buffer of so many bytes in a GPU's memory.
+
+    Raises
+    ------
+    UsageError: less than a page.
+    """
+    if buffer_bytes < 4096:
+        raise UsageError(f"bandwidth of {buffer_bytes} bytes on {device}; give 4096 or more")
+    import torch
+
+    def best_s(work: Callable[[], Any]) -> float:
+        def whole() -> None:
+            work()
+            torch.cuda.synchronize(device)
+
+        return min(_timed(whole) for _ in range(_PASSES))
+
+    with torch.inference_mode():
+        source = torch.ones(buffer_bytes // 8, dtype=torch.int64, device=device)
+        target = torch.zeros_like(source)
+        torch.cuda.synchronize(device)
+        read_s = best_s(lambda: source.max())
+        copy_s = best_s(lambda: target.copy_(source))
+    return Bandwidth(source.nbytes / read_s, 2 * source.nbytes / copy_s, source.nbytes, 0)
 
 
 def _timed(work: Callable[[], object]) -> float:
