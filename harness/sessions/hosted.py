@@ -127,6 +127,7 @@ class HostedEngine:
         with torch.inference_mode():
             for tensor, buffer in pairs:
                 tensor.copy_(torch.frombuffer(buffer, dtype=tensor.dtype).view(tensor.shape))
+                self._engine.model.copies.up(tensor.nbytes)
 
     def shutdown(self) -> None:
         """Give all memory back."""

@@ -39,6 +39,7 @@ class Costs:
             prefill_s = perf_counter() - began_s
         slab.cut(1)
         model.forward([Span(slab, [0])])
+        model.synchronize()
         slab.num_tokens = _PROBE_TOKENS
         began_s = perf_counter()
         for _ in range(_PROBE_COPIES):

@@ -54,6 +54,9 @@ class Stats(NamedTuple):
     """Slabs that were dropped, since the start."""
     num_offloaded: int
     num_restored: int
+    host_to_device_bytes: int | None
+    """Copied between both memories since the start; None where they are one, as the next."""
+    device_to_host_bytes: int | None
     counts: Counts
 
 
@@ -112,6 +115,7 @@ class Engine:
             budget,
             self._policy,
             costs,
+            copies=model.copies,
             max_session_tokens=max_session_tokens,
             max_sessions=max_sessions,
             host_capacity_bytes=host_capacity_bytes,
@@ -188,7 +192,9 @@ class Engine:
         """
         with torch.inference_mode():
             slab = self._waiting(session_id)
-            return slab.read(begin, slab.num_tokens if end is None else end).cpu()
+            rows = slab.read(begin, slab.num_tokens if end is None else end)
+            self.model.copies.down(rows.nbytes)
+            return rows.cpu()
 
     def write_kv(self, session_id: str, token_ids: Sequence[int], kv: torch.Tensor, begin: int = 0) -> None:
         """Have a waiting session hold other keys and values from token `begin` on, and end there.
@@ -209,6 +215,7 @@ class Engine:
                     f"{list(kv.shape)}; send one per token"
                 )
             slab.write(begin, kv)
+            self.model.copies.up(kv.nbytes)
             session = self._store.get(session_id)
             session.tokens[begin:] = tokens
             session.num_known = min(session.num_known, begin)
@@ -230,6 +237,8 @@ class Engine:
             num_dropped=self._store.num_dropped,
             num_offloaded=self._store.num_offloaded,
             num_restored=self._store.num_restored,
+            host_to_device_bytes=self.model.copies.up_bytes,
+            device_to_host_bytes=self.model.copies.down_bytes,
             counts=self._scheduler.counts,
         )
 

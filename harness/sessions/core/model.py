@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from harness.sessions.core.attention import Attention
+from harness.sessions.core.copies import Copies
 from harness.sessions.core.slab import Slab, SlabShape
 from harness.sessions.core.weights import Layer, Weights, take_over
 
@@ -43,6 +44,7 @@ class Model:
         self.shape = weights.shape
         self.device: torch.device = weights.embedding.device
         self.dtype: torch.dtype = weights.embedding.dtype
+        self.copies = Copies(self.device)
         self._cos = self._sin = torch.empty(0, device=self.device)
         self._groups = self.shape.num_heads // self.shape.num_kv_heads
 
@@ -79,6 +81,11 @@ class Model:
         """
         return self.weights.tensors()
 
+    def synchronize(self) -> None:
+        """Wait until all that was asked of the device is done: a GPU computes behind the caller's back."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def forward(self, spans: Sequence[Span]) -> torch.Tensor:
         """Compute the spans' tokens, put their keys and values into the slabs, and extend these.
 
@@ -88,7 +95,7 @@ class Model:
         Returns the logits [spans that want them, vocab_size] after each span's last token.
         """
         cos, sin = self._rotation(spans)
-        tokens = torch.tensor([token for span in spans for token in span.token_ids], device=self.device)
+        tokens = self._put([token for span in spans for token in span.token_ids])
         x = F.embedding(tokens, self.weights.embedding)
         attention = Attention(spans, self._groups)
         for index, layer in enumerate(self.weights.layers):
@@ -102,7 +109,7 @@ class Model:
         if not wanted:
             return x.new_empty(0, self.shape.vocab_size)
         if len(wanted) < len(x):
-            x = x[torch.tensor(wanted, device=self.device)]
+            x = x[self._put(wanted)]
         return self.weights.head(self._norm(x, self.weights.norm))
 
     def _block(
@@ -137,8 +144,13 @@ class Model:
         end = max(positions) + 1
         if end > len(self._cos):
             self._extend_tables(max(end, 2 * len(self._cos), _FIRST_POSITIONS))
-        index = torch.tensor(positions, device=self.device)
+        index = self._put(positions)
         return self._cos[index], self._sin[index]
+
+    def _put(self, numbers: Sequence[int]) -> torch.Tensor:
+        found = torch.tensor(numbers, device=self.device)
+        self.copies.up(found.nbytes)
+        return found
 
     def _extend_tables(self, num_positions: int) -> None:
         places = torch.arange(num_positions, device=self.device, dtype=torch.float32)

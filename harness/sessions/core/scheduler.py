@@ -171,6 +171,10 @@ class Scheduler:
         began_s = self._clock()
         logits = self._model.forward(spans)
         tokens = _greedy(logits)
+        self._model.copies.down(8 * len(tokens))
+        if not tokens:
+            # Nothing was waited for: a chunk of a prompt would seem to take no time, and the next step its.
+            self._model.synchronize()
         now_s = self._clock()
         self._learn(batch, now_s - began_s)
         ready = [part.work for part in batch if part.gives_token]
@@ -271,7 +275,8 @@ class Scheduler:
             recomputed_tokens=work.recomputed,
         )
         work.mark_s, work.compute_s, work.transfer_s = now_s, 0.0, 0.0
-        logits = None if row is None else row.to(dtype=torch.float32, device="cpu", copy=True)
+        logits = None if row is None else row.to(device="cpu", copy=True).float()
+        self._model.copies.down(0 if row is None else row.nbytes)
         if reason is not None:
             self._running.remove(work)
             del self._work[work.id]

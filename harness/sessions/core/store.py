@@ -16,6 +16,7 @@ import torch
 
 from harness.errors import BudgetError, UsageError
 from harness.hardware.budget import DeviceBudget
+from harness.sessions.core.copies import Copies
 from harness.sessions.core.costs import Costs
 from harness.sessions.core.retention import Action, Candidate, Eviction, Prices, Retention
 from harness.sessions.core.session import Session
@@ -36,8 +37,8 @@ class Restored(NamedTuple):
 class Store:
     """The sessions by id.
 
-    Arguments: `max_session_tokens`, of one session; `host_capacity_bytes`, for offloaded sessions, None for
-    no limit; `clock`, seconds.
+    Arguments: `copies`, which counts what crosses to the host and back; `max_session_tokens`, of one session;
+    `host_capacity_bytes`, for offloaded sessions, None for no limit; `clock`, seconds.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Store:
         policy: Retention,
         costs: Costs,
         *,
+        copies: Copies,
         max_session_tokens: int,
         max_sessions: int,
         host_capacity_bytes: int | None,
@@ -56,6 +58,7 @@ class Store:
         self._budget = budget
         self._policy = policy
         self._costs = costs
+        self._copies = copies
         self._max_session_tokens = max_session_tokens
         self._max_sessions = max_sessions
         self._host_capacity_bytes = math.inf if host_capacity_bytes is None else host_capacity_bytes
@@ -132,6 +135,7 @@ class Store:
         num_tokens = 0
         if session.host is not None:
             slab.write(0, session.host)
+            self._copies.up(session.host.nbytes)
             num_tokens, self.num_restored = slab.num_tokens, self.num_restored + 1
             session.host = None
         session.slab = slab
@@ -178,6 +182,7 @@ class Store:
             began_s = perf_counter()
             session.host = session.slab.read(0, session.slab.num_tokens).to(torch.device("cpu"))
             self._costs.copied(session.host.nbytes, perf_counter() - began_s)
+            self._copies.down(session.host.nbytes)
             self.num_offloaded += 1
         else:
             self.num_dropped += 1
