@@ -5,7 +5,8 @@
     python -m harness.sessions serve --model counting --link-bps 1000000000
 
 A line `ready ADDRESS` on stdout says that clients may come. SIGTERM and Ctrl-C let running turns end within
---grace-s; a second one ends at once. The exit status is 0 after that, 1 when the engine broke, 2 when the
+--grace-s, and the engine's last step within as long again; while the model loads, and at the second one, the
+server ends at once. The exit status is 0 after that, 1 when the engine broke, 2 when the
 server could not start. `docs/sessions-protocol.md` says how to speak with it.
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from harness.errors import HarnessError
 from harness.hardware.budget import DeviceBudget
@@ -85,29 +87,50 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    address = _address(options)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, number, stopping)
+    address, budget = _address(options), _budget(options)
     server = SessionServer(
-        _engine_maker(options, _budget(options)),
+        _engine_maker(options, budget),
         address,
         limits=_limits(options),
         link_bps=options.link_bps,
         log=_log if options.verbose else lambda line: None,
     )
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, number, stopping)
-    await server.start()
-    if not address.is_loopback:
-        _log(f"{server.address}: whoever reaches this address may use the model; there are no passwords")
-    print(f"ready {server.address}", flush=True)
-    waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(server.ended.wait())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    await server.stop(grace_s=options.grace_s)
+    if await _is_first(server.start(), stopping):
+        if not address.is_loopback:
+            _log(f"{server.address}: whoever reaches this address may use the model; there are no passwords")
+        print(f"ready {server.address}", flush=True)
+        await _is_first(server.ended.wait(), stopping)
+        await server.stop(grace_s=options.grace_s)
     if server.broken is not None:
         print(f"error: the engine broke: {server.broken!r}", file=sys.stderr)
-        return 1
-    return 0
+    status = 0 if server.broken is None else 1
+    if not server.engine.has_ended:
+        _leave(status, None if options.budget else budget)
+    return status
+
+
+async def _is_first(work: Coroutine[Any, Any, object], stopping: asyncio.Event) -> bool:
+    """Whether it came to its end before the signal did; raises what it raised."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stopping.wait())]
+    done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    if tasks[0] in done:
+        await tasks[0]
+    return tasks[0] in done
+
+
+def _leave(status: int, own_budget: DeviceBudget | None) -> None:
+    """End the process though the engine's thread is inside torch, and must not see the interpreter go."""
+    if own_budget is not None:
+        own_budget.remove()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _on_signal(number: signal.Signals, stopping: asyncio.Event) -> None:

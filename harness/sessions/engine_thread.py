@@ -7,6 +7,10 @@ A step's events are passed on in the engine's own thread if nothing is in the wa
 would have it contend for the interpreter just when the next step begins, which on busy cores costs
 milliseconds. What the two threads share is guarded by one lock, which the loop holds while it works and the
 engine never waits for: if the loop is at work, or has not yet taken what came earlier, events go through it.
+
+Traps: what wakes the loop is a byte in a socket that signals are written into too. It holds some 280 bytes,
+and a signal that finds it full is lost: so the loop is woken once for all that waits for it. An operation or
+a step cannot be interrupted: `stop` waits for it only so long.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, TypeAlias
 
 from harness.sessions.contract import Engine, Event, Info
@@ -26,6 +32,7 @@ OnDone: TypeAlias = Callable[[Any, Exception | None], None]
 """Called in the loop with an operation's result, or with what it raised."""
 
 _BLOCKED_WAIT_S = 2e-3
+_POLL_S = 5e-3
 
 
 class EngineThread:
@@ -52,7 +59,8 @@ class EngineThread:
         """
         self._make = make
         self._lock = lock
-        self._num_posted = self._num_arrived = 0
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._is_waking = self._is_stopping = False
         self._on_events_here = on_events_here
         self._on_events = on_events
         self._on_broken = on_broken
@@ -74,26 +82,42 @@ class EngineThread:
         """Have an operation run between two steps, after all earlier ones."""
         self._operations.put((operation, done))
 
-    async def stop(self) -> None:
-        """Shut the engine down behind all operations, and wait for the thread to end."""
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Have the loop call something, behind all that waits for it. For the engine's thread."""
+        self._posted.append((callback, args))
+        self._wake()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread does not run, or not any more."""
+        return not self._thread.is_alive()
+
+    async def stop(self, *, timeout_s: float) -> bool:
+        """Shut the engine down after the operation or step that runs; whether the thread has ended in time.
+
+        What waits is not run any more: the server has nobody left to answer.
+        """
+        self._is_stopping = True
         self._operations.put(None)
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join)
+        ends_s = monotonic() + timeout_s
+        while not self.has_ended and monotonic() < ends_s:
+            await asyncio.sleep(_POLL_S)
+        return self.has_ended
 
     def _run(self) -> None:
         assert self._ready is not None
         try:
             engine = self._make()
         except Exception as exc:
-            self._post(_settle, self._ready, None, exc)
+            self.post(_settle, self._ready, None, exc)
             return
-        self._post(_settle, self._ready, engine.info, None)
+        self.post(_settle, self._ready, engine.info, None)
         try:
             wait_s = None
             while self._operate(engine, wait_s):
                 wait_s = self._step(engine)
         except Exception as exc:
-            self._post(self._on_broken, exc)
+            self.post(self._on_broken, exc)
         finally:
             with contextlib.suppress(Exception):
                 engine.shutdown()
@@ -106,12 +130,12 @@ class EngineThread:
         goes_on = True
         with contextlib.suppress(queue.Empty):
             entry = self._operations.get(block=wait_s != 0, timeout=wait_s or None)
-            while entry is not None:
+            while entry is not None and not self._is_stopping:
                 done.append(_outcome(engine, *entry))
                 entry = self._operations.get_nowait()
             goes_on = False
         if done:
-            self._post(_deliver, done)
+            self.post(_deliver, done)
         return goes_on
 
     def _step(self, engine: Engine) -> float | None:
@@ -120,7 +144,7 @@ class EngineThread:
             return None
         events = engine.step()
         if events and not self._pass_on_here(events):
-            self._post(self._on_events, events)
+            self.post(self._on_events, events)
         if engine.is_blocked:
             # An operation can free memory, or another process.
             return _BLOCKED_WAIT_S
@@ -128,8 +152,8 @@ class EngineThread:
 
     def _pass_on_here(self, events: Sequence[Event]) -> bool:
         """Whether that was possible."""
-        # Only this thread posts; and what has arrived is dealt with by the time that we have the lock.
-        if self._num_posted != self._num_arrived or not self._lock.acquire(blocking=False):
+        # Only this thread posts; and what was taken is dealt with by the time that we have the lock.
+        if self._posted or not self._lock.acquire(blocking=False):
             return False
         try:
             self._on_events_here(events)
@@ -137,17 +161,26 @@ class EngineThread:
             self._lock.release()
         return True
 
-    def _post(self, callback: Callable[..., object], *args: Any) -> None:
+    def _wake(self) -> None:
         assert self._loop is not None
-        self._num_posted += 1
-        # The loop may be closed, when its owner did not wait for us.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._arrive, callback, args)
+        if not self._is_waking:
+            self._is_waking = True
+            # The loop may be closed, when its owner did not wait for us.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._arrive)
 
-    def _arrive(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        with self._lock:
-            self._num_arrived += 1
-            callback(*args)
+    def _arrive(self) -> None:
+        # First this: what is posted from here on wakes the loop again.
+        self._is_waking = False
+        try:
+            for _ in range(len(self._posted)):
+                with self._lock:
+                    callback, args = self._posted.popleft()
+                    callback(*args)
+        finally:
+            # What stands behind a callback that raised.
+            if self._posted:
+                self._wake()
 
 
 def _outcome(

@@ -35,6 +35,7 @@ __all__ = ["SessionServer", "serve_in_thread"]
 _SWEEP_S = 0.1
 _POLL_S = 0.02
 _FAREWELL_S = 0.5
+_START_GRACE_S = 5.0
 
 
 class SessionServer:
@@ -91,18 +92,21 @@ class SessionServer:
         ------
         LaunchError: the address is taken. And what making the engine raises.
         """
-        self._loop = asyncio.get_running_loop()
         self.info = await self.engine.start()
         try:
             self._listener = listen(self._wanted)
         except BaseException:
-            await self.engine.stop()
+            await self.engine.stop(timeout_s=_START_GRACE_S)
             raise
         self.address = self._listener.address
         self._tasks = [asyncio.create_task(self._accept()), asyncio.create_task(self._sweep())]
 
     async def stop(self, *, grace_s: float = 5.0) -> None:
-        """Take nothing new, let turns end within `grace_s` seconds, say goodbye, give all memory back."""
+        """Take nothing new, let turns end within `grace_s` seconds, say goodbye, give all memory back.
+
+        An operation or a step of the engine that runs by then has as long again; after that it is left alone,
+        with its memory, to the end of the process.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -120,7 +124,8 @@ class SessionServer:
         with self.lock:
             for connection in leaving:
                 connection.transport.abort("stopped")
-        await self.engine.stop()
+        if not await self.engine.stop(timeout_s=grace_s):
+            self._log(f"the engine did not come to an end in {grace_s:g} s; it is left behind")
         self.ended.set()
 
     def count(self, what: str) -> None:
@@ -214,12 +219,11 @@ class SessionServer:
         """The same in the engine's thread; the loop does what the kernel does not take at once."""
         rest = [connection for connection in self._take(events) if not connection.flush_at_once()]
         if rest:
-            self._loop.call_soon_threadsafe(self._flush, rest)
+            self.engine.post(self._flush, rest)
 
     def _flush(self, connections: Sequence[Connection]) -> None:
-        with self.lock:
-            for connection in connections:
-                connection.flush()
+        for connection in connections:
+            connection.flush()
 
     def _take(self, events: Sequence[Event]) -> set[Connection]:
         """Queue tokens at the connections that they are for."""
