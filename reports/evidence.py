@@ -14,7 +14,7 @@ from reports.claims import Claim
 from reports.records import Record, TaskPair, Values
 from reports.units import job_of
 
-__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "never_differ", "unmet"]
+__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "is_asked", "never_differ", "unmet"]
 
 JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
@@ -60,6 +60,7 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
         have |= {f"{role}:{label}" for role, label in record.models.items()}
     for record in [r for r in records if r.variant == claim.treatment] or records:
         have |= {f"{key}:{record.settings[key]}" for key in NEEDED_SETTINGS if key in record.settings}
+    have |= {f"evidence:{r.evidence}" for r in records if r.variant == claim.treatment}
     broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
     kinds = {offer.partition(":")[0] for offer in have}
     return [
@@ -98,6 +99,15 @@ def find(
 def by_job(stored: Sequence[Stored]) -> list[Stored]:
     """The same tests, with whole jobs in the place of their tasks."""
     return [s if s.record is None else s._replace(record=_of_jobs(s.record)) for s in stored]
+
+
+def is_asked(claim: Claim, record: Record) -> bool:
+    """Whether a record's evidence is of the kind that the claim asks for: measured, if of none."""
+    if record.evidence == "measured":
+        return True
+    return f"evidence:{record.evidence}" in claim.requires or (
+        record.evidence == "simulated" and "profile:replay" in claim.requires
+    )
 
 
 def failed_checks(claim: Claim, record: Record) -> list[str]:
@@ -202,7 +212,7 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend", *EQUAL_SETTINGS):
+    if kind in ("profile", "backend", "evidence", *EQUAL_SETTINGS):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 

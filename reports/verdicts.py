@@ -3,7 +3,8 @@
 Decided in this order; the first that applies ends it.
 
     impossible      the claim lies beyond a bound of physics or arithmetic (`reports.physics`)
-    out of scope    the run lacks what the claim needs, the variant was skipped, or the evidence is simulated
+    out of scope    the run lacks what the claim needs, the variant was skipped, or the evidence is of another
+                    kind, simulated or modelled
     missing         the variant did not run, or ran no whole measurement
     error           the variant broke, or rounds failed that the claim could have lost
     invalid         a provenance check failed or was never made
@@ -208,9 +209,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         more=decision.more,
         reason=_reason(claim, decision, interval, unit_of(record)),
     )
-    simulated = any(r.evidence == "simulated" for r in (record, *others))
-    if simulated and "profile:replay" not in claim.requires:
-        return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
+    if unasked := next((r.evidence for r in (record, *others) if not evidence.is_asked(claim, r)), ""):
+        return replace(filled, verdict="out of scope", reason=f"needs measured evidence; this is {unasked}")
     held = decision.verdict == "confirmed"
     if held and (failed := next(filter(None, map(_failed, (record, *others))), "")):
         return replace(filled, verdict="error", reason=failed)

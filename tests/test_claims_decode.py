@@ -86,7 +86,8 @@ def test_a_published_row_covers_a_statement_and_ours_a_threshold_of_its_own(clai
     assert bool(claim.covers) == (claim.scope is None)
     assert claim.id.startswith("pocket-") == (claim.scope == "pocket")
     if claim.scope == "pocket":
-        assert claim.requires == ("profile:pocket", "model:llama-34m")
+        modelled = ("evidence:modelled",) if claim.treatment.endswith("-25gbps") else ()
+        assert claim.requires == ("profile:pocket", "model:llama-34m", *modelled)
     elif claim.metric == "client_server_bytes_per_token":
         assert claim.requires == ("profile:node", "model:llama-2-7b", "workload:prompt72-new50")
     elif claim.id != "execution-is-remote":
@@ -217,7 +218,11 @@ def ran(variant: str, profile: str, new_tokens: int = 50, evidence: str = "measu
 
 
 def run_of(profile: str, new_tokens: int = 50) -> list[Stored]:
-    return [ran(variant, profile, new_tokens) for variant in sorted(VARIANTS)]
+    def evidence(variant: str) -> str:
+        """A link of 25 Gbps is a formula in the pocket."""
+        return "modelled" if profile == "pocket" and variant.endswith("-25gbps") else "measured"
+
+    return [ran(variant, profile, new_tokens, evidence(variant)) for variant in sorted(VARIANTS)]
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
@@ -253,14 +258,22 @@ def test_our_own_rows_can_fail(claim: Claim) -> None:
     assert judge(claim, stored, ["profile:pocket"]).verdict == "refuted"
 
 
-def test_a_modelled_link_confirms_nothing() -> None:
+@pytest.mark.parametrize("evidence", ["simulated", "modelled"])
+def test_a_modelled_link_confirms_no_published_row(evidence: str) -> None:
     """25 Gbps cannot be paced on a loopback; by bytes alone the headline is the formula, not a finding."""
     row = BY_ID["blind-latency"]
-    modelled = [ran(name, "node", evidence="simulated") for name in needed_variants(row)]
+    modelled = [ran(name, "node", evidence=evidence) for name in needed_variants(row)]
     verdict = judge(row, modelled, ["profile:node"])
     assert verdict.verdict == "out of scope"
     assert verdict.estimate == pytest.approx(269, rel=0.01)
-    assert "simulated" in verdict.reason
+    assert verdict.reason == f"needs measured evidence; this is {evidence}"
+
+
+def test_a_row_about_the_formula_is_decided_by_nothing_else() -> None:
+    """Measured on a real link it would be another statement."""
+    row = BY_ID["pocket-blind-below-30x-at-25gbps"]
+    measured = [ran(name, "pocket") for name in needed_variants(row)]
+    assert judge(row, measured, ["profile:pocket"]).reason == "needs evidence:modelled"
 
 
 def test_shorter_rounds_decide_no_published_row() -> None:

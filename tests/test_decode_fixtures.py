@@ -12,9 +12,12 @@ pytest.importorskip("msgspec")
 
 from fixtures import decode_values as given
 from fixtures.decode import Side
+from fixtures.decode_gpu import GpuMeter, copied, metrics_of, sampled
+from fixtures.decode_modelled import formula, on_link
 from fixtures.decode_runs import link_points
-from fixtures.decode_values import Reads, Sizes
+from fixtures.decode_values import Multiplies, Reads, Sizes
 from fixtures.decode_variants import PROMPT_TOKENS, Variant
+from harness.hardware.utilisation import Usage
 from harness.sessions.modes.base import Crossed, Decoded
 
 READS = Reads(step_bytes=1000, kv_token_bytes=10, bandwidth_bytes_per_s=1e6, threads=1)
@@ -66,7 +69,7 @@ def test_metrics_of_a_run_are_what_their_words_say() -> None:
     crossed = Crossed(weight_bytes=1000, kv_up_bytes=500, kv_down_bytes=500, crossing_s=0.2)
     values = given.values_of(run(crossed=crossed), READS, 72, 10**5)
     assert values == {
-        "token_s": 0.5, "total_s": 1.0, "ttft_s": 0.25, "queue_s": 0.25, "compute_s": 0.5,
+        "token_s": 0.5, "total_s": 1.0, "ttft_s": 0.25, "tpot_s": 0.75, "queue_s": 0.25, "compute_s": 0.5,
         "transfer_s": 0.25, "compute_share": 0.5, "tokens_generated": 2.0, "tokens_per_s": 2.0,
         "client_server_bytes_per_token": 25.0, "memory_bandwidth_bytes_per_s": 2000 + 1450,
         "bandwidth_floor_share": pytest.approx(0.00345), "link_rate_share": pytest.approx(0.8),
@@ -151,3 +154,65 @@ def test_links_too_fast_to_be_paced_are_modelled_and_labelled() -> None:
         (10.0, pytest.approx(1.1)), (25.0, pytest.approx(1.04)), (100.0, pytest.approx(1.01))
     ]  # fmt: skip
     assert len(link_points(Variant(name="full-1gbps"), 0.02, 0.01, 20.0)) == 1
+
+
+def test_a_modelled_link_adds_its_bytes_to_each_token() -> None:
+    """All else is native's; the formula says the same."""
+    native = given.values_of(run(), READS, 72, None)
+    found = on_link(native, 1.25e6, 10**7)
+    assert (found["token_s"], found["total_s"], found["transfer_s"]) == (1.5, 3.0, 2.25)
+    assert (found["compute_s"], found["queue_s"], found["tokens_per_s"]) == (0.5, 0.25, pytest.approx(2 / 3))
+    assert found["client_server_bytes_per_token"] == 1.25e6
+    assert set(found) <= given.ROUND_METRICS.keys()
+    assert formula(1.25e6, 10**7, 0.5) == "1 + 8 × 1.25 MB ÷ (0.01 Gbps × 500 ms) = 3 × native"
+    assert formula(20.0, 25 * 10**9, 0.005).startswith("1 + 8 × 20 B ÷ (25 Gbps × 5 ms) = 1 ×")
+    peer = on_link(given.values_of(run(queue_s=None, compute_s=None), READS, 72, None), 10.0, 10**7)
+    assert (peer["transfer_s"], peer["compute_share"]) == (None, None)
+    assert [Variant(name=f"full-{link}").is_modelled for link in ("2gbps", "25gbps")] == [False, True]
+    assert not Variant(name="full").is_modelled
+
+
+def test_the_first_token_and_the_prompt_are_not_in_the_time_per_output_token() -> None:
+    """Nor is there one of a single token."""
+    assert given.values_of(run(), READS, 72, None)["tpot_s"] == 0.75
+    assert given.values_of(run(token_ids=(7,)), READS, 72, None)["tpot_s"] is None
+
+
+def test_the_arithmetics_floor_counts_weights_and_context() -> None:
+    """Twice each weight, and four times the context by layers and width."""
+    multiplies = Multiplies(step_weights=250, attended=5, flop_per_s=1e6, how="here")
+    assert multiplies.flop(72, 3) == 500 + 20 * 73
+    floor = multiplies.floor(72, 3)
+    assert (floor.name, floor.value, floor.unit) == ("compute_floor", pytest.approx(0.00196), "s")
+
+
+def test_a_gpus_stretch_is_told_by_its_tokens_and_what_it_lacks_is_absent() -> None:
+    """Joules per token; no energy, no tokens or no readings leave nothing to say."""
+    told = Usage(50, 0.9, 0.5, 300.0, 600.0, 7 * 10**9)
+    assert metrics_of(told, 200) == {
+        "gpu_util_share": 0.9, "memory_util_share": 0.5, "power_w": 300.0, "energy_j_per_token": 3.0,
+        "device_used_gb": 7.0,
+    }  # fmt: skip
+    assert set(metrics_of(told, 200)) <= given.ROUND_METRICS.keys()
+    silent = Usage(2, None, None, None, None, None)
+    assert set(metrics_of(silent, 200).values()) == {None}
+    assert metrics_of(told, 0)["energy_j_per_token"] is None
+    assert sampled([told, told], "").ok
+    assert not sampled([told, silent], "").ok
+    assert not sampled([], "").ok
+    lost = sampled([told], "gpu metrics: reading (lost): reboot")
+    assert (lost.ok, lost.observed.endswith("gpu metrics: reading (lost): reboot")) == (False, True)
+
+
+def test_without_a_gpu_nothing_is_watched_and_no_check_is_made() -> None:
+    """On a CPU there is nothing to ask; its counters hold nothing either."""
+    meter = GpuMeter("cpu")
+    assert (meter.is_watching, meter.watch(lambda: 1), meter.check(), meter.lacks) == (False, {}, None, "")
+    meter.close()
+    nothing = {"host_to_device_bytes": None, "device_to_host_bytes": None}
+    assert copied(nothing, nothing, 5) == {}
+    before = {"host_to_device_bytes": 100, "device_to_host_bytes": 10}
+    after = {"host_to_device_bytes": 180, "device_to_host_bytes": 30}
+    assert copied(before, after, 5) == {
+        "host_to_device_bytes": 80.0, "device_to_host_bytes": 20.0, "host_device_bytes_per_token": 20.0
+    }  # fmt: skip
