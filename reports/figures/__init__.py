@@ -17,7 +17,7 @@ NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
 ROUTING = ("timeline", "score-cost", "regret", "solve-time", "violations", "sweeps", "claims")
 """Those of the experiment "routing", whose jobs have no stages and which is offered no load."""
-DECODE = ("decoding", "claims")
+DECODE = ("decoding", "roofline", "claims")
 """Those of the experiment "decode"."""
 
 
