@@ -43,11 +43,19 @@ KEYS = {
     "queue_ms": ("queue_s", 1e3),
     "compute_ms": ("compute_s", 1e3),
     "transfer_ms": ("transfer_s", 1e3),
+    "ttft_ms": ("ttft_s", 1e3),
+    "tpot_ms": ("tpot_s", 1e3),
+    "memory_util_pct": ("memory_util_share", 100.0),
+    "power_w": ("power_w", 1.0),
+    "energy_j_per_token": ("energy_j_per_token", 1.0),
+    "gpu_memory_used_gb": ("device_used_gb", 1.0),
 }
-"""The source's key → the metric, and what it is multiplied by; the last four are ours."""
+"""The source's key → the metric, and what it is multiplied by; from the socket's bytes on they are ours."""
 NOTE = (
-    "memory_bw_gbps is GB/s of weights, keys and values that tokens have to read; p95 is the nearest rank "
-    "and, of fewer than 20 runs, the largest; warm-ups are not recorded"
+    "memory_bw_gbps is GB/s of weights, keys and values that tokens have to read; gpu_util_pct, "
+    "memory_util_pct, power_w and energy are NVML's, of the whole device, while the run is repeated for 2 s, "
+    "and null without a GPU; p95 is the nearest rank and, of fewer than 20 runs, the largest; warm-ups are "
+    "not recorded"
 )
 
 
@@ -84,6 +92,7 @@ def _baseline(record: Record) -> dict[str, Any]:
         "variant": record.variant,
         "profile": record.profile,
         "evidence": record.evidence,
+        "formula": settings.get("formula"),
         "device": settings.get("device"),
         "note": NOTE,
     }
