@@ -4,9 +4,11 @@ A batch of sequences reads the weights once and multiplies them once per sequenc
 no longer the memory that binds but the arithmetic. Its roof is the best product of two large square matrices,
 by the library that the engine multiplies with, on as many threads as that library has now.
 
-Traps: a processor's clock falls under vector code and under others' load, so the number is that of now. In
-half precision a GPU multiplies on its tensor cores, which small or odd shapes do not reach. PyTorch may
-multiply float32 in reduced precision where it was told to (`allow_tf32`); by itself it does not.
+Traps: on a busy machine a long product is always interrupted (512 rows: 200 GFLOP/s on one thread here, busy
+or not; 1,024 rows: 120 to 220), so short ones are tried often. A processor's clock falls under vector code
+and under others' load, so the number is that of now. In half precision a GPU multiplies on its tensor cores,
+which small or odd shapes do not reach. PyTorch may multiply float32 in reduced precision where it was told to
+(`allow_tf32`); by itself it does not.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from harness.errors import UnavailableError, UsageError
 
 __all__ = ["Compute", "measure_compute"]
 
-_PASSES = 6
-_SIZES = {"cpu": 1024, "cuda": 8192}
-"""Rows of the matrices: tens of milliseconds on one core, milliseconds on a GPU."""
+_PASSES = 40
+_SIZES = {"cpu": 512, "cuda": 8192}
+"""Rows of the matrices: a millisecond or few for each product, so that among many one is left undisturbed."""
 _ROWS_HINT = 32
 
 
@@ -37,7 +39,7 @@ class Compute(NamedTuple):
 
 
 def measure_compute(*, device: str = "cpu", dtype: str = "float32", size: int | None = None) -> Compute:
-    """Multiply two matrices a few times; about half a second on one core.
+    """Multiply two matrices a few times; some tenths of a second on one core.
 
     Arguments: `dtype`, as PyTorch calls it; `size`, rows and columns of both.
 
