@@ -52,7 +52,7 @@ def data(run: Run, experiment: str) -> Data | None:
         return None
     notes = (
         "Time per token: each round, and their median (bar), the prompt's time in it. Black tick: the least "
-        "that its reads take at the bandwidth measured here.",
+        "that its reads take at the bandwidth measured here. Of a batch: all sessions' time ÷ all their tokens.",
         "Bytes per token: at the client's socket, both ways. Rounds over a link or with weights decode fewer "
         "tokens, so that the prompt weighs more; compare such rows with their own native in the tables.",
     )
@@ -67,7 +67,7 @@ def _row(record: Record) -> Row:
     crossed = record.values("client_server_bytes_per_token")
     floors = [floor.value for floor in record.floors if floor.name == "token_floor"]
     return Row(
-        name=record.variant,
+        name=record.variant + ("" if record.evidence == "measured" else f" ({record.evidence})"),
         token_ms=tuple(1e3 * value for value in record.values("token_s")),
         floor_ms=1e3 * floors[0] if floors else None,
         bytes_per_token=fmean(crossed) or None if crossed else None,
@@ -103,6 +103,7 @@ def _times(axes: Axes, rows: Sequence[Row]) -> None:
         if row.floor_ms is not None:
             axes.plot([row.floor_ms] * 2, [y - 0.36, y + 0.36], color=base.INK, linewidth=1.4)
     axes.set_xlim(left=lowest / 2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_xlabel("ms per token (lower is better)")
 
 

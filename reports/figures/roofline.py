@@ -69,8 +69,8 @@ def data(run: Run, experiment: str) -> Data | None:
         _number(compute, "flop_per_s") / 1e9,
     )
     notes = (
-        f"Roofs, measured here: {gb_per_s:.3g} GB/s ({memory.inputs.get('bandwidth', '')}), "
-        f"{gflop_per_s:.3g} GFLOP/s ({compute.inputs.get('compute', '')}).",
+        f"Roofs: {gb_per_s:.3g} GB/s of memory ({memory.inputs.get('bandwidth', '')}), "
+        f"{gflop_per_s:.3g} GFLOP/s of products ({compute.inputs.get('compute', '')}).",
         "Points: operations and bytes that a token needs at least, over the time per token after the first "
         "(tpot_s; in a batch, of all sessions together); each round, and their median. "
         "* The first token's time is not told, so the prompt's is in it.",
@@ -124,9 +124,10 @@ def _roofs(axes: Axes, data: Data) -> None:
         right / 1.1, data.gflop_per_s * 1.08, f"{data.gflop_per_s:.3g} GFLOP/s", ha="right", va="bottom",
         fontsize=8.5,
     )  # fmt: skip
+    middle = (left * min(ridge, right)) ** 0.5
     axes.annotate(
-        f"{data.gb_per_s:.3g} GB/s", (left * 1.2, left * 1.2 * data.gb_per_s), xytext=(-2, 14),
-        textcoords="offset points", fontsize=8.5,
+        f"{data.gb_per_s:.3g} GB/s", (middle, middle * data.gb_per_s), xytext=(-6, 5),
+        textcoords="offset points", ha="right", va="bottom", fontsize=8.5,
     )  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: _short(value))
