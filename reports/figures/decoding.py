@@ -52,7 +52,7 @@ def data(run: Run, experiment: str) -> Data | None:
         return None
     notes = (
         "Time per token: each round, and their median (bar), the prompt's time in it. Black tick: the least "
-        "that its reads take at the bandwidth measured here. Of a batch: all sessions' time ÷ all their tokens.",
+        "that its reads take at the bandwidth measured here. Of a batch: the time of all ÷ all their tokens.",
         "Bytes per token: at the client's socket, both ways. Rounds over a link or with weights decode fewer "
         "tokens, so that the prompt weighs more; compare such rows with their own native in the tables.",
     )
