@@ -59,6 +59,7 @@ from harness.sessions.replies import (
     refused,
     token_of,
 )
+from harness.sessions.sampling import Sampling
 
 __all__ = ["ClientSession", "SessionClient", "TurnStream"]
 
@@ -247,11 +248,14 @@ class ClientSession:
         max_new_tokens: int,
         want_logits: bool = False,
         stop_ids: Sequence[int] = (),
+        sampling: Sampling | None = None,
     ) -> TurnStream:
         """Send new tokens; what comes of them, as it comes."""
         client = self._client
         number = self.last_turn = client._next()
-        message = Turn(number, self._number, list(token_ids), max_new_tokens, want_logits, list(stop_ids))
+        message = Turn(
+            number, self._number, list(token_ids), max_new_tokens, want_logits, list(stop_ids), sampling
+        )
         client._waiting[number] = deque()
         sent_s = perf_counter()
         return TurnStream(client, number, sent_s, client._send(message))
@@ -263,11 +267,13 @@ class ClientSession:
         max_new_tokens: int,
         want_logits: bool = False,
         stop_ids: Sequence[int] = (),
+        sampling: Sampling | None = None,
     ) -> Generated:
         """As `turn`, all at once."""
         return self.turn(
-            token_ids, max_new_tokens=max_new_tokens, want_logits=want_logits, stop_ids=stop_ids
-        ).whole()
+            token_ids, max_new_tokens=max_new_tokens, want_logits=want_logits, stop_ids=stop_ids,
+            sampling=sampling,
+        ).whole()  # fmt: skip
 
     def rest_of_turn(self) -> TurnStream:
         """What a resumed session's latest turn still gives."""
@@ -299,10 +305,13 @@ class ClientSession:
         """Tokens whose keys and values cross at once."""
         return max(1, PIECE_BYTES // max(1, self._client.welcome.kv_token_bytes))
 
-    def close(self) -> None:
-        """End the session."""
-        client = self._client
-        client._ask(Ok, Close(client._next(), self._number))
+    def close(self, *, waits: bool = True) -> None:
+        """End the session. Arguments: `waits`, for the answer; what is asked next comes after it anyway."""
+        client, message = self._client, Close(self._client._next(), self._number)
+        if waits:
+            client._ask(Ok, message)
+        else:
+            client._send(message)
 
 
 class TurnStream:

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from harness.errors import LaunchError, ProtocolError
-from harness.sessions.address import Address, Listener, listen
+from harness.sessions.address import Address, Listener, listen, widen
 from harness.sessions.connection import Connection
 from harness.sessions.contract import Engine, Event, Info
 from harness.sessions.engine_thread import EngineThread
@@ -276,6 +276,7 @@ class SessionServer:
     def _welcome(self, sock: socket.socket, number: int) -> None:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        widen(sock)
         limit, is_full = self.limits.max_connections, len(self._connections) >= self.limits.max_connections
         connection = Connection(self, sock, number)
         self._connections.add(connection)

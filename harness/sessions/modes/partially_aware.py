@@ -49,7 +49,7 @@ class PartiallyAware:
             first_s = first_s or step.tokens[0].came_s
             held.get(session, crossed, start=0 if self._both_ways else held.num_tokens)
             done_s = perf_counter()
-            session.close()
+            session.close(waits=at == num_new - 1)
         return Decoded(
             token_ids=tuple(found), began_s=began_s, first_s=first_s, done_s=done_s, queue_s=queue_s,
             compute_s=compute_s, bytes_up=client.bytes_sent - up, bytes_down=client.bytes_received - down,
