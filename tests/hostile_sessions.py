@@ -35,7 +35,7 @@ def talk_nonsense(address: Address, seed: int, *, num: int, kv_token_bytes: int)
     Sessions and turns have small numbers, so that many of them are there; nothing is waited for.
     """
     rnd = random.Random(seed)
-    sock = dial(address, timeout_s=20)
+    sock = dial(address, timeout_s=60)
     parser = FrameParser(SERVER_FRAMES, FrameLimits())
     codes: set[int] = set()
     sock.sendall(b"".join(encode(Hello())))
@@ -49,7 +49,7 @@ def talk_nonsense(address: Address, seed: int, *, num: int, kv_token_bytes: int)
                 while data := sock.recv(2**16):
                     found = [one for one in parser.feed(data) if isinstance(one, Frame)]
                     codes |= {one.message.code for one in found if isinstance(one.message, Failed)}
-            sock.settimeout(20)
+            sock.settimeout(60)
     sock.close()
     return codes
 

@@ -62,6 +62,12 @@ DONORS = {
 }
 
 
+@pytest.fixture(scope="module")
+def default() -> Model:
+    """The model of the server's default, made once: it takes a second."""
+    return load().model
+
+
 def tokens_of(model: Model, num: int, seed: int = 1) -> list[int]:
     draws = torch.Generator().manual_seed(seed)
     return torch.randint(0, model.shape.vocab_size, (num,), generator=draws).tolist()
@@ -103,7 +109,7 @@ def test_logits_are_those_of_transformers(name: str, packed: bool | None) -> Non
         assert (logits - wanted[place]).abs().max() < 1e-4 * wanted.std(), place
 
 
-@pytest.mark.parametrize("name", ["default", "grouped-tied-llama3"])
+@pytest.mark.parametrize("name", [pytest.param("default", marks=pytest.mark.nightly), "grouped-tied-llama3"])
 def test_greedy_tokens_are_those_of_generate(name: str) -> None:
     """24 tokens of three prompts, each alone."""
     donor = DONORS[name]()
@@ -117,9 +123,9 @@ def test_greedy_tokens_are_those_of_generate(name: str) -> None:
 
 
 @BATCH_FREE
-def test_logits_have_the_same_bits_in_any_batch() -> None:
+def test_logits_have_the_same_bits_in_any_batch(default: Model) -> None:
     """Of ten ragged sessions together, and of each alone."""
-    model = load().model
+    model = default
     prompts = [tokens_of(model, 3 + 9 * seed, seed) for seed in range(10)]
     tokens, logits = decode(model, prompts, 12)
     for row, prompt in enumerate(prompts):
@@ -128,9 +134,9 @@ def test_logits_have_the_same_bits_in_any_batch() -> None:
         assert torch.equal(alone_logits[0], logits[row])
 
 
-def test_default_sessions_can_be_told_apart() -> None:
+def test_default_sessions_can_be_told_apart(default: Model) -> None:
     """The answers of random weights neither repeat a token nor are those of another prompt."""
-    model = load().model
+    model = default
     tokens, logits = decode(model, [tokens_of(model, 20, seed) for seed in range(6)], 24)
     assert len({tuple(row) for row in tokens}) == 6
     assert min(len(set(row)) for row in tokens) > 12
@@ -258,10 +264,10 @@ def test_sixteen_bits_are_those_of_transformers(packed: bool | None) -> None:
     assert (found - wanted[-1]).abs().max() < 0.05 * wanted.std()
 
 
-def test_the_default_model_depends_on_its_seed_alone() -> None:
+def test_the_default_model_depends_on_its_seed_alone(default: Model) -> None:
     """Another seed gives other weights, and making one leaves the caller's draws alone."""
     torch.manual_seed(5)
-    one, two, three = load().model, load().model, load(seed=1).model
+    one, two, three = default, load().model, load(seed=1).model
     drawn = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(1))

@@ -2,90 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import re
 import struct
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ProtocolError
 from harness.sessions.framing import Frame, FrameParser
-from harness.sessions.limits import HELLO_LIMITS, FrameLimits, Limits
+from harness.sessions.limits import HELLO_LIMITS, FrameLimits
 from harness.sessions.messages import (
-    CLIENT_FRAMES,
-    SERVER_FRAMES,
     VERSION,
     Code,
-    Hello,
     Message,
     Open,
     Ping,
     PutKv,
-    PutWeights,
     Token,
     Turn,
 )
 from harness.sessions.protocol import MAGIC, PREFIX, Buffer, encode
-
-ALL_FRAMES = CLIENT_FRAMES | SERVER_FRAMES
-SMALL = FrameLimits(max_header_bytes=4096, max_buffers=8, max_buffer_bytes=200_000, max_frame_bytes=400_000)
-
-u32 = st.integers(0, 2**32 - 1)
-token_ids = st.lists(u32, max_size=20)
-buffers = st.lists(st.one_of(st.binary(max_size=50), st.integers(0, 150_000).map(bytes)), max_size=2)
-plain = st.one_of(
-    st.builds(Turn, u32, u32, token_ids, u32, st.booleans(), token_ids),
-    st.builds(Open, u32, u32, u32),
-    st.builds(Ping, u32),
-    st.builds(Hello, name=st.text(max_size=20)),
-).map(lambda message: (message, []))
-carrying = st.tuples(
-    st.one_of(
-        st.builds(PutKv, u32, u32, u32, token_ids),
-        st.builds(Token, u32, u32),
-        st.builds(PutWeights, u32, st.lists(st.text(max_size=9), max_size=3)),
-    ),
-    buffers,
+from tests.framed import (
+    ALL_FRAMES,
+    SMALL,
+    comparable,
+    frames,
+    in_pieces,
+    only_error,
+    parser,
+    wire,
 )
-frames = st.one_of(plain, carrying)
-
-
-def wire(message: Message, buffers: list[Buffer] | None = None) -> bytes:
-    return b"".join(bytes(part) for part in encode(message, buffers or []))
-
-
-def parser(limits: FrameLimits = SMALL) -> FrameParser:
-    return FrameParser(ALL_FRAMES, limits)
-
-
-def only_error(found: list[Frame | ProtocolError]) -> ProtocolError:
-    assert len(found) == 1
-    assert isinstance(found[0], ProtocolError)
-    return found[0]
-
-
-def comparable(found: list[Frame | ProtocolError]) -> list[object]:
-    return [
-        (one.code, str(one)) if isinstance(one, ProtocolError)
-        else (one.message, [bytes(buffer) for buffer in one.buffers], one.num_bytes)
-        for one in found
-    ]  # fmt: skip
-
-
-def in_pieces(data: bytes, cuts: list[int]) -> list[Frame | ProtocolError]:
-    """What the parser finds when the stream is cut there."""
-    reading, found = parser(), []
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for begin, end in itertools.pairwise(edges):
-        try:
-            found += reading.feed(data[begin:end])
-        except ProtocolError:
-            assert isinstance(found[-1], ProtocolError)
-    return found
 
 
 class TestWhatIsWrittenIsRead:
@@ -105,7 +51,7 @@ class TestWhatIsWrittenIsRead:
     def test_the_example_of_the_documentation_is_what_is_written(self) -> None:
         """The bytes of one turn and one token, by hand."""
         assert wire(Turn(7, 1, [10, 300], 2)).hex(" ") == (
-            "4b 56 01 04 00 00 0b 00 00 00 96 07 01 92 0a cd 01 2c 02 c2 90"
+            "4b 56 01 04 00 00 0c 00 00 00 97 07 01 92 0a cd 01 2c 02 c2 90 c0"
         )
         assert wire(Token(7, 42)).hex(" ") == "4b 56 01 43 00 00 03 00 00 00 92 07 2a"
 
@@ -253,102 +199,3 @@ class TestWhatIsRefused:
         head = wire(PutKv(1, 1, 0, [5]), [bytes(1000), bytes(24)])[:-1024]
         assert only_error(reading.feed(head)).code == Code.OVERLOADED
         assert asked == [1024]
-
-
-# What a fuzzer would hit by chance only: the beginning of a real prefix, and a header of the right shape.
-prefixes = st.builds(
-    PREFIX.pack,
-    st.sampled_from([MAGIC, b"kv"]),
-    st.sampled_from([VERSION, VERSION, VERSION, 0, 255]),
-    st.one_of(st.sampled_from(sorted(ALL_FRAMES)), st.integers(0, 255)),
-    st.one_of(st.integers(0, 3), st.integers(0, 2**16 - 1)),
-    st.one_of(st.integers(0, 40), u32),
-)
-tables = st.lists(st.one_of(st.integers(0, 40), st.integers(0, 2**64 - 1)), max_size=3).map(
-    lambda lens: struct.pack(f"<{len(lens)}Q", *lens)
-)
-msgpack_heads = st.sampled_from(
-    [0x90, 0x91, 0x92, 0x93, 0x96, 0x9A, 0xDC, 0xDD, 0xDF, 0xC6, 0xDB, 0xCF, 0xCB]
-)
-headers = st.builds(lambda head, rest: bytes([head]) + rest, msgpack_heads, st.binary(max_size=40))
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """Real frames in which some bytes were changed, and an end cut off."""
-    data = bytearray(b"".join(wire(*one) for one in draw(st.lists(plain, min_size=1, max_size=3))))
-    for _ in range(draw(st.integers(0, 3))):
-        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
-    return bytes(data[: draw(st.integers(0, len(data)))])
-
-
-hostile = st.one_of(
-    st.binary(max_size=64),
-    damaged(),
-    st.lists(st.one_of(prefixes, tables, headers, st.binary(max_size=20)), max_size=5).map(b"".join),
-)
-
-
-def survive(data: bytes, cuts: list[int]) -> None:
-    """Only frames and one last error come out, the same however the bytes are cut, and never too large."""
-    found = in_pieces(data, cuts)
-    assert comparable(found) == comparable(in_pieces(data, []))
-    assert not any(isinstance(one, ProtocolError) for one in found[:-1])
-    sizes = [one.num_bytes for one in found if isinstance(one, Frame)]
-    assert sum(sizes) <= len(data)
-    for one in found:
-        if isinstance(one, Frame):
-            assert (
-                wire(one.message, list(one.buffers))[:4] == PREFIX.pack(MAGIC, 1, one.message.kind, 0, 0)[:4]
-            )
-
-
-cut_points = st.lists(st.integers(0, 200), max_size=4)
-
-
-@settings(max_examples=400, deadline=None)
-@given(hostile, cut_points)
-def test_any_bytes_give_frames_or_one_error(data: bytes, cuts: list[int]) -> None:
-    """Nothing else is raised, whatever comes."""
-    survive(data, cuts)
-
-
-@pytest.mark.nightly
-@settings(max_examples=100_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(hostile, cut_points)
-def test_a_hundred_thousand_inputs_give_frames_or_one_error(data: bytes, cuts: list[int]) -> None:
-    """The same, at the number that the parser is held to."""
-    survive(data, cuts)
-
-
-class TestDocumentation:
-    """`docs/sessions-protocol.md` and the code say the same."""
-
-    PAGE = (Path(__file__).parents[1] / "docs" / "sessions-protocol.md").read_text()
-
-    def test_every_frame_stands_there_with_its_fields_in_order(self) -> None:
-        """Kind, name, whether it has buffers, fields."""
-        for number, kind in ALL_FRAMES.items():
-            name = f"{kind.__name__}{', buffers' if kind.has_buffers else ''}"
-            (row,) = re.findall(rf"^\| {number} \| {name} \| (.*) \|$", self.PAGE, re.MULTILINE)
-            named = [word for word in re.findall(r"`(\w+)`", row) if word in kind.__struct_fields__]
-            assert named == list(kind.__struct_fields__), kind
-
-    def test_every_error_code_stands_there(self) -> None:
-        """With its number, and on the right side of 100."""
-        rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", self.PAGE, re.MULTILINE)
-        assert [(int(number), name) for number, name in rows] == [(code, code.name) for code in Code]
-
-    def test_every_limit_stands_there_with_its_default(self) -> None:
-        """None more, none less."""
-        rows = dict(re.findall(r"^\| `(m\w+|\w+_s|high\w+)` \| ([\d.]+) \|", self.PAGE, re.MULTILINE))
-        limits = Limits()
-        fields = {field.name: getattr(limits, field.name) for field in dataclasses.fields(limits)}
-        frame = dataclasses.asdict(fields.pop("frame"))
-        assert rows == {name: str(value) for name, value in (fields | frame).items()}
-
-    def test_the_examples_are_frames(self) -> None:
-        """Each line in hex is what the writer writes."""
-        lines = re.findall(r"^4b 56[0-9a-f ]*$", self.PAGE, re.MULTILINE)
-        written = [wire(Turn(7, 1, [10, 300], 2)), wire(Token(7, 42)), wire(Token(7, 42), [bytes(4)])]
-        assert [bytes.fromhex(line) for line in lines] == written

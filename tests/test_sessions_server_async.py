@@ -46,7 +46,7 @@ def test_many_agents_share_a_connection(server: SessionServer) -> None:
         await session.close()
 
     async def main() -> None:
-        async with await AsyncSessionClient.connect(server.address, timeout_s=10) as client:
+        async with await AsyncSessionClient.connect(server.address, timeout_s=60) as client:
             await asyncio.gather(*(agent(client, seed) for seed in range(30)))
             assert (await client.stats())["server_sessions"] == 0
 
@@ -57,7 +57,7 @@ def test_refusals_are_errors_and_the_connection_lives(server: SessionServer) -> 
     """A full budget and a turn without sense."""
 
     async def main() -> None:
-        async with await AsyncSessionClient.connect(server.address, timeout_s=10) as client:
+        async with await AsyncSessionClient.connect(server.address, timeout_s=60) as client:
             session = await client.open(4000)
             with pytest.raises(BudgetError):
                 await client.open(1)
@@ -75,13 +75,13 @@ def test_a_session_is_resumed_with_the_rest_of_its_turn(server: SessionServer) -
     """Whether the turn still runs or is over."""
 
     async def main(pause_s: float) -> None:
-        async with await AsyncSessionClient.connect(server.address, timeout_s=10) as client:
-            session = await client.open(200, linger_s=5)
+        async with await AsyncSessionClient.connect(server.address, timeout_s=60) as client:
+            session = await client.open(200, linger_s=60)
             stream = session.turn([4], max_new_tokens=60)
             first = await stream.next()
             assert first is not None
         await asyncio.sleep(pause_s)
-        async with await AsyncSessionClient.connect(server.address, timeout_s=10) as client:
+        async with await AsyncSessionClient.connect(server.address, timeout_s=60) as client:
             again = await client.resume(session.secret, turn=stream.number, received=1)
             rest = await again.rest_of_turn().whole()
             assert [first.token_id, *rest.token_ids] == continuation([4], 60)
@@ -100,7 +100,7 @@ def test_a_server_that_stops_ends_what_waits(tmp_path: Path) -> None:
             lambda: Unhurried(budget), Address.of_path(str(tmp_path / "s")), grace_s=0.0
         )
         server = serving.__enter__()
-        client = await AsyncSessionClient.connect(server.address, timeout_s=10)
+        client = await AsyncSessionClient.connect(server.address, timeout_s=60)
         stream = (await client.open(4000)).turn([1], max_new_tokens=3900)
         await stream.next()
         stopping = asyncio.create_task(asyncio.to_thread(serving.__exit__, None, None, None))
@@ -123,8 +123,8 @@ def test_a_declared_link_is_not_passed_over_in_silence(tmp_path: Path) -> None:
         address = Address.of_path(str(tmp_path / "s"))
         with serve_in_thread(lambda: CountingEngine(budget), address, link_bps=1_000_000):
             with pytest.raises(UsageError, match="a link of 1000000 bps; use SessionClient"):
-                await AsyncSessionClient.connect(address, timeout_s=10)
-            async with await AsyncSessionClient.connect(address, timeout_s=10, ignore_link=True) as client:
+                await AsyncSessionClient.connect(address, timeout_s=60)
+            async with await AsyncSessionClient.connect(address, timeout_s=60, ignore_link=True) as client:
                 await client.stats()
         budget.remove()
 

@@ -65,7 +65,7 @@ def server(tmp_path: Path) -> Iterator[SessionServer]:
 
 @pytest.fixture
 def client(server: SessionServer) -> Iterator[SessionClient]:
-    with SessionClient.connect(server.address, timeout_s=20) as client:
+    with SessionClient.connect(server.address, timeout_s=60) as client:
         yield client
 
 
@@ -191,7 +191,7 @@ def test_a_short_budget_moves_sessions_out_and_keeps_their_tokens(tmp_path: Path
     address = Address.of_path(str(tmp_path / "s"))
     with (
         serve_in_thread(lambda: HostedEngine(Engine(model, budget)), address) as server,
-        SessionClient.connect(server.address, timeout_s=20) as client,
+        SessionClient.connect(server.address, timeout_s=60) as client,
     ):
         sessions = [client.open(64) for _ in range(5)]
         texts = [[at + 1, 2, 3] for at in range(5)]
