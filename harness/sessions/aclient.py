@@ -42,6 +42,7 @@ from harness.sessions.messages import (
 )
 from harness.sessions.protocol import encode
 from harness.sessions.replies import Generated, StreamedToken, answers, refused, token_of
+from harness.sessions.sampling import Sampling
 from harness.sessions.transport import Transport
 
 __all__ = ["AsyncClientSession", "AsyncSessionClient", "AsyncTurnStream"]
@@ -212,11 +213,14 @@ class AsyncClientSession:
         max_new_tokens: int,
         want_logits: bool = False,
         stop_ids: Sequence[int] = (),
+        sampling: Sampling | None = None,
     ) -> AsyncTurnStream:
         """Send new tokens; what comes of them, as it comes."""
         client = self._client
         number = self.last_turn = client._next()
-        message = Turn(number, self._number, list(token_ids), max_new_tokens, want_logits, list(stop_ids))
+        message = Turn(
+            number, self._number, list(token_ids), max_new_tokens, want_logits, list(stop_ids), sampling
+        )
         client._waiting[number] = asyncio.Queue()
         sent_s = perf_counter()
         return AsyncTurnStream(client, number, sent_s, client._send(message))

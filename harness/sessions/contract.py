@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from harness.sessions.protocol import Buffer
+from harness.sessions.sampling import Sampling
 
 __all__ = ["Engine", "Event", "Info", "KvRows", "Timings", "Turn"]
 
@@ -36,6 +37,7 @@ class Turn(NamedTuple):
     max_new_tokens: int
     want_logits: bool = False
     stop_ids: Sequence[int] = ()
+    sampling: Sampling | None = None
 
 
 class Timings(Protocol):

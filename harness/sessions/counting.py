@@ -145,6 +145,8 @@ class CountingEngine:
                 f"session {turn.session_id}: {needed} tokens and {turn.max_new_tokens} new ones exceed its "
                 f"{session.max_tokens}; open it with more"
             )
+        if turn.sampling is not None:
+            raise UsageError(f"session {turn.session_id}: an engine that counts has nothing to draw from")
         self._num_turns += 1
         session.turn = self._running[self._num_turns] = _Running(self._num_turns, turn, session)
         return self._num_turns

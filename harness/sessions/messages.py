@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Annotated, ClassVar
 
 from harness.errors import UnavailableError
+from harness.sessions.sampling import Sampling
 
 try:
     from msgspec import Meta, Struct
@@ -147,6 +148,8 @@ class Turn(Message, frozen=True):
     max_new_tokens: U32
     want_logits: bool = False
     stop_ids: TokenIds = []
+    sampling: Sampling | None = None
+    """None: the likeliest token each time."""
 
 
 class Cancel(Message, frozen=True):

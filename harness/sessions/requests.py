@@ -116,8 +116,9 @@ def _turn(connection: Connection, frame: Frame) -> None:
     before = session.turn
     running = registry.begin(session, message, frame.num_bytes)
     wanted = EngineTurn(
-        session.id, message.token_ids, message.max_new_tokens, message.want_logits, tuple(message.stop_ids)
-    )
+        session.id, message.token_ids, message.max_new_tokens, message.want_logits, tuple(message.stop_ids),
+        message.sampling,
+    )  # fmt: skip
 
     def submit(engine: Engine) -> None:
         running.engine_turn = engine.submit(wanted)
@@ -149,7 +150,7 @@ def _trouble(connection: Connection, turn: Turn) -> str | None:
     # Beyond the vocabulary a model would read outside its table.
     if max(turn.token_ids, default=0) >= vocab_size:
         return f"token id {max(turn.token_ids)}; the model has {vocab_size}"
-    return None
+    return None if turn.sampling is None else turn.sampling.trouble()
 
 
 def _cancel(connection: Connection, frame: Frame) -> None:

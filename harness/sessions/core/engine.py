@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -270,7 +271,9 @@ class Engine:
                 f"{who} holds {len(session.tokens)} tokens; {len(tokens)} new and {turn.max_new_tokens} to "
                 f"decode exceed its {session.max_tokens}: open it with more, or ask for less"
             )
-        return Turn(session.id, tokens, turn.max_new_tokens, turn.want_logits, tuple(turn.stop_ids))
+        if turn.sampling is not None and (trouble := turn.sampling.trouble()):
+            raise UsageError(f"{who}: {trouble}")
+        return replace(turn, new_token_ids=tokens, stop_ids=tuple(turn.stop_ids))
 
     def __enter__(self) -> Self:
         return self

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from harness.sessions.sampling import Sampling
+
 __all__ = ["Event", "Timings", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Go on with a session: take these tokens in, then decode greedily."""
+    """Go on with a session: take these tokens in, then decode."""
 
     session_id: str
     new_token_ids: Sequence[int]
@@ -21,6 +23,8 @@ class Turn:
     """Whether each event carries the logits that its token was chosen by."""
     stop_ids: Sequence[int] = ()
     """Tokens after which the turn ends; the token itself is given out, and stays in the session."""
+    sampling: Sampling | None = None
+    """How tokens are drawn; None for the likeliest each time."""
 
 
 class Timings(NamedTuple):
