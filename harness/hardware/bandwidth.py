@@ -25,7 +25,7 @@ from harness.errors import UsageError
 
 __all__ = ["Bandwidth", "measure_bandwidth", "measure_device_bandwidth"]
 
-_PASSES = 6
+_PASSES = 20
 
 
 class Bandwidth(NamedTuple):
