@@ -164,6 +164,8 @@ def test_a_modelled_link_adds_its_bytes_to_each_token() -> None:
     assert (found["compute_s"], found["queue_s"], found["tokens_per_s"]) == (0.5, 0.25, pytest.approx(2 / 3))
     assert found["client_server_bytes_per_token"] == 1.25e6
     assert set(found) <= given.ROUND_METRICS.keys()
+    busy = on_link(native | {"gpu_util_share": 0.9, "memory_util_share": None}, 1.25e6, 10**7)
+    assert (busy["gpu_util_share"], busy["memory_util_share"]) == (pytest.approx(0.3), None)
     assert formula(1.25e6, 10**7, 0.5) == "1 + 8 × 1.25 MB ÷ (0.01 Gbps × 500 ms) = 3 × native"
     assert formula(20.0, 25 * 10**9, 0.005).startswith("1 + 8 × 20 B ÷ (25 Gbps × 5 ms) = 1 ×")
     peer = on_link(given.values_of(run(queue_s=None, compute_s=None), READS, 72, None), 10.0, 10**7)
