@@ -9,10 +9,18 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
+import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from harness.errors import BudgetError
 from harness.hardware.budget import DeviceBudget
@@ -179,4 +187,12 @@ class Interleaving(RuleBasedStateMachine):
 
 
 TestInterleaving = Interleaving.TestCase
-TestInterleaving.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestInterleaving.settings = settings(max_examples=20, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.nightly
+def test_many_interleavings_keep_every_session_whole() -> None:
+    """The same, for longer."""
+    run_state_machine_as_test(
+        Interleaving, settings=settings(max_examples=300, stateful_step_count=50, deadline=None)
+    )

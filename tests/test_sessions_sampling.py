@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,15 @@ pytest.importorskip("msgspec")
 
 from harness.errors import BackendRejected, UsageError  # noqa: E402
 from harness.hardware import DeviceBudget  # noqa: E402
+from harness.sessions.address import Address  # noqa: E402
 from harness.sessions.client import SessionClient  # noqa: E402
 from harness.sessions.core import Engine, Model, Turn  # noqa: E402
 from harness.sessions.core.choosing import Draws, chosen  # noqa: E402
 from harness.sessions.core.loading import random_llama  # noqa: E402
-from harness.sessions.launch import ServerProcess  # noqa: E402
+from harness.sessions.counting import CountingEngine  # noqa: E402
+from harness.sessions.hosted import HostedEngine  # noqa: E402
 from harness.sessions.sampling import Sampling  # noqa: E402
+from harness.sessions.server import serve_in_thread  # noqa: E402
 
 SHAPE = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 300,
@@ -103,10 +107,14 @@ def test_sampling_that_makes_no_sense_is_refused(engine: Engine, sampling: Sampl
     assert engine.is_idle
 
 
-def test_a_client_draws_through_the_server_and_hears_what_is_wrong() -> None:
+def test_a_client_draws_through_the_server_and_hears_what_is_wrong(model: Model, tmp_path: Path) -> None:
     """The same seed, the same tokens, also beside another session; a refusal leaves the session as it was."""
+    budget = DeviceBudget.create(10**8)
     with (
-        ServerProcess(["--model", "llama-34m"], env={"OMP_NUM_THREADS": "1"}) as server,
+        serve_in_thread(
+            lambda: HostedEngine(Engine(model, budget, max_session_tokens=64)),
+            Address.of_path(str(tmp_path / "s")),
+        ) as server,
         SessionClient.connect(server.address, timeout_s=60) as client,
     ):
         one, two, plain = (client.open(64) for _ in range(3))
@@ -118,13 +126,16 @@ def test_a_client_draws_through_the_server_and_hears_what_is_wrong() -> None:
         ]
         first, second, greedy = (stream.whole().token_ids for stream in streams)
     assert first == second != greedy
+    budget.remove()
 
 
-def test_an_engine_that_counts_refuses_to_draw() -> None:
+def test_an_engine_that_counts_refuses_to_draw(tmp_path: Path) -> None:
     """It has no distribution."""
+    budget = DeviceBudget.create(10**6)
     with (
-        ServerProcess(["--model", "counting"]) as server,
+        serve_in_thread(lambda: CountingEngine(budget), Address.of_path(str(tmp_path / "s"))) as server,
         SessionClient.connect(server.address, timeout_s=60) as client,
         pytest.raises(BackendRejected, match="nothing to draw from"),
     ):
         client.open(16).generate([1], max_new_tokens=2, sampling=WARM)
+    budget.remove()
