@@ -1,37 +1,22 @@
-"""The session engine: turns, reuse, batches, undo, and what it refuses."""
+"""The session engine: turns, reuse, batches and undo."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 
-from harness.errors import BudgetError, UsageError
+from harness.errors import BudgetError
 from harness.hardware.budget import DeviceBudget
-from harness.sessions.core import Engine, Event, Model, Place, Turn
-from harness.sessions.core.loading import random_llama
-
-VOCAB_SIZE = 97
+from harness.sessions.core import Engine, Model, Turn
+from tests.tiny_engine import VOCAB_SIZE, ask, run, tiny_model, tokens
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    # In double precision a tie between two tokens, decided by rounding, does not happen.
-    donor = random_llama(
-        2,
-        vocab_size=VOCAB_SIZE,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-    )
-    return Model.from_transformers("tiny", donor.double())
+    return tiny_model()
 
 
 @pytest.fixture
@@ -46,24 +31,6 @@ def budget() -> Iterator[DeviceBudget]:
 def engine(model: Model, budget: DeviceBudget) -> Iterator[Engine]:
     with Engine(model, budget, max_session_tokens=200, max_sessions=40, prefill_chunk=16) as made:
         yield made
-
-
-def run(engine: Engine, limit: int = 500) -> list[Event]:
-    events: list[Event] = []
-    for _ in range(limit):
-        if engine.is_idle:
-            return events
-        events += engine.step()
-    raise AssertionError(f"not idle after {limit} steps: {engine.stats()}")
-
-
-def ask(engine: Engine, session_id: str, tokens: list[int], num: int, **more: Any) -> list[Event]:
-    turn_id = engine.submit(Turn(session_id, tokens, num, **more))
-    return [event for event in run(engine) if event.turn_id == turn_id]
-
-
-def tokens(events: list[Event]) -> list[int]:
-    return [event.token_id for event in events]
 
 
 def test_later_turns_compute_only_what_is_new(engine: Engine) -> None:
@@ -252,79 +219,3 @@ def test_a_session_that_is_whole_can_go_on_by_itself(engine: Engine) -> None:
     [last] = ask(engine, "b", [], 1)
     assert last.token_id == whole[-1].token_id
     assert last.timings.reused_tokens == 7
-
-
-def test_keys_and_values_that_do_not_fit_are_refused(engine: Engine) -> None:
-    """And change nothing."""
-    engine.open("a", 20)
-    ask(engine, "a", [3, 4, 5], 6)
-    text, kv = engine.token_ids("a"), engine.read_kv("a")
-    with pytest.raises(UsageError, match="one per token"):
-        engine.write_kv("a", [1, 2], kv)
-    with pytest.raises(UsageError, match="do not fit"):
-        engine.write_kv("a", text[:8], kv, 15)
-    with pytest.raises(UsageError, match="do not fit"):
-        engine.write_kv("a", text[:8], kv[:1])
-    with pytest.raises(UsageError, match="ask for less"):
-        engine.read_kv("a", 3, 12)
-    engine.submit(Turn("a", [1], 2))
-    with pytest.raises(UsageError, match="has a turn"):
-        engine.read_kv("a")
-    run(engine)
-    assert engine.token_ids("a")[:9] == text
-
-
-def test_what_makes_no_sense_is_refused(engine: Engine) -> None:
-    """With the culprit, the value and the remedy; the session is as before."""
-    engine.open("a", 20)
-    refused = [
-        (Turn("nobody", [1], 1), "'nobody' is not open"),
-        (Turn("a", [], 1), "send at least one"),
-        (Turn("a", [1], 0), "max_new_tokens is 0; give at least 1"),
-        (Turn("a", [1, VOCAB_SIZE], 1), f"token id {VOCAB_SIZE} is not in 0 to {VOCAB_SIZE - 1}"),
-        (Turn("a", [-1], 1), "token id -1"),
-        (Turn("a", ["x"], 1), "integers"),  # type: ignore[list-item]
-        (Turn("a", [1] * 10, 11), "holds 0 tokens; 10 new and 11 to decode exceed its 20"),
-    ]
-    for turn, said in refused:
-        with pytest.raises(UsageError, match=said):
-            engine.submit(turn)
-    engine.submit(Turn("a", [1] * 10, 10))
-    with pytest.raises(UsageError, match="has a turn already"):
-        engine.submit(Turn("a", [1], 1))
-    assert len(run(engine)) == 10
-    for session_id, max_tokens, said in [
-        ("a", 10, "open already"),
-        ("b", 0, "give 1 to 200"),
-        ("b", 201, "give 1 to 200"),
-        ("", 10, "a name"),
-        ("x\n", 10, "a name"),
-        ("x" * 129, 10, "has 129 characters; give at most 128"),
-    ]:
-        with pytest.raises(UsageError, match=said):
-            engine.open(session_id, max_tokens)
-    with pytest.raises(UsageError, match="'b' is not open"):
-        engine.close("b")
-
-
-def test_limits_that_make_no_sense_are_refused(model: Model, budget: DeviceBudget) -> None:
-    """Before anything is drawn."""
-    for limits, said in [
-        ({"max_session_tokens": 257}, "max_session_tokens is 257; give 1 to 256"),
-        ({"max_sessions": 0}, "max_sessions is 0"),
-        ({"prefill_chunk": 0}, "prefill_chunk is 0"),
-        ({"max_batch": True}, "max_batch is True"),
-        ({"policy": "hope"}, "choose one of keep, drop, offload, least-waste"),
-        ({"host_capacity_bytes": -1}, "host_capacity_bytes is -1"),
-    ]:
-        with pytest.raises(UsageError, match=said):
-            Engine(model, budget, **{"max_session_tokens": 100, **limits})  # type: ignore[arg-type]
-
-
-def test_more_sessions_than_allowed_are_refused(model: Model, budget: DeviceBudget) -> None:
-    """However much memory is left."""
-    with Engine(model, budget, max_session_tokens=100, max_sessions=1) as engine:
-        engine.open("a", 10)
-        with pytest.raises(BudgetError, match="raise max_sessions"):
-            engine.open("b", 10)
-        assert engine.info("a").place is Place.DEVICE
