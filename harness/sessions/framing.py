@@ -4,14 +4,16 @@ The parser is pure: bytes go in by `feed`, or are received into what `writable` 
 (`recv_into`, so that the kernel fills a buffer where it stays). Out come frames, and at most
 one `ProtocolError`, always last: then the stream has no next frame, and the connection is to be closed.
 
-Lengths are checked as they are declared, before memory is taken; a buffer's memory is taken when its turn
-comes, not when the frame begins.
+Lengths are checked as they are declared, before memory is taken. A frame's buffers stand in one piece of it,
+which is there in fact only as far as bytes have come: many pieces would each be given back to the kernel and
+taken again, page by page, with every frame of weights.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Generator, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from harness.sessions.protocol import MAGIC, PREFIX, Buffer, decode_header
 
 __all__ = ["Frame", "FrameParser"]
 
+_ALIGNED_BYTES = 64
 _SCRATCH_BYTES = 2**16
 """Prefixes, tables and headers are read from here; what is larger gets memory of its own."""
 
@@ -32,15 +35,15 @@ class Frame(NamedTuple):
 
     message: Message
     buffers: tuple[memoryview, ...]
-    """Each in memory of its own, aligned for any element."""
+    """In memory of the frame's own, each aligned for any element."""
     num_bytes: int
     """On the wire, prefix included."""
 
 
 class _Want(NamedTuple):
     num_bytes: int
-    is_kept: bool
-    """Whether the frame keeps it, so that it must not be in the scratch."""
+    place: memoryview | None = None
+    """Of a buffer, which the frame keeps: it must not be in the scratch."""
 
 
 class FrameParser:
@@ -129,7 +132,7 @@ class FrameParser:
             piece, self._target = self._target, None
             return piece
         want, have = self._want.num_bytes, self._end - self._start
-        if self._want.is_kept or want > _SCRATCH_BYTES:
+        if self._want.place is not None or want > _SCRATCH_BYTES:
             return self._begin_target(want, min(want, have))
         if want <= have:
             self._start += want
@@ -140,8 +143,8 @@ class FrameParser:
         return None
 
     def _begin_target(self, want: int, have: int) -> memoryview | None:
-        # Not a bytearray: that would write zeros over all of it before the first byte comes.
-        self._target = np.empty(want, np.uint8).data
+        place = self._want.place
+        self._target = _memory(want) if place is None else place
         self._target[:have] = self._scratch[self._start : self._start + have]
         self._start += have
         self._filled = have
@@ -152,19 +155,19 @@ class FrameParser:
     def _parse(self) -> Generator[_Want, memoryview, None]:
         while True:
             self._frame_bytes = 0
-            prefix = yield _Want(PREFIX.size, False)
+            prefix = yield _Want(PREFIX.size)
             kind, num_buffers, header_len = self._check_prefix(*PREFIX.unpack(prefix))
             self._frame_bytes = PREFIX.size + 8 * num_buffers + header_len
             lens: tuple[int, ...] = ()
             if num_buffers:
-                lens = struct.unpack(f"<{num_buffers}Q", (yield _Want(8 * num_buffers, False)))
+                lens = struct.unpack(f"<{num_buffers}Q", (yield _Want(8 * num_buffers)))
                 self._check_lens(kind, lens)
-            message = decode_header(kind, (yield _Want(header_len, False)))
+            message = decode_header(kind, (yield _Want(header_len)))
             if self._reserve is not None and lens:
                 self._reserve(sum(lens))
             buffers = []
-            for num_bytes in lens:
-                buffers.append((yield _Want(num_bytes, True)))
+            for place in _places(lens):
+                buffers.append((yield _Want(len(place), place)))
             self._found.append(Frame(message, tuple(buffers), self._frame_bytes))
 
     def _check_prefix(
@@ -193,6 +196,19 @@ class FrameParser:
         if self._frame_bytes > self.limits.max_frame_bytes:
             what = f"{kind.__name__}: frame of {self._frame_bytes} bytes"
             raise _too_large(what, self.limits.max_frame_bytes)
+
+
+def _places(lens: tuple[int, ...]) -> list[memoryview]:
+    """Room for buffers of these lengths."""
+    steps = [-num_bytes // _ALIGNED_BYTES * -_ALIGNED_BYTES for num_bytes in lens]
+    area, ends = _memory(sum(steps)), accumulate(steps)
+    return [area[end - step : end - step + num] for num, step, end in zip(lens, steps, ends, strict=True)]
+
+
+def _memory(num_bytes: int) -> memoryview:
+    # Not a bytearray: that would write zeros over all of it before the first byte comes. From 4 MiB on, numpy
+    # asks for large pages.
+    return np.empty(num_bytes, np.uint8).data
 
 
 def _malformed(text: str) -> ProtocolError:
