@@ -16,6 +16,7 @@ from harness.sessions.messages import (
     GetKv,
     Hello,
     Message,
+    Ok,
     Open,
     Ping,
     PutKv,
@@ -28,16 +29,20 @@ from harness.sessions.protocol import encode
 
 __all__ = ["talk_nonsense"]
 
+LAST = 2**20
+"""The number of the last request."""
+
 
 def talk_nonsense(address: Address, seed: int, *, num: int, kv_token_bytes: int) -> set[int]:
     """Say `num` well-formed things, then leave; the codes of the refusals that came.
 
-    Sessions and turns have small numbers, so that many of them are there; nothing is waited for.
+    Sessions and turns have small numbers, so that many of them are there. Answers are awaited at the end only.
     """
     rnd = random.Random(seed)
     sock = dial(address, timeout_s=60)
     parser = FrameParser(SERVER_FRAMES, FrameLimits())
     codes: set[int] = set()
+    answered: set[int] = set()
     sock.sendall(b"".join(encode(Hello())))
     parser.feed(sock.recv(2**16))
     with contextlib.suppress(OSError):
@@ -50,6 +55,14 @@ def talk_nonsense(address: Address, seed: int, *, num: int, kv_token_bytes: int)
                     found = [one for one in parser.feed(data) if isinstance(one, Frame)]
                     codes |= {one.message.code for one in found if isinstance(one.message, Failed)}
             sock.settimeout(60)
+        # What is still to come: a slow server has not answered yet.
+        sock.sendall(b"".join(encode(Ping(LAST))))
+        while LAST not in answered and (data := sock.recv(2**16)):
+            for one in parser.feed(data):
+                if isinstance(one, Frame) and isinstance(one.message, Failed):
+                    codes.add(one.message.code)
+                if isinstance(one, Frame) and isinstance(one.message, Ok):
+                    answered.add(one.message.request)
     sock.close()
     return codes
 
