@@ -36,7 +36,7 @@ LAST = 2**20
 def talk_nonsense(address: Address, seed: int, *, num: int, kv_token_bytes: int) -> set[int]:
     """Say `num` well-formed things, then leave; the codes of the refusals that came.
 
-    Sessions and turns have small numbers, so that many of them are there. Answers are awaited at the end only.
+    Sessions and turns have small numbers, so that many of them are there; answers are awaited last.
     """
     rnd = random.Random(seed)
     sock = dial(address, timeout_s=60)

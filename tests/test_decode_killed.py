@@ -104,8 +104,12 @@ def kill_stand(moment: str, tmp_path: Path) -> None:
     """Start one that kills itself, and look for what it left."""
     process, mark = start(tmp_path, "-c", STAND.format(work=WORK[moment]))
     assert process.wait(120) == -signal.SIGKILL, (tmp_path / "log").read_text()
+    leaves_nothing(process.pid, mark, tmp_path)
+
+
+def leaves_nothing(pid: int, mark: str, tmp_path: Path) -> None:
     assert within(60, lambda: not left_behind(mark, tmp_path / "t")), left_behind(mark, tmp_path / "t")
-    assert within(60, lambda: not ledgers(process.pid)), ledgers(process.pid)
+    assert within(60, lambda: not ledgers(pid)), ledgers(pid)
 
 
 @pytest.mark.nightly
@@ -124,7 +128,4 @@ def test_a_killed_run_leaves_nothing(tmp_path: Path) -> None:
         finally:
             process.kill()
             process.wait()
-        assert within(60, lambda mark=mark: not left_behind(mark, tmp_path / "t")), left_behind(
-            mark, tmp_path / "t"
-        )
-        assert within(60, lambda pid=process.pid: not ledgers(pid)), ledgers(process.pid)
+        leaves_nothing(process.pid, mark, tmp_path)
