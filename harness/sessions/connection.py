@@ -168,8 +168,12 @@ class Connection:
         then: Callable[[Any], None],
         *,
         otherwise: Callable[[], None] | None = None,
+        session: HeldSession | None = None,
     ) -> None:
-        """Have the engine do something, then do the rest here, or refuse the request."""
+        """Have the engine do something, then do the rest here, or refuse the request.
+
+        Arguments: `session`, whose owner by then is told of a refusal, in the place of this client.
+        """
         self._num_pending += 1
 
         def done(result: Any, error: Exception | None) -> None:
@@ -179,7 +183,9 @@ class Connection:
             else:
                 if otherwise is not None:
                     otherwise()
-                self.refuse(request, *_refusal(error))
+                teller = self if session is None else session.owner
+                if teller is not None:
+                    teller.refuse(request, *_refusal(error))
             self._pump()
 
         self.server.engine.call(operation, done)

@@ -131,7 +131,8 @@ def _turn(connection: Connection, frame: Frame) -> None:
     def refused() -> None:
         session.turn = before
 
-    connection.call(message.request, submit, submitted, otherwise=refused)
+    # Who resumed the session meanwhile was told of this turn, and waits for it.
+    connection.call(message.request, submit, submitted, otherwise=refused, session=session)
 
 
 def _trouble(connection: Connection, turn: Turn) -> str | None:

@@ -168,7 +168,8 @@ class SessionServer:
                 engine.cancel(turn.engine_turn)
 
         def cancelled(_: Any, error: Exception | None) -> None:
-            if turn.done is None:
+            # A turn that was refused is its session's no more.
+            if turn.done is None and turn.session.turn is turn:
                 done, owner = self.cancelled(turn), turn.session.owner
                 if owner is not None:
                     owner.reply(done)
