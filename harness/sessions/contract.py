@@ -128,7 +128,10 @@ class Engine(Protocol):
         ...
 
     def read_kv(self, session_id: str, start: int, most: int) -> KvRows:
-        """Keys and values of at most `most` computed tokens from position `start` on, as a copy."""
+        """Keys and values of at most `most` computed tokens from position `start` on, as a copy.
+
+        Raises BudgetError when they went for want of room.
+        """
         ...
 
     def write_kv(self, session_id: str, start: int, kv: KvRows) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import BudgetError, UsageError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.contract import Event, Info, KvRows, Turn
 from harness.sessions.core import Engine, load
@@ -102,8 +102,21 @@ class HostedEngine:
         return found
 
     def read_kv(self, session_id: str, start: int, most: int) -> KvRows:
-        """Rows from position `start` on, copied out of the slab."""
-        end = min(start + most, self._engine.info(session_id).num_computed)
+        """Rows from position `start` on, copied out of the slab.
+
+        Raises
+        ------
+        BudgetError: there is no room for them, or they went when memory was short.
+        UsageError: the session is not open, has a turn, or holds fewer tokens.
+        """
+        info = self._engine.info(session_id)
+        # But for the last token of a turn, which is computed with the next.
+        if info.num_computed < info.num_tokens - 1:
+            raise BudgetError(
+                f"session {session_id!r}: memory was short, and the keys and values of "
+                f"{info.num_tokens - 1 - info.num_computed} tokens were dropped; a turn computes them again"
+            )
+        end = min(start + most, info.num_computed)
         kv = self._engine.read_kv(session_id, start, max(start, end))
         token_ids = self._engine.token_ids(session_id)[start : start + kv.shape[3]]
         return KvRows(token_ids, _as_bytes(kv.permute(3, 0, 1, 2, 4).contiguous()))
