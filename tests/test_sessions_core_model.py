@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from harness.sessions.core import Model, Slab, Span, load
 from harness.sessions.core.linear import can_pack
 from harness.sessions.core.loading import random_llama
 
+ROOT = Path(__file__).parents[1]
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 5e5,
@@ -66,6 +70,27 @@ DONORS = {
 def default() -> Model:
     """The model of the server's default, made once: it takes a second."""
     return load().model
+
+
+def test_the_default_model_is_that_of_the_library_to_the_bit(default: Model) -> None:
+    """It is made without transformers, whose import takes longer than all the rest of a start."""
+    donor = random_llama()
+    assert sum(each.numel() for each in donor.parameters()) == 33_694_208
+    theirs, prompt = Model.from_transformers("theirs", donor), tokens_of(default, 40)
+    with torch.inference_mode():
+        rows = [model.forward([Span(slab_of(model), prompt)]) for model in (default, theirs)]
+    assert torch.equal(*rows)
+
+
+def test_the_default_model_needs_no_transformers() -> None:
+    """A process that serves it has not imported the library."""
+    program = (
+        "import sys; from harness.sessions.core import load; load(); print('transformers' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
 
 
 def tokens_of(model: Model, num: int, seed: int = 1) -> list[int]:

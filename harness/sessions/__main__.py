@@ -171,7 +171,7 @@ def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable
         # Importing torch takes seconds; and it belongs in the engine's thread.
         from harness.models.torch_engine import require_torch
 
-        require_torch(options.model, options.device)
+        require_torch(options.model, options.device, needs_transformers=False)
         from harness.sessions.hosted import HostedEngine
 
         return HostedEngine.load(
