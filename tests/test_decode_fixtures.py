@@ -13,8 +13,7 @@ pytest.importorskip("msgspec")
 from fixtures import decode_values as given
 from fixtures.decode import Side
 from fixtures.decode_gpu import GpuMeter, copied, metrics_of, sampled
-from fixtures.decode_modelled import formula, on_link
-from fixtures.decode_runs import link_points
+from fixtures.decode_links import formula, link_points, on_link
 from fixtures.decode_values import Multiplies, Reads, Sizes
 from fixtures.decode_variants import PROMPT_TOKENS, Variant
 from harness.hardware.utilisation import Usage
@@ -218,3 +217,45 @@ def test_without_a_gpu_nothing_is_watched_and_no_check_is_made() -> None:
     assert copied(before, after, 5) == {
         "host_to_device_bytes": 80.0, "device_to_host_bytes": 20.0, "host_device_bytes_per_token": 20.0
     }  # fmt: skip
+
+
+class Watchful(GpuMeter):
+    """Says that it watched, and how many tokens it saw."""
+
+    def watch(self, decode: Any) -> dict[str, float | None]:
+        return {"power_w": float(decode())}
+
+
+def test_a_gpu_is_watched_behind_a_run_and_not_in_its_time() -> None:
+    """The benchmark's own number is the run's; what watching found joins its values before they are kept."""
+    arm = Watchful("cpu").arm("full", lambda: {"token_s": 1.0}, lambda: 7)
+    measured = arm.run()
+    assert measured.values == {"token_s": 1.0}
+    arm.clean_up()
+    assert measured.values == {"token_s": 1.0, "power_w": 7.0}
+    arm.clean_up()
+    assert measured.values == {"token_s": 1.0, "power_w": 7.0}
+
+
+def test_a_run_that_failed_is_not_watched() -> None:
+    """Nor does what is watched later join the values of the run before."""
+
+    def fail() -> int:
+        raise AssertionError("nothing to watch")
+
+    arm = Watchful("cpu").arm("full", lambda: {"token_s": 1 / 0}, fail)
+    with pytest.raises(ZeroDivisionError):
+        arm.run()
+    arm.clean_up()
+
+
+def test_what_was_watched_behind_a_modelled_link_is_modelled_as_well() -> None:
+    """The record has what the change makes of both."""
+
+    def double(values: dict[str, float | None]) -> dict[str, float | None]:
+        return {name: 2 * (value or 0.0) for name, value in values.items()}
+
+    arm = Watchful("cpu").arm("full", lambda: {"token_s": 1.0}, lambda: 7, change=double)
+    measured = arm.run()
+    arm.clean_up()
+    assert measured.values == {"token_s": 2.0, "power_w": 14.0}
