@@ -23,6 +23,8 @@ Every variant runs beside `native`, the same engine in this process, of the same
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -38,7 +40,7 @@ for _package in ("msgspec", "torch", "transformers"):
 from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode import DecodeStand  # noqa: E402
 from fixtures.decode_batches import measure_batch  # noqa: E402
-from fixtures.decode_lines import Lines  # noqa: E402
+from fixtures.decode_lines import Lines, too_late  # noqa: E402
 from fixtures.decode_modelled import measure_modelled  # noqa: E402
 from fixtures.decode_runs import Decoding  # noqa: E402
 from fixtures.decode_variants import BLIND, ENV, LOCAL, Chosen, Variant  # noqa: E402
@@ -69,6 +71,8 @@ def decoding(request: pytest.FixtureRequest) -> Iterator[Decoding]:
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     names = [str(item.callspec.params["variant"]) for item in items if item.path == request.path]
     lines = Lines()
+    if late := too_late(sys.modules, os.environ):
+        lines.lines.append(late)
     with pytest.MonkeyPatch.context() as patch, plain_errors():
         for key, value in ENV.items():
             patch.setenv(key, value)

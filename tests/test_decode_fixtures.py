@@ -13,9 +13,10 @@ pytest.importorskip("msgspec")
 from fixtures import decode_values as given
 from fixtures.decode import Side
 from fixtures.decode_gpu import GpuMeter, copied, metrics_of, sampled
+from fixtures.decode_lines import too_late
 from fixtures.decode_links import formula, link_points, on_link
 from fixtures.decode_values import Multiplies, Reads, Sizes
-from fixtures.decode_variants import PROMPT_TOKENS, Variant
+from fixtures.decode_variants import ENV, PROMPT_TOKENS, Variant
 from harness.hardware.utilisation import Usage
 from harness.sessions.modes.base import Crossed, Decoded
 
@@ -259,3 +260,9 @@ def test_what_was_watched_behind_a_modelled_link_is_modelled_as_well() -> None:
     measured = arm.run()
     arm.clean_up()
     assert measured.values == {"token_s": 2.0, "power_w": 14.0}
+
+
+def test_pytorch_that_came_before_its_variables_is_told() -> None:
+    """It looks for large pages once, so servers would have them and native would not."""
+    assert "THP_MEM_ALLOC_ENABLE=1" in too_late({"torch"}, {"OMP_NUM_THREADS": "1"})
+    assert (too_late({"numpy"}, {}), too_late({"torch"}, ENV)) == ("", "")
