@@ -13,6 +13,7 @@ from harness.hardware.budget import DeviceBudget
 from harness.sessions.address import Address
 from harness.sessions.client import SessionClient
 from harness.sessions.counting import CountingEngine
+from harness.sessions.limits import Limits
 from harness.sessions.link import MAX_LINK_BPS, Pacer
 from harness.sessions.server import SessionServer, serve_in_thread
 from tests.session_servers import Unhurried
@@ -89,3 +90,16 @@ class TestLink:
         """It is to be modelled from the bytes."""
         with pytest.raises(UsageError, match="model a faster one"):
             Pacer(MAX_LINK_BPS + 1)
+
+    @pytest.mark.parametrize("link_bps", [0, 1, 1_000_000, MAX_LINK_BPS])
+    def test_a_server_waits_for_frames_that_are_as_slow_as_it_asked_for(
+        self, budget: DeviceBudget, tmp_path: Path, link_bps: int
+    ) -> None:
+        """Below 8 Mbit/s its own clients were too slow for it; far above, or without a link, all stays."""
+        address, num_bytes = Address.of_path(str(tmp_path / "s")), 10**8
+        with serve_in_thread(lambda: CountingEngine(budget), address, link_bps=link_bps) as server:
+            allowed_s = server.limits.frame_deadline_s(num_bytes)
+        usual_s = Limits().frame_deadline_s(num_bytes)
+        needed_s = 8 * num_bytes / link_bps if link_bps else 0.0
+        assert allowed_s > needed_s
+        assert (allowed_s > usual_s) == (0 < link_bps < 16_000_000)

@@ -9,7 +9,7 @@ declared and not yet handed over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from harness.errors import UsageError
 
@@ -81,6 +81,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    def behind_link(self, link_bps: int) -> Limits:
+        """The same, with patience for clients as slow as they were told: 0 bits per second is fast."""
+        least = min(self.min_bytes_per_s, link_bps / 8 / 2) if link_bps else self.min_bytes_per_s
+        return replace(self, min_bytes_per_s=least)
 
     def frame_deadline_s(self, num_bytes: int) -> float:
         """How long a frame of that many bytes may take to arrive, in seconds."""

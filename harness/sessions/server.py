@@ -61,8 +61,8 @@ class SessionServer:
         link_bps: that clients are told to be as slow as, in bits per second; 0 is as fast as it goes.
         log: takes a line for what an operator would want to know.
         """
-        self.limits = limits or Limits()
         self.link_bps = checked_link_bps(link_bps)
+        self.limits = (limits or Limits()).behind_link(link_bps)
         self.registry = Registry()
         self.lock = threading.RLock()
         """Held by the loop while it works, and by the engine's thread while it passes tokens on."""
