@@ -243,8 +243,8 @@ def test_rows_at_the_sources_link_have_an_estimate_here_and_no_verdict() -> None
     undecided = {name for name, v in found.items() if "needs measured evidence" in v.reason}
     assert undecided == {
         "awareness-transforms-decoding", "blind-latency", "utilisation-over-blind",
-        "utilisation-over-partial", "native-bounds-full", "native-bounds-partial", "native-bounds-blind", "blind-worse-than-both-ways",
-        "partial-above-blind", "partial-below-full",
+        "utilisation-over-partial", "native-bounds-full", "native-bounds-partial", "native-bounds-blind",
+        "blind-worse-than-both-ways", "partial-above-blind", "partial-below-full",
     }  # fmt: skip
     assert all(found[name].verdict == "out of scope" for name in undecided)
     assert all(found[name].estimate is not None for name in undecided)
