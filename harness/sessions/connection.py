@@ -7,6 +7,7 @@ ask for large buffers are handled one at a time.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _MAX_PENDING = 64
+_FRAMES_PER_TURN = 64
+"""Of one client, before the loop looks at the others."""
 _MAX_TEXT = 1000
 _JOIN_BYTES = 2**15
 
@@ -45,7 +48,7 @@ class Connection:
         self._inbox: deque[Frame | ProtocolError] = deque()
         self._outbox: list[Buffer] = []
         self._num_pending = self._num_numbers = self.num_opening = 0
-        self._is_exclusive = self._is_held = False
+        self._is_exclusive = self._is_held = self._goes_on = False
         self._reserved_bytes = 0
         self._began_s = monotonic()
         parser = FrameParser(CLIENT_FRAMES, HELLO_LIMITS, reserve=self._reserve)
@@ -118,8 +121,10 @@ class Connection:
         self._pump()
 
     def _pump(self) -> None:
-        """Handle frames until there is none, or something is to be waited for."""
-        while self._inbox and not self._is_blocked and not self.transport.is_over:
+        """Handle frames until there is none, something is to be waited for, or others are to have a turn."""
+        for _ in range(_FRAMES_PER_TURN):
+            if not self._inbox or self._is_blocked or self.transport.is_over:
+                break
             one = self._inbox.popleft()
             if isinstance(one, ProtocolError):
                 self.fail(Code(one.code), str(one))
@@ -133,6 +138,14 @@ class Connection:
             self.transport.pause()
         else:
             self.transport.resume()
+        if self._inbox and not self._is_blocked and not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        with self.server.lock:
+            self._goes_on = False
+            self._pump()
 
     def hold(self) -> None:
         """Handle no more frames; for a server that stops."""
