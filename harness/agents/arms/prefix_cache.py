@@ -76,7 +76,7 @@ class PrefixCache:
         """
         if num_agents < 1 or max_tokens < 1:
             raise UsageError(f"{num_agents} agents of {max_tokens} tokens; give at least 1 of each")
-        made = model or await asyncio.to_thread(random_gguf)
+        made = await asyncio.to_thread(random_gguf) if model is None else model
         async with AsyncExitStack() as stack:
             _draw(stack, budget, made, num_agents, max_tokens)
             launcher = ProcessLauncher(
