@@ -1,0 +1,174 @@
+"""A process per step: it starts, imports, brings the weights in, computes the whole history, and is gone.
+
+Nothing of an agent is on the device while it acts: what it said and heard is kept here, as token ids, and sent
+along with every step. Each part of the price stands apart: `queue_s` (Ray starting a process, and waiting for
+room), `import_s` (from the process's birth: the interpreter, Ray's worker, torch), `load_s`, `prefill_s`.
+
+Physics: W + kv are drawn from the device budget while a step runs, so that ⌊C ÷ (W + kv)⌋ steps run at once.
+One that finds no room waits for it up to `wait_s`, and that is in its `queue_s`; then it is refused. Ray's
+scheduler is asked for nothing, and so queues nobody; its processes are none that waited for work beforehand.
+
+Traps: a step that waits for room has its process already, with the imports in memory, and, before the first
+step told how much is needed, the weights too. The default model is made from a seed instead of being read.
+
+Source: jaewan/Djinn, Evaluation/exp2_1, scripts/run_ray_serverless_agents.py: a task per step that reloads the
+weights and recomputes the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from time import perf_counter
+from typing import Any, Self
+
+from harness.agents.arms.calls import end_process, stream
+from harness.agents.arms.keepalive import step_of, worker_env
+from harness.agents.arms.worker import Place, Started, Token, serve_step
+from harness.agents.base import Step
+from harness.agents.cluster import RayCluster
+from harness.errors import BackendBroken
+from harness.hardware.budget import DeviceBudget
+from harness.hardware.processes import Process
+
+__all__ = ["Serverless", "ServerlessAgent"]
+
+
+class Serverless:
+    """The arm, on a cluster that it does not own."""
+
+    name = "ray-serverless"
+
+    def __init__(
+        self,
+        cluster: RayCluster,
+        budget: DeviceBudget,
+        *,
+        model: str = "llama-34m",
+        device: str = "cpu",
+        dtype: str = "float32",
+        threads: int = 1,
+        wait_s: float = 60.0,
+        timeout_s: float = 300.0,
+    ) -> None:
+        """Describe it.
+
+        Arguments: `threads`, of each step's computing; `wait_s`, that a step may wait for room, 0 for not at
+        all; `timeout_s`, that starting or any one token may take.
+        """
+        self.cluster = cluster
+        self.timeout_s = timeout_s
+        self._place = Place(
+            model=model,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            budget_path=str(budget.path),
+            max_tokens=1,
+            wait_s=wait_s,
+        )
+        self._numbers = count(1)
+        self._needed: dict[int, int] = {}
+        self._processes: set[Process] = set()
+        # Streamed tasks are tried again after a failure unless told otherwise.
+        task = cluster.remote(serve_step, env=worker_env(threads), max_calls=1, max_retries=0)
+        self._task = task.options(num_returns="streaming")
+
+    @classmethod
+    async def start(cls, cluster: RayCluster, budget: DeviceBudget, **settings: Any) -> Self:
+        """As the constructor; there is nothing to wait for."""
+        return cls(cluster, budget, **settings)
+
+    async def open(self, max_tokens: int) -> ServerlessAgent:
+        """Make an agent; it takes nothing of the device between its steps, so this is never refused."""
+        return ServerlessAgent(self, max_tokens, next(self._numbers))
+
+    def ask(self, token_ids: Sequence[int], max_new_tokens: int, max_tokens: int) -> Any:
+        """Have Ray run a step: what it will yield, one `Started` and then tokens."""
+        place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
+        return self._task.remote(place, tuple(token_ids), max_new_tokens)
+
+    def see(self, started: Started, max_tokens: int) -> None:
+        """Note a step's process.
+
+        Raises
+        ------
+        BackendBroken: it is not a fresh one.
+        """
+        if started.process in self._processes or not started.is_new:
+            raise BackendBroken(
+                f"{self.name}: process {started.process.pid} is not a fresh one; Ray was to end it after a step"
+            )
+        self._processes.add(started.process)
+        self._needed[max_tokens] = started.needed_bytes
+
+    async def close(self) -> None:
+        """Wait until the processes of all steps are gone; the cluster stays."""
+        processes, self._processes = self._processes, set()
+        if self.cluster.failure is None:
+            for process in processes:
+                await end_process(process)
+
+
+class ServerlessAgent:
+    """One agent, whose history is here."""
+
+    def __init__(self, arm: Serverless, max_tokens: int, number: int) -> None:
+        self._arm = arm
+        self._max_tokens = max_tokens
+        self._who = f"{arm.name} agent {number}"
+        self._history: list[int] = []
+        self._is_open = True
+        self.started: list[Started] = []
+        """What each of its steps took to start."""
+
+    async def step(self, new_ids: Sequence[int], max_new_tokens: int) -> Step:
+        """Run a process on the whole history; see `Agent.step`. One that failed has not happened."""
+        if not self._is_open:
+            raise BackendBroken(f"{self._who} is closed; open another")
+        history = [*self._history, *new_ids]
+        tokens: list[Token] = []
+        came_s: list[float] = []
+        started: Started | None = None
+        asked_s = perf_counter()
+        refs = self._arm.ask(history, max_new_tokens, self._max_tokens)
+        try:
+            async for item in stream(
+                self._arm.cluster, refs, who=self._who, timeout_s=self._arm.timeout_s
+            ):
+                if isinstance(item, Started):
+                    started = item
+                    self._arm.see(item, self._max_tokens)
+                else:
+                    tokens.append(item)
+                    came_s.append(perf_counter())
+        except BaseException:
+            self._give_up(refs)
+            raise
+        assert started is not None
+        self.started.append(started)
+        self._history = [*history, *(token.token_id for token in tokens)]
+        return _step(started, tokens, came_s, asked_s)
+
+    async def close(self) -> None:
+        """Nothing is held; its steps' processes have ended or are ending."""
+        self._is_open = False
+
+    def _give_up(self, refs: Any) -> None:
+        """End the process of a step that nobody waits for any more."""
+        if self._arm.cluster.failure is None:
+            import ray
+
+            ray.cancel(refs, force=True)
+
+
+def _step(started: Started, tokens: Sequence[Token], came_s: Sequence[float], asked_s: float) -> Step:
+    step = step_of(tokens, came_s, asked_s=asked_s, pid=started.process.pid)
+    born_s = max(started.started_s, asked_s)
+    return replace(
+        step,
+        queue_s=(born_s - asked_s) + started.wait_s + tokens[0].queue_s,
+        import_s=started.entered_s + started.import_s - born_s,
+        load_s=started.load_s,
+    )
