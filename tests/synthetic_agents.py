@@ -14,7 +14,7 @@ from typing import Any
 from reports.records import Check, Metric, Record, Round, Values
 from reports.verdicts import Stored
 
-__all__ = ["CHECKS", "REQUESTS", "ROUNDS", "control_of", "ran", "records", "shape_of"]
+__all__ = ["CHECKS", "REQUESTS", "ROUNDS", "control_of", "ran", "record_of", "records", "shape_of"]
 
 CONTROL = "shared-recompute"
 RAY = ("ray-keepalive", "ray-serverless")
