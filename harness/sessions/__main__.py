@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--budget", metavar="PATH", help="a device budget's ledger, shared with others")
     which.add_argument("--budget-gb", type=_positive(float), default=4.0, metavar="GB", help="one of its own")
     memory.add_argument(
-        "--policy", default="least-waste", metavar="P", help="who makes room when it is short"
+        "--policy",
+        default="least-waste",
+        metavar="P",
+        help="who makes room when it is short: keep, drop, offload, least-waste, ttl:SECONDS",
     )
     limits = serve.add_argument_group("limits")
     limits.add_argument("--max-session-tokens", type=_positive(int), default=4096, metavar="N")
