@@ -122,16 +122,20 @@ class RayCluster:
         Arguments: `env`, variables of the processes that run it; `options`, of Ray's `remote`.
         """
         strategies = import_module("ray.util.scheduling_strategies")
-        paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        # A device goes by the name it has in this process: with no GPU asked for, Ray would hide them all.
-        own = {"PYTHONPATH": paths, "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
         settings = {
             # Ray queues what asks for resources; room is the device budget's matter alone.
             "num_cpus": 0,
             "scheduling_strategy": strategies.NodeAffinitySchedulingStrategy(self.node_id, soft=False),
-            "runtime_env": {"env_vars": {**own, **env}},
+            "runtime_env": self.runtime_env(env),
         }
         return self._ray.remote(**settings, **options)(target)
+
+    def runtime_env(self, env: Mapping[str, str]) -> dict[str, Any]:
+        """Ray's name for the variables of a process; one runs only what asks for the same."""
+        paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        # A device goes by the name it has in this process: with no GPU asked for, Ray would hide them all.
+        own = {"PYTHONPATH": paths, "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+        return {"env_vars": {**own, **env}}
 
     def close(self) -> None:
         """Leave, and end what was started, its files included; a second call does nothing."""

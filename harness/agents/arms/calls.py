@@ -71,9 +71,7 @@ async def _next(refs: Any) -> Any:
         return _END
 
 
-async def _settled(
-    cluster: RayCluster, waiting: Coroutine[Any, Any, Any], who: str, timeout_s: float
-) -> Any:
+async def _settled(cluster: RayCluster, waiting: Coroutine[Any, Any, Any], who: str, timeout_s: float) -> Any:
     task = asyncio.create_task(waiting)
     ends_s = perf_counter() + timeout_s
     try:

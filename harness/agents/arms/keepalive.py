@@ -9,8 +9,8 @@ allocator, or by the device's own. Ray's scheduler is asked for nothing, and so 
 Traps: an actor's process shares one machine's cores with all others. The first step of an agent does not hold
 its start: that is `open`'s, and stands in `KeepAliveAgent.started`. Tokens cost a hop each (see `calls`).
 
-Source: jaewan/Djinn, Evaluation/exp2_1, scripts/run_ray_keepalive_agents.py: one actor per agent that pins the
-model. There the history was not kept in the actor; here it is, so that the arm is as good as its name.
+Source: jaewan/Djinn, Evaluation/exp2_1, scripts/run_ray_keepalive_agents.py: one actor per agent, which pins
+the model and the keys and values.
 """
 
 from __future__ import annotations
@@ -159,7 +159,10 @@ class KeepAliveAgent:
 
 
 def step_of(tokens: Sequence[Token], came_s: Sequence[float], *, asked_s: float, pid: int) -> Step:
-    """A step by its tokens. Processes of one machine share a clock, so the way there is known: it is queueing."""
+    """A step by its tokens. Processes of one machine share a clock: the way there is known, and is queueing.
+
+    Arguments: `came_s`, when each token came here; `asked_s`, when they were asked for.
+    """
     first = tokens[0]
     return Step(
         token_ids=tuple(token.token_id for token in tokens),

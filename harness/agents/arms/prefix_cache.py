@@ -46,7 +46,16 @@ class PrefixCache:
 
     name = "engine-prefix-cache"
 
-    def __init__(self, client: TokenClient, stack: AsyncExitStack, num_slots: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        client: TokenClient,
+        stack: AsyncExitStack,
+        num_slots: int,
+        max_tokens: int,
+        pid: int | None = None,
+    ) -> None:
+        self.pid = pid
+        """Of the engine's process, where the arm started it."""
         self._client = client
         self._stack = stack
         self._free_slots = list(range(num_slots))
@@ -91,7 +100,7 @@ class PrefixCache:
             stack.push_async_callback(asyncio.to_thread, server.stop)
             client = TokenClient(server.url, LlamaCpp(), name=cls.name, timeout_s=timeout_s)
             await stack.enter_async_context(client)
-            return cls(client, stack.pop_all(), num_agents, max_tokens)
+            return cls(client, stack.pop_all(), num_agents, max_tokens, server.pid)
 
     @classmethod
     async def at_url(
@@ -168,6 +177,7 @@ class CachedAgent:
             compute_s=None if prefill_s is None or decode_s is None else prefill_s + decode_s,
             reused_tokens=cached,
             prefilled_tokens=None if cached is None or total is None else total - cached,
+            pid=self._arm.pid,
         )
 
     async def close(self) -> None:

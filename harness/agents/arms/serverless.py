@@ -1,18 +1,18 @@
 """A process per step: it starts, imports, brings the weights in, computes the whole history, and is gone.
 
-Nothing of an agent is on the device while it acts: what it said and heard is kept here, as token ids, and sent
-along with every step. Each part of the price stands apart: `queue_s` (Ray starting a process, and waiting for
-room), `import_s` (from the process's birth: the interpreter, Ray's worker, torch), `load_s`, `prefill_s`.
+Nothing of an agent is on the device while it acts: what it said and heard is kept here, as token ids, and
+sent along with every step. Each part of the price stands apart: `queue_s` (until Ray has forked a process,
+and waiting for room), `import_s` (interpreter, Ray's worker, torch, engine), `load_s`, `prefill_s`.
 
 Physics: W + kv are drawn from the device budget while a step runs, so that ⌊C ÷ (W + kv)⌋ steps run at once.
 One that finds no room waits for it up to `wait_s`, and that is in its `queue_s`; then it is refused. Ray's
 scheduler is asked for nothing, and so queues nobody; its processes are none that waited for work beforehand.
 
-Traps: a step that waits for room has its process already, with the imports in memory, and, before the first
-step told how much is needed, the weights too. The default model is made from a seed instead of being read.
+Traps: a step that waits for room has its process already, and, where no earlier step told how much is needed,
+the weights too. The default model is made from a seed instead of being read.
 
-Source: jaewan/Djinn, Evaluation/exp2_1, scripts/run_ray_serverless_agents.py: a task per step that reloads the
-weights and recomputes the prompt.
+Source: jaewan/Djinn, Evaluation/exp2_1, scripts/run_ray_serverless_agents.py: a task per step, which reloads
+the weights and recomputes the prompt.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from harness.hardware.budget import DeviceBudget
 from harness.hardware.processes import Process
 
 __all__ = ["Serverless", "ServerlessAgent"]
+
+_TICK_S = 0.02
+"""When a process began is known to hundredths."""
 
 
 class Serverless:
@@ -68,12 +71,11 @@ class Serverless:
             max_tokens=1,
             wait_s=wait_s,
         )
-        self._numbers = count(1)
+        self._numbers, self._steps = count(1), count(1)
         self._needed: dict[int, int] = {}
         self._processes: set[Process] = set()
         # Streamed tasks are tried again after a failure unless told otherwise.
-        task = cluster.remote(serve_step, env=worker_env(threads), max_calls=1, max_retries=0)
-        self._task = task.options(num_returns="streaming")
+        self._task = cluster.remote(serve_step, env={}, max_calls=1, max_retries=0)
 
     @classmethod
     async def start(cls, cluster: RayCluster, budget: DeviceBudget, **settings: Any) -> Self:
@@ -87,18 +89,23 @@ class Serverless:
     def ask(self, token_ids: Sequence[int], max_new_tokens: int, max_tokens: int) -> Any:
         """Have Ray run a step: what it will yield, one `Started` and then tokens."""
         place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
-        return self._task.remote(place, tuple(token_ids), max_new_tokens)
+        # Ray may start two processes for one task and keep the other; none but this step can have such a one.
+        env = {**worker_env(self._place.threads), "ASSAY_STEP": str(next(self._steps))}
+        task = self._task.options(num_returns="streaming", runtime_env=self.cluster.runtime_env(env))
+        return task.remote(place, tuple(token_ids), max_new_tokens)
 
-    def see(self, started: Started, max_tokens: int) -> None:
+    def see(self, started: Started, max_tokens: int, asked_s: float) -> None:
         """Note a step's process.
 
         Raises
         ------
         BackendBroken: it is not a fresh one.
         """
-        if started.process in self._processes or not started.is_new:
+        is_younger = started.started_s > asked_s - _TICK_S
+        if started.process in self._processes or not started.is_new or not is_younger:
+            pid = started.process.pid
             raise BackendBroken(
-                f"{self.name}: process {started.process.pid} is not a fresh one; Ray was to end it after a step"
+                f"{self.name}: process {pid} is not a fresh one; Ray was to end it after a step"
             )
         self._processes.add(started.process)
         self._needed[max_tokens] = started.needed_bytes
@@ -134,12 +141,10 @@ class ServerlessAgent:
         asked_s = perf_counter()
         refs = self._arm.ask(history, max_new_tokens, self._max_tokens)
         try:
-            async for item in stream(
-                self._arm.cluster, refs, who=self._who, timeout_s=self._arm.timeout_s
-            ):
+            async for item in stream(self._arm.cluster, refs, who=self._who, timeout_s=self._arm.timeout_s):
                 if isinstance(item, Started):
                     started = item
-                    self._arm.see(item, self._max_tokens)
+                    self._arm.see(item, self._max_tokens, asked_s)
                 else:
                     tokens.append(item)
                     came_s.append(perf_counter())

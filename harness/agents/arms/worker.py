@@ -3,8 +3,8 @@
 Importing this imports no torch: how long that takes in a new process is measured there.
 
 Draws on the device budget by path: first the weights, then the slab. Where the size of both is known from an
-earlier process, the allocator is asked before the model is loaded, so that one which does not fit is refused
-and never stands in memory. A device's own allocator that refuses is a `BudgetError` just the same.
+earlier process, the allocator is asked before anything is imported or loaded, so that what does not fit is
+refused and never stands in memory. A device's own allocator that refuses is a `BudgetError` just the same.
 
 Trap: the default model's weights are made from a seed, which stands for reading as many from a file.
 """
@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ class Started(NamedTuple):
     entered_s: float
     """When it was told what to do."""
     import_s: float
-    """From being told to having torch and the engine."""
+    """For torch and the engine."""
     wait_s: float
     """For room."""
     load_s: float
@@ -119,19 +120,15 @@ def serve_step(place: Place, token_ids: Sequence[int], max_new_tokens: int) -> I
 
 def _start(place: Place) -> tuple[Any, Started]:
     entered_s, is_new = perf_counter(), "torch" not in sys.modules
-    from harness.sessions import core
-
-    if place.device == "cpu":
-        import torch
-
-        torch.set_num_threads(place.threads)
-    imported_s = perf_counter()
     budget = DeviceBudget.open(place.budget_path)
-    ends_s = imported_s + place.wait_s
+    ends_s = entered_s + place.wait_s
     wait_s = 0.0
     if place.needed_bytes is not None:
         wait_s = _wait_for_room(budget, place.needed_bytes, ends_s)
         budget.allocate(place.needed_bytes, owner=f"an agent of {_owner(place)}").release()
+    began_s = perf_counter()
+    core = _import_core(place.threads)
+    import_s = perf_counter() - began_s
     began_s = perf_counter()
     loaded = core.load(place.model, device=place.device, dtype=place.dtype)
     slab_bytes = loaded.model.slab_shape.token_bytes * place.max_tokens
@@ -152,11 +149,20 @@ def _start(place: Place) -> tuple[Any, Started]:
         started_s=_started_s(this_process(), entered_s),
         is_new=is_new,
         entered_s=entered_s,
-        import_s=imported_s - entered_s,
+        import_s=import_s,
         wait_s=wait_s,
         load_s=load_s,
         needed_bytes=needed_bytes,
     )
+
+
+def _import_core(threads: int) -> Any:
+    from harness.sessions import core
+
+    # Loading would import it, and imports are to stand apart.
+    import_module("transformers").LlamaForCausalLM  # noqa: B018
+    import_module("torch").set_num_threads(threads)
+    return core
 
 
 def _engine(core: Any, model: Any, budget: DeviceBudget, max_tokens: int) -> Any:
