@@ -35,9 +35,23 @@ for _package in ("msgspec", "torch", "transformers"):
         )
 
 from fixtures.agents import AgentsStand  # noqa: E402
+from fixtures.agents_curves import measure_prompts, measure_rated, measure_rates  # noqa: E402
+from fixtures.agents_density import measure_density  # noqa: E402
 from fixtures.agents_lines import Lines  # noqa: E402
+from fixtures.agents_replay import measure_replay  # noqa: E402
+from fixtures.agents_retention import measure_retention  # noqa: E402
 from fixtures.agents_runs import Agents  # noqa: E402
-from fixtures.agents_variants import ARMS, LONG_PROMPTS, Variant, Work, counts_of  # noqa: E402
+from fixtures.agents_variants import (  # noqa: E402
+    ARMS,
+    CURVES,
+    LONG_PROMPTS,
+    RATED,
+    REPLAYED,
+    RETENTIONS,
+    Variant,
+    Work,
+    counts_of,
+)
 from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode_variants import ENV  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
@@ -62,7 +76,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def agents(request: pytest.FixtureRequest) -> Iterator[Agents]:
+def the_agents(request: pytest.FixtureRequest) -> Iterator[Agents]:
     """The arms, for as long as this file is measured."""
     config, lines = request.config, Lines()
     with pytest.MonkeyPatch.context() as patch, plain_errors():
@@ -74,6 +88,14 @@ def agents(request: pytest.FixtureRequest) -> Iterator[Agents]:
             yield Agents(stand, config.option.profile, lines)
         finally:
             stand.close()
+
+
+@pytest.fixture
+def agents(the_agents: Agents) -> Agents:
+    """The arms, where something real is asked for."""
+    if the_agents.profile == "replay":
+        pytest.skip("--profile replay simulates, and this is measured; run with --profile pocket or node")
+    return the_agents
 
 
 def test_agents(variant: str, agents: Agents, paired: Pairing, pytestconfig: pytest.Config) -> None:
@@ -91,6 +113,35 @@ def test_long_prompt(variant: str, agents: Agents, paired: Pairing) -> None:
     """One agent whose prompt is long: what REFLECT saves of REASON."""
     with plain_errors():
         _verify(agents.measure(Variant(variant), paired))
+
+
+@pytest.mark.parametrize("variant", [RATED])
+def test_rate(variant: str, agents: Agents, paired: Pairing) -> None:
+    """32 resident sessions whose agents arrive one by one, beside an agent alone."""
+    with plain_errors():
+        _verify(measure_rated(agents, variant, paired))
+
+
+@pytest.mark.parametrize("variant", CURVES)
+def test_curve(variant: str, agents: Agents, paired: Pairing) -> None:
+    """Latency along the prompt and along the rate of arrivals; what fits along the budget."""
+    measures = dict(zip(CURVES, (measure_prompts, measure_rates, measure_density), strict=True))
+    with plain_errors():
+        _verify(measures[variant](agents, paired))
+
+
+@pytest.mark.parametrize("variant", RETENTIONS)
+def test_retention(variant: str, agents: Agents, paired: Pairing) -> None:
+    """Twice as many agents as fit: what becomes of those that act."""
+    with plain_errors():
+        _verify(measure_retention(agents, variant, paired))
+
+
+@pytest.mark.parametrize("variant", [REPLAYED])
+def test_replay(variant: str, the_agents: Agents, paired: Pairing) -> None:
+    """Up to 10,000 agents, simulated."""
+    with plain_errors():
+        _verify(measure_replay(the_agents, paired))
 
 
 def _verify(record: Record) -> None:
