@@ -105,9 +105,10 @@ class RayCluster:
         """What is gone without which nothing goes on; None while all runs."""
         if not self._is_open:
             return "Ray was closed"
-        gone = next((part for part in self._parts if not is_alive(part.process)), None)
-        if gone is not None:
-            return f"Ray's {gone.name} (pid {gone.process.pid}) is gone"
+        # One ends soon after the other, so it may be both.
+        gone = [f"{part.name} (pid {part.process.pid})" for part in self._parts if not is_alive(part.process)]
+        if gone:
+            return f"Ray's {' and '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
         status = None if self._head is None else self._head.exit_status()
         return None if status is None else f"Ray ended with status {status}"
 
