@@ -34,7 +34,7 @@ HIGHER = {"reused_tokens", "finished_agents", "oom_at", "density_ratio"} | {
     *("reason_over_reflect_ttft", "reason_over_reflect_total"),
 }
 CHECKS = {"equal_tokens", "reuse_counted", "own_process", "fresh_process", "oom_is_physical"} | {
-    *("fits_budget", "rate_below_saturation", "predicted_as_refused", "nothing_left"),
+    *("fits_budget", "rate_below_saturation", "predicted_as_refused", "nothing_left", "residents"),
 }
 
 
@@ -49,6 +49,8 @@ def control_of(variant: str) -> str | None:
 
 def shape_of(variant: str) -> tuple[str, int, int]:
     """(arm, agents, tokens of prompt) of a variant in the pocket."""
+    if variant.startswith("retention-"):
+        return ("shared", 8 if variant == "retention-keep" else 16, 192)
     if variant.endswith("-prompt-512"):
         return variant.removesuffix("-prompt-512"), 1, 512
     found = COUNTED.fullmatch(variant)
@@ -65,7 +67,9 @@ def record_of(variant: str, evidence: str = "measured") -> Record:
     """A record of a variant."""
     rng = random.Random(variant)
     num = 1 if variant.startswith(RAY) else 4
-    if variant.startswith("curve"):
+    if variant == "replay":
+        evidence = "simulated"
+    if variant.startswith(("curve", "replay")):
         return _record(variant, evidence, [{"density_ratio": 40 / 3}] * num, [None] * num, _curve(variant))
     if variant == "shared-32-rate":
         times: list[Values] = [{"reflect_ttft_p50_s": 0.0105}, {"reflect_ttft_p50_s": 0.01}]
@@ -87,7 +91,7 @@ def records(nightly: bool = False) -> list[Record]:
     counts = (1, 2, 4, 8, 16, 32)
     names = [f"{arm}-{n}" for arm in ARMS for n in counts if n <= most or not arm.startswith("ray")]
     names += ["shared-prompt-512", "engine-prefix-cache-prompt-512", "shared-32-rate"]
-    return [record_of(name) for name in (*names, "curve-prompt", "curve-rate", "curve-density")]
+    return [record_of(name) for name in (*names, "curve-prompt", "curve-rate", "curve-density", "replay")]
 
 
 def _record(
@@ -197,5 +201,46 @@ def _round(points: Sequence[dict[str, Any]], variant: str, index: int) -> Values
 
 
 def _curve(variant: str) -> list[dict[str, Any]]:
-    """Points along a prompt, a rate or a budget."""
-    return []
+    """Points along a prompt, a rate, a budget or a number of replayed agents."""
+    rng = random.Random(variant)
+    if variant == "curve-prompt":
+        out = [
+            {
+                "name": "point", "arm": arm, "prompt_tokens": prompt, "round": at,
+                "reason_ttft_s": (0.004 + prompt * PREFILL_S) * rng.uniform(0.95, 1.05),
+                "reflect_ttft_s": slower * (0.004 + 33 * PREFILL_S) * rng.uniform(0.95, 1.05),
+                "predicted_reason_ttft_s": max(0.003, prompt * 2.5e-4),
+                "predicted_reflect_ttft_s": 33 * 2.5e-4,
+            }
+            for arm, slower in (("shared", 1.0), ("engine-prefix-cache", 0.85))
+            for prompt in (64, 128, 256, 512, 1024) for at in range(3)
+        ]  # fmt: skip
+    elif variant == "curve-rate":
+        out = [
+            {
+                "name": "point", "arm": "shared", "arrival_rate_per_s": 6.0 * share, "saturation_per_s": 6.0,
+                "reason_ttft_p50_s": 0.06 * (1 + share / (2 - 1.8 * share)) * rng.uniform(0.95, 1.05),
+                "reflect_ttft_p50_s": 0.012 * (1 + share / (2 - 1.8 * share)) * rng.uniform(0.95, 1.05),
+                "alone_ttft_p50_s": 0.012, "round": at,
+            }
+            for share in (0.1, 0.25, 0.5, 0.75, 0.9, 1.05) for at in range(2)
+        ]  # fmt: skip
+    elif variant == "curve-density":
+        kv, weights = 256 * 32_768, 134_793_216
+        out = []
+        for budget in range(200, 801, 50):
+            own, shared = budget * 10**6 // (weights + kv), (budget * 10**6 - weights) // kv
+            fits = {"own_models": own, "sessions": shared}
+            predicted = {f"predicted_{name}": number for name, number in fits.items()}
+            out.append({"name": "point", "budget_bytes": budget * 10**6} | fits | predicted)
+    else:
+        out = [
+            {
+                "name": "point", "arm": arm, "agents": count, "arrival_rate_per_s": 3.0,
+                "reason_ttft_p50_s": 0.06 * slower, "reflect_ttft_p50_s": 0.015 * slower**3.4,
+                "reflect_ttft_p99_s": 0.08 * slower**3 if count >= 1000 else None,
+            }
+            for arm, slower in (("shared", 1.0), ("shared-recompute", 2.0))
+            for count in (10, 100, 1000, 10_000)
+        ]  # fmt: skip
+    return out

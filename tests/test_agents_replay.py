@@ -37,13 +37,13 @@ def test_one_agent_alone_takes_what_its_steps_take() -> None:
     assert forgotten.ttft_s == pytest.approx(4 * 4e-3 + (192 + 16 + 32) * 3e-4)
 
 
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("load", [0.4, 0.8])
 def test_random_arrivals_wait_as_in_an_m_d_1_queue(load: float) -> None:
-    """Pollaczek and Khinchine: ρ ÷ (2 (1 − ρ)) services in the mean, within the noise of 40,000 arrivals."""
+    """Pollaczek and Khinchine: ρ ÷ (2 (1 − ρ)) services in the mean, within the noise of 20,000 arrivals."""
     service_s = COSTS.seconds(64, 0)
     waits = [
         mean_s(replay(COSTS, ONE_EACH, poisson(load / service_s, 10_000, seed=seed)), Phase.REASON)
-        for seed in range(4)
+        for seed in range(2)
     ]
     assert fmean(waits) - service_s == pytest.approx(load / (2 * (1 - load)) * service_s, rel=0.1)
 

@@ -19,7 +19,7 @@ ROUTING = ("timeline", "score-cost", "regret", "solve-time", "violations", "swee
 """Those of the experiment "routing", whose jobs have no stages and which is offered no load."""
 DECODE = ("decoding", "claims")
 """Those of the experiment "decode"."""
-AGENTS = ("scaling", "claims")
+AGENTS = ("scaling", "reflect", "arrivals", "density", "claims")
 """Those of the experiment "agents"."""
 
 

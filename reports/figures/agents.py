@@ -37,9 +37,11 @@ def in_order(arms: Iterable[str]) -> tuple[str, ...]:
     return tuple(arm for arm in ARMS if arm in names)
 
 
-def key(axes: Axes, arms: Sequence[str], extra: Sequence[Any] = (), columns: int = 5) -> None:
-    """Name every arm beside its line and mark, then what else there is."""
-    handles = [line(ARM_LOOKS[arm], arm) for arm in arms]
+def key(
+    axes: Axes, arms: Sequence[str], extra: Sequence[Any] = (), columns: int = 5, also: Sequence[Any] = ()
+) -> None:
+    """Name every arm beside its line and mark, `also` in their line, and beneath them `extra`."""
+    handles = [*(line(ARM_LOOKS[arm], arm) for arm in arms), *also]
     # Columns are filled first: the arms stand in the upper line if the extras fill up the lower one.
     blanks = [mark("", "", "white") for _ in range(-len(handles) % columns)]
     rows = [*handles, *blanks, *extra, *(mark("", "", "white") for _ in range(-len(extra) % columns))]
@@ -76,12 +78,15 @@ def log_axis(axis: Any, numbers: Sequence[float] | None = None) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def scope(records: Sequence[Record], *, names_prompt: bool = True) -> str:
-    """What a figure holds for: the model, what an agent does, the budget and how agents arrive."""
+def scope(records: Sequence[Record], *, without: Sequence[str] = ()) -> str:
+    """What a figure holds for: the model, what an agent does, the budget and how agents arrive.
+
+    without: settings that are not the figure's, since it runs along them.
+    """
     first = records[0]
-    given = first.settings
+    given = {name: value for name, value in first.settings.items() if name not in without}
     lengths = (("prompt", "prompt_tokens"), ("observation", "observation_tokens"), ("new", "new_tokens"))
-    told = [f"{name} {given[k]}" for name, k in lengths if k in given and (names_prompt or name != "prompt")]
+    told = [f"{name} {given[k]}" for name, k in lengths if k in given]
     rate = given.get("arrival_rate_per_s")
     parts = [
         ", ".join(dict.fromkeys(label for r in records for label in r.models.values())),
