@@ -21,7 +21,7 @@ POCKET = ["profile:pocket"]
 RAY = ("ray-keepalive", "ray-serverless")
 NAMED = re.compile(
     r"(ray-keepalive|ray-serverless|shared-recompute|shared|engine-prefix-cache)-\d+"
-    r"|(shared|engine-prefix-cache)-prompt-512|curve-density|shared-32-rate"
+    r"|(shared|engine-prefix-cache)-prompt-512|curve-density|shared-32-rate|retention-[a-z-]+"
 )
 OF_RAY = {"ray-keepalive": "own_process", "ray-serverless": "fresh_process"}
 
