@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     limits = serve.add_argument_group("limits")
     limits.add_argument("--max-session-tokens", type=_positive(int), default=4096, metavar="N")
     limits.add_argument("--max-sessions", type=_positive(int), default=1024, metavar="N")
+    limits.add_argument("--prefill-chunk", type=_positive(int), default=256, metavar="N",
+                        help="prompt tokens that one step computes at most")  # fmt: skip
     limits.add_argument("--max-connections", type=_positive(int), default=512, metavar="N")
     limits.add_argument("--max-frame-mib", type=_positive(int), default=1024, metavar="N")
     limits.add_argument("--idle-timeout-s", type=_positive(float), default=600.0, metavar="S")
@@ -164,6 +166,7 @@ def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable
             max_session_tokens=options.max_session_tokens,
             max_sessions=options.max_sessions,
             policy=options.policy,
+            prefill_chunk=options.prefill_chunk,
         )
 
     return make
