@@ -56,13 +56,15 @@ class Shared:
         threads: int = 1,
         policy: str = "keep",
         max_session_tokens: int = 4096,
+        prefill_chunk: int = 128,
         options: Sequence[str] = (),
         timeout_s: float = 300.0,
         deadline_s: float = 120.0,
     ) -> Self:
         """Start a server and wait until it is ready.
 
-        Arguments: `policy`, who makes room when the budget is short; `options`, further ones of
+        Arguments: `policy`, who makes room when the budget is short; `prefill_chunk`, prompt tokens of a
+        step, for which an agent that reflects waits at most where others reason; `options`, further ones of
         `python -m harness.sessions serve`; `deadline_s`, until it is ready.
 
         Raises
@@ -72,7 +74,8 @@ class Shared:
         arguments = [
             *("--model", model, "--device", device, "--dtype", dtype, "--threads", str(threads)),
             *("--budget", str(budget.path), "--policy", policy, "--verbose"),
-            *("--max-session-tokens", str(max_session_tokens), *options),
+            *("--max-session-tokens", str(max_session_tokens), "--prefill-chunk", str(prefill_chunk)),
+            *options,
         ]
         env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}
         server = ServerProcess(arguments, env=env, deadline_s=deadline_s)
