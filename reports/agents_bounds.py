@@ -69,16 +69,10 @@ def reflect_ratio(
         value=value,
         unit="times",
         inputs={
-            "prompt_tokens": prompt_tokens,
-            "new_tokens": new_tokens,
-            "params": params,
-            "weight_bytes": weight_bytes,
-            "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
-            "peak_flops_per_s": peak_flops_per_s,
-            "published": published,
-            "prefill_share": prefill_share,
-            "max_tokens": max_tokens,
-            "device": device,
+            "prompt_tokens": prompt_tokens, "new_tokens": new_tokens, "params": params, "device": device,
+            "weight_bytes": weight_bytes, "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
+            "peak_flops_per_s": peak_flops_per_s, "prefill_share": prefill_share,
+            "published": published, "max_tokens": max_tokens,
         },
         arithmetic=(
             f"({prefill_ms:.3g} ms for {prompt_tokens:,} tokens of prompt at {prefill_share:.0%} of the peak "
@@ -86,7 +80,7 @@ def reflect_ratio(
             f"{1e3 * decode_s:.3g} ms) ≤ {value:.2f}×"
         ),
         condition=f"{published:g}× are possible from {needed:,} tokens of prompt on{beyond}",
-    )
+    )  # fmt: skip
 
 
 def density_ratio(
