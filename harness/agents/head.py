@@ -34,6 +34,8 @@ _HEAD = {
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_agent_register_timeout_ms": "120000",
+    # As it is by default; drivers wait for ever.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "60",
 }
 _GRACE_S = 0.5
 _LOOK_S = 0.05

@@ -26,6 +26,7 @@ from harness.agents.base import Step
 from harness.agents.cluster import RayCluster
 from harness.errors import BackendBroken, UsageError
 from harness.hardware.budget import DeviceBudget
+from harness.hardware.processes import Process
 
 __all__ = ["KeepAlive", "KeepAliveAgent", "step_of", "worker_env"]
 
@@ -106,6 +107,7 @@ class KeepAliveAgent:
         self._who = f"ray-keepalive agent {number}"
         self._timeout_s = timeout_s
         self._trouble: str | None = None
+        self._process: Process | None = None
         self._started: Started | None = None
         self.start_s: float | None = None
         """Seconds from asking for the process to its having the model."""
@@ -121,10 +123,10 @@ class KeepAliveAgent:
     async def start(self, place: Place) -> None:
         """Have the actor bring its model in; the arm's `open` does."""
         asked_s = perf_counter()
-        ref = self._actor.start.remote(place)
-        self._started = await value(self._cluster, ref, who=self._who, timeout_s=self._timeout_s)
+        self._process = process = await self._value(self._actor.process.remote())
+        self._who += f" (pid {process.pid})"
+        self._started = await self._value(self._actor.start.remote(place))
         self.start_s = perf_counter() - asked_s
-        self._who += f" (pid {self.started.process.pid})"
 
     async def step(self, new_ids: Sequence[int], max_new_tokens: int) -> Step:
         """Send the new ids; see `Agent.step`."""
@@ -155,7 +157,10 @@ class KeepAliveAgent:
             import ray
 
             ray.kill(self._actor)
-            await end_process(None if self._started is None else self._started.process)
+            await end_process(self._process)
+
+    async def _value(self, ref: Any) -> Any:
+        return await value(self._cluster, ref, who=self._who, timeout_s=self._timeout_s)
 
 
 def step_of(tokens: Sequence[Token], came_s: Sequence[float], *, asked_s: float, pid: int) -> Step:

@@ -87,6 +87,10 @@ class KeptAgent:
     def __init__(self) -> None:
         self._engine: Any = None
 
+    def process(self) -> Process:
+        """Where it is."""
+        return this_process()
+
     def start(self, place: Place) -> Started:
         """Bring the model in.
 
