@@ -16,6 +16,7 @@ the model and the keys and values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from time import perf_counter
 from typing import Any, Self
@@ -45,15 +46,24 @@ class KeepAlive:
         device: str = "cpu",
         dtype: str = "float32",
         threads: int = 1,
+        prefill_chunk: int = 128,
         timeout_s: float = 300.0,
     ) -> None:
         """Describe it; each `open` starts a process.
 
-        Arguments: `threads`, of each agent's computing; `timeout_s`, that starting or any one token may take.
+        Arguments: `threads`, of each agent's computing; `prefill_chunk`, prompt tokens of a step, the same as
+        in the other arms; `timeout_s`, that starting or any one token may take.
         """
         self.cluster = cluster
-        self._budget = budget
-        self._model, self._device, self._dtype, self._threads = model, device, dtype, threads
+        self._place = Place(
+            model=model,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            budget_path=str(budget.path),
+            max_tokens=1,
+            prefill_chunk=prefill_chunk,
+        )
         self._timeout_s = timeout_s
         self._agents: list[KeepAliveAgent] = []
         self._numbers = count(1)
@@ -75,15 +85,7 @@ class KeepAlive:
         """
         agent = KeepAliveAgent(self.cluster, self._actor, next(self._numbers), self._timeout_s)
         self._agents.append(agent)
-        place = Place(
-            model=self._model,
-            device=self._device,
-            dtype=self._dtype,
-            threads=self._threads,
-            budget_path=str(self._budget.path),
-            max_tokens=max_tokens,
-            needed_bytes=self._needed.get(max_tokens),
-        )
+        place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
         try:
             await agent.start(place)
         except BaseException:

@@ -52,13 +52,15 @@ class Serverless:
         device: str = "cpu",
         dtype: str = "float32",
         threads: int = 1,
+        prefill_chunk: int = 128,
         wait_s: float = 60.0,
         timeout_s: float = 300.0,
     ) -> None:
         """Describe it.
 
-        Arguments: `threads`, of each step's computing; `wait_s`, that a step may wait for room, 0 for not at
-        all; `timeout_s`, that starting or any one token may take.
+        Arguments: `threads`, of each step's computing; `prefill_chunk`, prompt tokens of a step, the same as
+        in the other arms; `wait_s`, that a step may wait for room, 0 for not at all; `timeout_s`, that
+        starting or any one token may take.
         """
         self.cluster = cluster
         self.timeout_s = timeout_s
@@ -69,6 +71,7 @@ class Serverless:
             threads=threads,
             budget_path=str(budget.path),
             max_tokens=1,
+            prefill_chunk=prefill_chunk,
             wait_s=wait_s,
         )
         self._numbers, self._steps = count(1), count(1)

@@ -42,6 +42,8 @@ class Place:
     budget_path: str
     max_tokens: int
     """Of the agent's history."""
+    prefill_chunk: int
+    """Prompt tokens that one step computes."""
     needed_bytes: int | None = None
     """Weights and slab, if known."""
     wait_s: float = 0.0
@@ -141,7 +143,7 @@ def _start(place: Place) -> tuple[Any, Started]:
     while True:
         began_s = perf_counter()
         try:
-            engine = _engine(core, loaded.model, budget, place.max_tokens)
+            engine = _engine(core, loaded.model, budget, place)
             break
         except BudgetError:
             if perf_counter() >= ends_s or needed_bytes > budget.capacity_bytes:
@@ -169,11 +171,18 @@ def _import_core(threads: int) -> Any:
     return core
 
 
-def _engine(core: Any, model: Any, budget: DeviceBudget, max_tokens: int) -> Any:
+def _engine(core: Any, model: Any, budget: DeviceBudget, place: Place) -> Any:
     """One with an open session: both draws, or none."""
-    engine = core.Engine(model, budget, max_session_tokens=max_tokens, max_sessions=1, policy="keep")
+    engine = core.Engine(
+        model,
+        budget,
+        max_session_tokens=place.max_tokens,
+        max_sessions=1,
+        policy="keep",
+        prefill_chunk=place.prefill_chunk,
+    )
     try:
-        engine.open(_SESSION, max_tokens)
+        engine.open(_SESSION, place.max_tokens)
     except BaseException:
         engine.shutdown()
         raise
@@ -222,7 +231,7 @@ def _out_of_memory() -> Iterator[None]:
     try:
         yield
     except MemoryError as exc:
-        raise BudgetError(f"the machine has no memory left: {exc or 'allocation failed'}") from None
+        raise BudgetError(f"the machine has no memory left: {str(exc) or 'allocation failed'}") from None
     except RuntimeError as exc:
         torch = sys.modules.get("torch")
         is_device = torch is not None and isinstance(exc, torch.OutOfMemoryError)
