@@ -60,7 +60,6 @@ def pairing(rounds: int = 3) -> Pairing:
 @pytest.fixture(scope="module")
 def stand() -> Iterator[AgentsStand]:
     stand = AgentsStand(WORK)
-    stand.vocab_size = 1000
     yield stand
     stand.close()
 
@@ -152,7 +151,6 @@ def test_a_curve_of_rates_stays_below_the_measured_saturation(agents: Agents) ->
 def test_closing_ends_the_server_and_removes_its_budget() -> None:
     """A second close does nothing."""
     stand = AgentsStand(WORK)
-    stand.vocab_size = 1000
     pid, path = server_pid(stand), stand.serve("shared", 0, 0).budget.path
     assert Path(path).exists()
     stand.close()
