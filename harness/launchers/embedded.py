@@ -45,6 +45,8 @@ class EmbeddedLauncher:
     threads: int = 1
     cache_type: str = "f16"
     """Of keys and values, as llama.cpp calls it."""
+    flash_attention: bool = True
+    """Wherever llama.cpp would use it; it computes in 16 bits even where keys and values have 32."""
     host: str = "127.0.0.1"
     port: int = 0
     """0 leaves the choice to the kernel."""
@@ -92,6 +94,8 @@ class EmbeddedLauncher:
         params.cpuparams.n_threads = self.threads
         params.cpuparams_batch.n_threads = self.threads
         params.cache_type_k = params.cache_type_v = self._cache_type(xllamacpp)
+        if not self.flash_attention:
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_gpu_layers = 0
         params.verbosity = _SILENT
         params.endpoint_slots = True
