@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,7 +48,7 @@ async def main(cluster):
         await agent.close()
         agent = await KeepAlive(cluster, DeviceBudget.open(sys.argv[1]), model=sys.argv[2]).open(2000)
 
-with RayCluster() as cluster:
+with RayCluster(*sys.argv[3:]) as cluster:
     print("connected", flush=True)
     asyncio.run(main(cluster))
 """
@@ -116,10 +118,15 @@ def test_a_dead_part_of_ray_is_named(
         with pytest.raises(BackendBroken, match=dead):
             await arm.open(100)
         await arm.close()
+        cluster.close()
+        with pytest.raises(BackendBroken, match="ray-keepalive: Ray was closed"):
+            await arm.open(100)
+        with pytest.raises(BackendBroken, match="ray-serverless agent 1: Ray was closed"):
+            await (await serverless.open(100)).step([5], 1)
 
     with RayCluster() as cluster:
+        serverless = Serverless(cluster, budget)
         asyncio.run(lose(cluster))
-    assert cluster.failure == "Ray was closed"
     assert left() == []
     assert budget.used_bytes == 0
     with RayCluster() as again:
@@ -155,16 +162,17 @@ def test_nothing_of_ray_outlives_its_driver(
 
 
 def test_a_cluster_of_two_nodes_is_used_by_its_address(
-    budget: DeviceBudget, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    budget: DeviceBudget, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Agents run on the node of this machine, though it offers no CPU; and the cluster is left running."""
+    """Agents run on the driver's node, though it offers no CPU; they end with it, and the cluster stays."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
-    options = {"num_cpus": 0, "object_store_memory": 80_000_000, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args=options)
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    small = {"num_cpus": 0, "object_store_memory": 80_000_000}
+    nodes = Cluster(initialize_head=True, head_node_args={**small, "temp_dir": str(folder)})
     try:
-        nodes.add_node(num_cpus=0, object_store_memory=80_000_000)
+        nodes.add_node(**small)
         nodes.wait_for_nodes()
 
         async def use(cluster: RayCluster) -> int:
@@ -181,6 +189,20 @@ def test_a_cluster_of_two_nodes_is_used_by_its_address(
             with pytest.raises(UsageError, match="connected to Ray already"):
                 RayCluster(nodes.address)
         assert not is_alive(find_process(pid))
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(budget.path), str(checkpoint), nodes.address],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        with driver:
+            assert driver.stdout is not None
+            while driver.stdout.readline().strip() != "ready":
+                assert driver.poll() is None
+            assert budget.used_bytes > 0
+            driver.kill()
+        ends_s = time.monotonic() + 15
+        while budget.used_bytes and time.monotonic() < ends_s:
+            time.sleep(0.1)
+        assert budget.used_bytes == 0
         with RayCluster(nodes.address) as again:
             assert again.failure is None
             _pretend_version("2.1.0")
@@ -190,6 +212,7 @@ def test_a_cluster_of_two_nodes_is_used_by_its_address(
             RayCluster(nodes.address)
     finally:
         nodes.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
     assert budget.used_bytes == 0
 
 

@@ -29,13 +29,18 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from harness.agents.head import CLI, PRIVATE, Head
-from harness.errors import LaunchError, UnavailableError, UsageError
+from harness.errors import BackendBroken, LaunchError, UnavailableError, UsageError
 from harness.hardware.processes import Process, find_process, is_alive
 
 __all__ = ["RayCluster", "require_ray"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_DRIVER = {**PRIVATE, "RAY_gcs_rpc_server_reconnect_timeout_s": "1000000"}
+_DRIVER = {
+    **PRIVATE,
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "1000000",
+    # Ray would start another cluster for whoever calls something after it was closed.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
 _MOST_CHECK_S = 30.0
 
 
@@ -111,6 +116,11 @@ class RayCluster:
             return f"Ray's {' and '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
         status = None if self._head is None else self._head.exit_status()
         return None if status is None else f"Ray ended with status {status}"
+
+    def require(self, who: str) -> None:
+        """Return while all runs. Raises BackendBroken, in the name of `who`, when not."""
+        if (cause := self.failure) is not None:
+            raise BackendBroken(f"{who}: {cause}")
 
     @property
     def pids(self) -> Mapping[str, int]:

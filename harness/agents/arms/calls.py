@@ -79,8 +79,7 @@ async def _settled(cluster: RayCluster, waiting: Coroutine[Any, Any, Any], who: 
             await asyncio.wait((task,), timeout=_LOOK_S)
             if task.done():
                 break
-            if (cause := cluster.failure) is not None:
-                raise BackendBroken(f"{who}: {cause}")
+            cluster.require(who)
             if perf_counter() > ends_s:
                 raise BackendTimeout(f"{who}: no answer for {timeout_s:g} s")
         error = task.exception()

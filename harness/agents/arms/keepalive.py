@@ -83,6 +83,7 @@ class KeepAlive:
         BudgetError: weights, keys and values find no room: out of memory.
         BackendError: the process died while it started, or Ray is gone.
         """
+        self.cluster.require(self.name)
         agent = KeepAliveAgent(self.cluster, self._actor, next(self._numbers), self._timeout_s)
         self._agents.append(agent)
         place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
@@ -134,6 +135,7 @@ class KeepAliveAgent:
         """Send the new ids; see `Agent.step`."""
         if self._trouble is not None:
             raise BackendBroken(f"{self._who}: {self._trouble}; open another")
+        self._cluster.require(self._who)
         tokens: list[Token] = []
         came_s: list[float] = []
         self._trouble = "a step of it broke off"

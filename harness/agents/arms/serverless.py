@@ -137,6 +137,7 @@ class ServerlessAgent:
         """Run a process on the whole history; see `Agent.step`. One that failed has not happened."""
         if not self._is_open:
             raise BackendBroken(f"{self._who} is closed; open another")
+        self._arm.cluster.require(self._who)
         history = [*self._history, *new_ids]
         tokens: list[Token] = []
         came_s: list[float] = []
