@@ -6,7 +6,11 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -182,6 +186,48 @@ def test_a_server_that_does_not_start_says_why() -> None:
         asyncio.run(Shared.start(budget, model="no-such-model"))
     assert budget.used_bytes == 0
     budget.remove()
+
+
+DRIVER = """
+import asyncio, sys
+from harness.agents.arms.shared import Shared
+from harness.agents.base import Script
+from harness.agents.load import run_agents
+from harness.hardware.budget import DeviceBudget
+
+async def main():
+    budget = DeviceBudget.create(10**6)
+    arm = await Shared.start(budget, model="counting")
+    try:
+        print(arm.server.pid, arm.server.address.path, budget.path, flush=True)
+        script = Script(prompt_ids=(1, 2), observation_ids=(3,), new_tokens=2, sleep_s=60.0)
+        await run_agents(arm, [script] * 3, due_s=[0.0] * 3, deadline_s=100)
+    finally:
+        await arm.close()
+        budget.remove()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_ends_in_the_middle_leaves_nothing(sign: signal.Signals) -> None:
+    """Killed, or by Ctrl-C: neither the server nor its socket; the next budget removes the ledger."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        server, socket, ledger = driver.stdout.readline().split()
+        time.sleep(0.3)
+        driver.send_signal(sign)
+        assert driver.wait(20) != 0
+    ends_s = time.monotonic() + 10
+    while time.monotonic() < ends_s and (Path(f"/proc/{server}").exists() or Path(socket).exists()):
+        time.sleep(0.05)
+    assert not Path(f"/proc/{server}").exists()
+    assert not Path(socket).exists()
+    DeviceBudget.create(1).remove()
+    assert not Path(ledger).exists()
 
 
 @pytest.mark.nightly
