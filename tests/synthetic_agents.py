@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from reports.records import Check, Metric, Record, Round, Values
+from reports.records import Check, Floor, Metric, Record, Round, Values
 from reports.verdicts import Stored
 
 __all__ = ["CHECKS", "REQUESTS", "ROUNDS", "control_of", "ran", "record_of", "records", "shape_of"]
@@ -21,6 +21,7 @@ RAY = ("ray-keepalive", "ray-serverless")
 ARMS = ("shared", CONTROL, "engine-prefix-cache", *RAY)
 COUNTED = re.compile(rf"({'|'.join(ARMS)})-(\d+)")
 BUDGET_BYTES = 455 * 2**20
+NEEDS: dict[str, float | str] = {"weight_bytes": 134_793_216, "kv_bytes": 256 * 32_768}
 PREFILL_S, TOKEN_S, NEW, OBSERVED = 3e-4, 5e-3, 16, 32
 PARTS = {"queue_s", "import_s", "load_s", "prefill_s", "compute_s", "transfer_s"}
 ROUNDS = PARTS | {
@@ -123,6 +124,9 @@ def _record(
             for at, (one, other) in enumerate(zip(rounds, others, strict=True))
         ],
         sweep=sweep,
+        floors=[Floor(name="density_ratio", inputs=NEEDS, value=40 / 3, unit="times")]
+        if variant == "curve-density"
+        else [],
         checks=[Check(name=name, ok=True, observed="") for name in sorted(CHECKS)],
     )  # fmt: skip
 

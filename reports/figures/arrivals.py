@@ -7,7 +7,7 @@ labelled, and confirms nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,8 @@ __all__ = ["Curve", "Data", "data", "draw"]
 
 RATES, REPLAY = "curve-rate", "replay"
 HEIGHT = 3.4
+TICKS_APART = 1.9
+"""The least ratio of neighbouring ticks."""
 PHASES = ("reason", "reflect")
 NOTES = (
     "Median time to the first token, from when a step was due; REASON open and dotted, REFLECT filled. Left: "
@@ -101,7 +103,7 @@ def draw(data: Data) -> Figure:
     rates.set_xlabel("agents arriving per second")
     if data.replayed:
         many.set_xscale("log")
-        log_axis(many.xaxis, sorted({x for curve in data.replayed for x, _ in curve.points}))
+        log_axis(many.xaxis, _apart({x for curve in data.replayed for x, _ in curve.points}))
     many.set_title(f"simulated, {data.rate_text} agents/s" if data.rate_text else "simulated", loc="left")
     many.set_xlabel("agents in all")
     arms = in_order(curve.arm for curve in (*data.rates, *data.replayed))
@@ -123,12 +125,22 @@ def _draw(axes: Axes, curve: Curve) -> None:
     if curve.p99s:
         axes.plot(
             [x for x, _ in curve.p99s], [1e3 * y for _, y in curve.p99s], "^", color=look.colour,
-            markerfacecolor="white", markersize=5, label="p99",
+            markerfacecolor=fill, markersize=5,
         )  # fmt: skip
 
 
+def _apart(numbers: Iterable[float]) -> list[float]:
+    """Those that can be written beside each other on an axis of four decades; the last one among them."""
+    kept: list[float] = []
+    for number in sorted(numbers, reverse=True):
+        if not kept or number <= kept[-1] / TICKS_APART:
+            kept.append(number)
+    return kept[::-1]
+
+
 def _limits(axes: Axes, data: Data) -> None:
-    axes.set_xlim(left=0)
+    _, right = axes.get_xlim()
+    axes.set_xlim(0, max(right, 1.06 * (data.saturation_per_s or 0.0)))
     if data.saturation_per_s is not None:
         axes.axvline(data.saturation_per_s, color=base.INK, linewidth=1, linestyle=(0, (3, 2)))
         axes.annotate(

@@ -70,7 +70,8 @@ def data(run: Run, experiment: str) -> Data | None:
     if not found:
         return None
     title = f"{experiment}: latency of a step against the number of agents, and who was refused memory"
-    return Data(title, scope(records), tuple(map(_count, found)), NOTES)
+    named = [r for r in records if agents.points([r])]
+    return Data(title, scope(named), tuple(map(_count, found)), NOTES)
 
 
 def draw(data: Data) -> Figure:
