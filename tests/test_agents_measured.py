@@ -81,7 +81,7 @@ def server_pid(stand: AgentsStand) -> int:
 
 def test_a_count_is_measured_beside_the_server_without_memory(agents: Agents) -> None:
     """Equal tokens, all of the history reused or none, every step a request, and nothing is left."""
-    record = agents.measure(Variant("shared-4"), pairing())
+    record = agents.measure(Variant("shared-4"), pairing(rounds=9))
     assert not record.failures
     assert failed(record) == []
     assert {check.name for check in record.checks} == {
@@ -140,7 +140,7 @@ def test_a_curve_of_rates_stays_below_the_measured_saturation(agents: Agents) ->
         curve = measure_rates(agents, pairing())
         assert failed(curve) == []
         points = [p for p in curve.sweep if p["name"] == "point"]
-        assert [p["saturation_share"] for p in points] == [0.25, 0.5, 0.75, 0.9]
+        assert [p["saturation_share"] for p in points] == [0.3, 0.6, 0.9]
         assert all(p["arrival_rate_per_s"] < p["saturation_per_s"] for p in points)
         assert all(p["reflect_ttft_p50_s"] > 0 and p["alone_ttft_p50_s"] > 0 for p in points)
     finally:
