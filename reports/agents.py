@@ -16,7 +16,7 @@ from reports.quantiles import quantile_of
 from reports.records import Record
 from reports.stats import Interval, Unsupported
 
-__all__ = ["ARMS", "REASON", "REFLECT", "Point", "highest", "points", "quantile", "sweep"]
+__all__ = ["ARMS", "REASON", "REFLECT", "Point", "highest", "is_count", "points", "quantile", "sweep"]
 
 ARMS = ("ray-keepalive", "ray-serverless", "shared-recompute", "shared", "engine-prefix-cache")
 """In the order in which they are shown: the source's two peers first."""
@@ -53,10 +53,15 @@ def points(records: Iterable[Record]) -> list[Point]:
         if named := _named(record.variant):
             found[named] = _point(named, record, "treatment")
     for record in records:
-        named = _named(record.control or "")
+        named = _named(record.control or "") if is_count(record.variant) else None
         if named and named not in found:
             found[named] = _point(named, record, "control")
     return sorted((p for p in found.values() if _has_any(p)), key=lambda p: (ARMS.index(p.arm), p.agents))
+
+
+def is_count(variant: str) -> bool:
+    """Whether a variant is an arm at a count of agents, and not a curve or another run of its own."""
+    return _named(variant) is not None
 
 
 def quantile(values: Sequence[float], share: float) -> Interval | Unsupported:

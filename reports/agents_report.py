@@ -20,7 +20,7 @@ from statistics import fmean
 from typing import Any
 
 from reports import cells
-from reports.agents import REASON, REFLECT, Point, highest, points, quantile
+from reports.agents import REASON, REFLECT, Point, highest, is_count, points, quantile
 from reports.cells import ABSENT
 from reports.layout import markdown
 from reports.records import Record
@@ -28,7 +28,7 @@ from reports.routed_tables import Table
 from reports.runs import Run
 from reports.stats import Unsupported
 
-__all__ = ["BASELINES", "table", "write"]
+__all__ = ["BASELINES", "table", "tables", "write"]
 
 EXPERIMENT = "agents"
 BASELINES = {"ray-keepalive": "ray_keepalive", "ray-serverless": "ray_serverless", "shared": "djinn_agents"}
@@ -40,6 +40,14 @@ NOTES = (
     "done: agents that took both steps; OOM: the agent that was refused memory; TTFT ×: REASON ÷ REFLECT, of "
     "the mean times to the first token",
 )
+RETENTION = "retention-"
+KEPT = ("policy", "done", "refused", "REASON", "REFLECT", "reused", "again", "dropped", "offloaded")
+KEPT_NOTES = (
+    "REASON, REFLECT: mean latency up to the last token; reused, again: tokens of a REFLECT's history that "
+    "were there, or computed once more; dropped, offloaded: sessions, per round",
+)
+BESIDE = ("variant", "REASON TTFT", "REFLECT TTFT", "TTFT ×", "total ×", "control", "its REFLECT TTFT")
+BESIDE_NOTES = ("means over rounds; ×: REASON ÷ REFLECT of the same round",)
 CSV_KEYS = (
     *("arm", "agents", "finished_agents", "steps", "mean_ms", "p50_ms", "p99_ms", "p99_needs_steps"),
     *("queue_ms", "reason_ttft_ms", "reflect_ttft_ms", "oom_at", "evidence"),
@@ -57,7 +65,22 @@ def table(records: Iterable[Record], *, is_whole: bool = False) -> Table | None:
     found = points(records)
     if not found:
         return None
-    return Table(_scope(records), (TITLES, *(_row(p, is_whole=is_whole) for p in found)), NOTES)
+    return Table(
+        f"Table 2 · {_scope(records)}", (TITLES, *(_row(p, is_whole=is_whole) for p in found)), NOTES
+    )
+
+
+def tables(records: Iterable[Record], *, is_whole: bool = False) -> list[Table]:
+    """Table 2, what retention did, and the variants that are neither; none where no agent did anything."""
+    records = [r for r in records if r.experiment == EXPERIMENT]
+    out = [two] if (two := table(records, is_whole=is_whole)) else []
+    kept = [r for r in records if r.variant.startswith(RETENTION)]
+    if kept:
+        out.append(Table(f"Retention · {_scope(kept)}", (KEPT, *map(_kept_row, kept)), KEPT_NOTES))
+    others = [r for r in records if not (is_count(r.variant) or r in kept) and r.values("reflect_ttft_s")]
+    if others:
+        out.append(Table("Other variants", (BESIDE, *map(_beside_row, others)), BESIDE_NOTES))
+    return out
 
 
 def write(run: Run) -> list[Path]:
@@ -67,7 +90,9 @@ def write(run: Run) -> list[Path]:
     if two is None:
         return []
     folder = run.path / "output" / EXPERIMENT
-    text = "\n\n".join([two.scope, markdown(two.rows[0], two.rows[1:], right=range(1, 10)), *two.notes])
+    parts = [[t.scope, markdown(t.rows[0], t.rows[1:], right=range(1, 10)), *t.notes]
+             for t in tables(records, is_whole=True)]  # fmt: skip
+    text = "\n\n".join(line for part in parts for line in part)
     out = [_saved(folder / "table2.md", text + "\n"), _saved(folder / "table2.csv", _csv(found))]
     out.append(_saved(folder / "figure6.csv", _figure6(found)))
     for arm in dict.fromkeys(p.arm for p in found):
@@ -94,6 +119,35 @@ def _row(point: Point, *, is_whole: bool) -> tuple[str, ...]:
         cells.with_unit(cells.number(scale(fmean(queued))), scale.unit) if queued else ABSENT,
         cells.with_unit(cells.number(ratio), "×"),
     )
+
+
+def _kept_row(record: Record) -> tuple[str, ...]:
+    counts = ("finished_agents", "refused_agents")
+    tokens = ("reused_tokens", "recomputed_tokens", "dropped", "offloaded")
+    return (
+        record.variant.removeprefix(RETENTION),
+        *(_mean(record, name) for name in counts),
+        *(_mean(record, f"{phase}_total_s", "s") for phase in (REASON, REFLECT)),
+        *(_mean(record, name) for name in tokens),
+    )
+
+
+def _beside_row(record: Record) -> tuple[str, ...]:
+    return (
+        record.variant,
+        *(_mean(record, f"{phase}_ttft_s", "s") for phase in (REASON, REFLECT)),
+        *(_mean(record, f"reason_over_reflect_{kind}", "×") for kind in ("ttft", "total")),
+        record.control or ABSENT,
+        _mean(record, "reflect_ttft_s", "s", "control"),
+    )
+
+
+def _mean(record: Record, metric: str, unit: str = "", side: str = "treatment") -> str:
+    values = record.values(metric, side)
+    if not values:
+        return ABSENT
+    value = fmean(values)
+    return cells.estimate(value, None, unit) if unit else cells.number(value, (value, value))
 
 
 def _quantile(values: Sequence[float], share: float, *, is_whole: bool) -> str:
@@ -192,7 +246,7 @@ def _scope(records: Sequence[Record]) -> str:
     if budget := first.settings.get("budget_bytes"):
         told.append(f"budget {budget / 1e9:.3g} GB")
     models = ", ".join(dict.fromkeys(label for r in records for label in r.models.values()))
-    return " · ".join(["Table 2", models, *told, f"profile {first.profile}"])
+    return " · ".join([models, *told, f"profile {first.profile}"])
 
 
 def _mean_ms(values: Sequence[float]) -> float | None:

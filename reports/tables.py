@@ -104,9 +104,8 @@ def _of(run: Run, experiment: str) -> list[Record]:
 
 def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]:
     """Those of experiments that run no workflow."""
-    if two := agents_report.table(records, is_whole=is_whole):
-        return [two]
-    return tables_of(records, is_whole=is_whole)
+    found = agents_report.tables(records, is_whole=is_whole)
+    return found or tables_of(records, is_whole=is_whole)
 
 
 def _workflows(records: Iterable[Record]) -> list[Record]:

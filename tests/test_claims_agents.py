@@ -10,6 +10,7 @@ import pytest
 
 from reports.claims import Claim, load, needed_variants
 from reports.coverage import read_published
+from reports.evidence import by_request
 from reports.physics import bound
 from reports.verdicts import Stored, judge
 from tests.synthetic_agents import CHECKS, REQUESTS, ROUNDS, control_of, ran
@@ -170,6 +171,20 @@ def test_a_gain_over_ray_that_any_engine_that_stays_up_has_too_says_so() -> None
     assert verdict.word == "confirmed, but"
     assert verdict.sentence == "confirmed, but not against engine-prefix-cache-4"
     assert verdict.n == 8  # two steps of each of four agents, in the one round of the dear arm
+
+
+def test_requests_stand_beside_those_of_the_same_agent_phase_and_round() -> None:
+    """A control's beside its treatment's; where nothing was paired there is none."""
+    (paired,) = by_request([ran("shared-2")])
+    assert paired.record is not None
+    tasks = {task.id: task for task in paired.record.tasks}
+    assert len(tasks) == 4 * 2 * 2
+    both = tasks["reflect-1-3"]
+    assert both.control is not None
+    assert (both.treatment["reused_tokens"], both.control["reused_tokens"]) == (207, 0)
+    (alone,) = by_request([ran("ray-serverless-2")])
+    assert alone.record is not None
+    assert all(task.control is None for task in alone.record.tasks)
 
 
 def test_a_simulation_confirms_nothing() -> None:

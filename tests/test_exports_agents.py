@@ -83,6 +83,17 @@ def test_the_runs_tables_hold_table_2_and_no_row_of_a_workflow(run: Run) -> None
     assert "| shared | 32 |" in tables.variants_markdown(run)
 
 
+def test_policies_and_single_variants_have_tables_of_their_own(tmp_path: Path) -> None:
+    """Beside Table 2, in which there are only arms and counts."""
+    names = ("retention-keep", "retention-drop", "shared-prompt-512", "shared-2", "shared-recompute-2")
+    found = agents_report.tables([record_of(name) for name in names])
+    assert [len(table.rows) - 1 for table in found] == [2, 2, 1]
+    assert [row[0] for row in found[1].rows[1:]] == ["keep", "drop"]
+    assert found[2].rows[1][0] == "shared-prompt-512"
+    assert found[2].rows[1][5] == "shared-recompute-prompt-512"
+    assert all(len(row) == len(table.rows[0]) for table in found for row in table.rows)
+
+
 def test_a_run_without_agents_has_no_such_files(tmp_path: Path) -> None:
     """Of another experiment alone."""
     other = Run.read(write_run(tmp_path / "other", [cascade()]))

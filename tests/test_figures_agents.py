@@ -109,8 +109,24 @@ def test_half_of_the_arrivals_is_drawn_alone(tmp_path: Path) -> None:
         assert "not run" in texts
 
 
-def test_all_are_written_with_the_claims(run: Run, tmp_path: Path) -> None:
+def test_an_arm_of_which_nobody_found_room_is_marked_too(tmp_path: Path) -> None:
+    """Without a step there is no height to stand at, so that it stands at the top."""
+    refused = record_of("ray-keepalive-4")
+    refused.sweep = [p for p in refused.sweep if p["name"] != "request"]
+    path = write_run(tmp_path / "refused", [refused, record_of("shared-4")])
+    found = scaling.data(Run.read(path), "agents")
+    assert found is not None
+    with base.style():
+        figure = scaling.draw(found)
+    crosses = [line for axes in figure.get_axes() for line in axes.get_lines() if line.get_marker() == "X"]
+    heights = [float(line.get_path().vertices[0][1]) for line in crosses]
+    assert heights == pytest.approx([0.97, 0.97])
+
+
+def test_all_are_written_with_the_claims(tmp_path: Path) -> None:
     """SVG and PNG, and none of the cascade's figures."""
+    names = ("shared-2", "curve-prompt", "curve-rate", "curve-density", "replay")
+    run = Run.read(write_run(tmp_path / "small", [record_of(name) for name in names]))
     written = {path.name for path in figures.write(run, tmp_path / "out")}
     expected = {f"agents-{name}.{kind}" for name in (*NAMES, "claims") for kind in ("svg", "png")}
     assert written == expected

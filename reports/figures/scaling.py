@@ -33,8 +33,9 @@ NOTES = (
     "Latency of a step, from when it was due to its last token. Dots: every step. Line: medians, with their "
     "95 % interval from 6 steps on. Triangle: the highest quantile above the median that a count's steps "
     "support: p75 from 13, p90 from 36, p95 from 72, p99 from 368 on.",
-    "Cross: so many agents were refused memory; what stands there is of those that had found room. Queueing: "
-    "mean of all steps, until something was done for them; drawn at 0.1 ms where it is less.",
+    "Cross: so many agents were refused memory; what stands there is of those that had found room, and at "
+    "the top where none had. Queueing: mean of all steps, until something was done for them; drawn at 0.1 ms "
+    "where it is less.",
 )
 
 
@@ -66,8 +67,8 @@ class Data(NamedTuple):
 def data(run: Run, experiment: str) -> Data | None:
     """Every arm and count; None where no step was taken."""
     records = [r for r in run.records if r.experiment == experiment]
-    found = [p for p in agents.points(records) if p.steps]
-    if not found:
+    found = agents.points(records)
+    if not any(point.steps for point in found):
         return None
     title = f"{experiment}: latency of a step against the number of agents, and who was refused memory"
     named = [r for r in records if agents.points([r])]
@@ -103,6 +104,11 @@ def draw(data: Data) -> Figure:
 def _line(axes: Axes, counts: Sequence[tuple[Count, Sequence[float]]], arm: str, shift: float) -> None:
     colour = ARM_LOOKS[arm].colour
     taken = [(count, values) for count, values in counts if values]
+    for count in (count for count, values in counts if not values and count.oom_at is not None):
+        axes.plot(
+            count.agents * shift, 0.97, CROSS, markersize=11, color=colour, markeredgecolor="black",
+            transform=axes.get_xaxis_transform(), zorder=6,
+        )  # fmt: skip
     for count, values in taken:
         x = count.agents * shift
         axes.plot([x] * len(values), values, ".", markersize=2.2, color=colour, alpha=0.35, zorder=1)
