@@ -70,6 +70,11 @@ class _Work:
         assert self.session.slab is not None
         return len(self.session.tokens) - self.session.slab.num_tokens
 
+    @property
+    def prompt_order(self) -> tuple[int, int]:
+        """Who was passed over too often, as they came; then who has least left."""
+        return (0 if self.num_passed >= MAX_PASSED else self.pending), self.id
+
 
 class _Part(NamedTuple):
     """What a turn computes in a step."""
@@ -235,7 +240,7 @@ class Scheduler:
     def _batch(self) -> list[_Part]:
         parts = [_Part(work, work.pending, True) for work in self._running if work.num_decoded]
         prompts = [work for work in self._running if not work.num_decoded]
-        prompts.sort(key=_prompts_order)
+        prompts.sort(key=lambda work: work.prompt_order)
         room, passed = self._chunk, []
         for work in prompts:
             num = min(work.pending, self._chunk)
@@ -304,11 +309,6 @@ class Scheduler:
         self.counts = self.counts._replace(
             **{name: getattr(self.counts, name) + value for name, value in more.items()}
         )
-
-
-def _prompts_order(work: _Work) -> tuple[int, int]:
-    # Who was passed over too often: as they came. Then who has least left.
-    return (0 if work.num_passed >= MAX_PASSED else work.pending), work.id
 
 
 def _greedy(logits: torch.Tensor) -> list[int]:
