@@ -229,7 +229,7 @@ def _pretend_version(version: str) -> None:
 def test_every_step_of_a_task_is_a_process_of_its_own(
     budget: DeviceBudget, checkpoint: Path, left: Callable[[], list[Any]]
 ) -> None:
-    """It computes all that went before again; without room it is refused, and abandoned it is ended."""
+    """It computes all again; without room it is refused, killed it is named, and abandoned it is ended."""
 
     async def steps(cluster: RayCluster) -> None:
         arm = Serverless(cluster, budget, model=str(checkpoint), wait_s=0)
@@ -243,6 +243,15 @@ def test_every_step_of_a_task_is_a_process_of_its_own(
             await agent.step([9], 4)
         others.release()
         assert (await agent.step([9], 4)).prefilled_tokens == 3 + 4 + 1 + 4 + 1
+        killed = asyncio.create_task(other.step([5], 3900))
+        while not budget.used_bytes:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        pid = budget.holders()[0].pid
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(BackendBroken, match=rf"agent 2 \(pid {pid}\): its process is gone"):
+            await killed
+        assert budget.used_bytes == 0
         abandoned = asyncio.create_task(other.step([5], 3900))
         while not budget.used_bytes:
             await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ Ray passes each token on as an object of its own, small enough to travel in the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from importlib import import_module
 from time import perf_counter
@@ -40,9 +40,14 @@ async def value(cluster: RayCluster, ref: Any, *, who: str, timeout_s: float) ->
     return await _settled(cluster, _awaited(ref), who, timeout_s)
 
 
-async def stream(cluster: RayCluster, refs: Any, *, who: str, timeout_s: float) -> AsyncIterator[Any]:
-    """What a call yields, each within `timeout_s` of the one before. Raises as `value`."""
-    while (item := await _settled(cluster, _next(refs), who, timeout_s)) is not _END:
+async def stream(
+    cluster: RayCluster, refs: Any, *, who: Callable[[], str], timeout_s: float
+) -> AsyncIterator[Any]:
+    """What a call yields, each within `timeout_s` of the one before. Raises as `value`.
+
+    Arguments: `who`, as known by then.
+    """
+    while (item := await _settled(cluster, _next(refs), who(), timeout_s)) is not _END:
         yield item
 
 

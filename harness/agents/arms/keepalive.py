@@ -142,7 +142,8 @@ class KeepAliveAgent:
         asked_s = perf_counter()
         refs = self._actor.step.options(num_returns="streaming").remote(tuple(new_ids), max_new_tokens)
         try:
-            async for token in stream(self._cluster, refs, who=self._who, timeout_s=self._timeout_s):
+            came = stream(self._cluster, refs, who=lambda: self._who, timeout_s=self._timeout_s)
+            async for token in came:
                 tokens.append(token)
                 came_s.append(perf_counter())
         except UsageError:

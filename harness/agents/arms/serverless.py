@@ -145,7 +145,10 @@ class ServerlessAgent:
         asked_s = perf_counter()
         refs = self._arm.ask(history, max_new_tokens, self._max_tokens)
         try:
-            async for item in stream(self._arm.cluster, refs, who=self._who, timeout_s=self._arm.timeout_s):
+            came = stream(
+                self._arm.cluster, refs, who=lambda: self._named(started), timeout_s=self._arm.timeout_s
+            )
+            async for item in came:
                 if isinstance(item, Started):
                     started = item
                     self._arm.see(item, self._max_tokens, asked_s)
@@ -163,6 +166,9 @@ class ServerlessAgent:
     async def close(self) -> None:
         """Nothing is held; its steps' processes have ended or are ending."""
         self._is_open = False
+
+    def _named(self, started: Started | None) -> str:
+        return self._who if started is None else f"{self._who} (pid {started.process.pid})"
 
     def _give_up(self, refs: Any) -> None:
         """End the process of a step that nobody waits for any more."""
