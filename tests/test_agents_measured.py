@@ -23,6 +23,7 @@ from fixtures.agents_variants import Variant, Work
 from fixtures.decode_variants import Chosen
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
+from harness.hardware.budget import DeviceBudget
 from harness.hardware.processes import Process, is_alive
 from reports.records import Record
 
@@ -160,3 +161,37 @@ def test_closing_ends_the_server_and_removes_its_budget() -> None:
     assert not is_alive(Process(pid, None))
     assert not Path(path).exists()
     stand.close()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", ["raylet", "worker"])
+def test_what_of_ray_is_killed_fails_its_variant_and_the_next_one_runs(part: str) -> None:
+    """An agent's process, or what no agent goes on without: told by name, and started again."""
+    pytest.importorskip("ray")
+    pytest.importorskip("torch")
+    stand = AgentsStand(Work(chosen=Chosen(), sleep_s=8.0))
+    agents = Agents(stand, "pocket", Lines())
+    name = "ray-keepalive"
+    try:
+        served = stand.serve(name, 1, stand.work.max_tokens)
+        pids = served.arm.cluster.pids  # type: ignore[attr-defined]
+        killer = threading.Thread(target=_kill, args=(part, pids, served.budget))
+        killer.start()
+        record = agents.measure(Variant(f"{name}-1"), pairing(rounds=1))
+        killer.join()
+        assert "gone" in record.failures[0].error or "died" in record.failures[0].error, record.failures
+        stand.work = replace(stand.work, sleep_s=0.1)
+        again = agents.measure(Variant(f"{name}-1"), pairing(rounds=1))
+        assert not again.failures
+        assert failed(again) == []
+    finally:
+        stand.close()
+
+
+def _kill(part: str, pids: dict[str, int], budget: DeviceBudget) -> None:
+    """Once an agent holds its memory and has reasoned."""
+    by_s = time.monotonic() + 60
+    while not budget.holders() and time.monotonic() < by_s:
+        time.sleep(0.1)
+    time.sleep(3.0)
+    os.kill(pids["raylet"] if part == "raylet" else budget.holders()[0].pid, signal.SIGKILL)
