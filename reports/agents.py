@@ -2,21 +2,33 @@
 
 Read of a record "<arm>-<count>": its sweep's points named "request", one per step, with arm, phase,
 `total_s`, `ttft_s` and `queue_s`; of its rounds the memory that was refused. A control that has no record of
-its own counts as the arm that it is. A quantile comes with what n supports: below that it is `Unsupported`,
-and nothing is drawn or printed in its place.
+its own counts as the arm that it is. A quantile comes with what n supports: below that there is none, and
+nothing is drawn or printed in its place.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports.quantiles import quantile_of
 from reports.records import Record
-from reports.stats import Interval, Unsupported
 
-__all__ = ["ARMS", "REASON", "REFLECT", "Point", "highest", "is_count", "points", "quantile", "sweep"]
+if TYPE_CHECKING:
+    from reports.stats import Interval
+
+__all__ = [
+    "ARMS",
+    "REASON",
+    "REFLECT",
+    "Point",
+    "highest",
+    "is_count",
+    "needed",
+    "points",
+    "quantile",
+    "sweep",
+]
 
 ARMS = ("ray-keepalive", "ray-serverless", "shared-recompute", "shared", "engine-prefix-cache")
 """In the order in which they are shown: the source's two peers first."""
@@ -64,18 +76,26 @@ def is_count(variant: str) -> bool:
     return _named(variant) is not None
 
 
-def quantile(values: Sequence[float], share: float) -> Interval | Unsupported:
-    """A quantile with its interval; `Unsupported` below the number of values that it needs."""
-    return quantile_of(values, share)
+def quantile(values: Sequence[float], share: float) -> Interval | None:
+    """A quantile with its interval; None below the number of values that it needs."""
+    from reports.quantiles import quantile_of
+    from reports.stats import Unsupported
+
+    found = quantile_of(values, share)
+    return None if isinstance(found, Unsupported) else found
+
+
+def needed(share: float) -> int:
+    """The fewest values that support a quantile."""
+    from reports.quantiles import needed_for
+
+    return needed_for(share)
 
 
 def highest(values: Sequence[float]) -> tuple[float, Interval] | None:
     """The highest usual quantile that so many values support; None where not even the median is."""
-    for share in QUANTILES:
-        found = quantile_of(values, share)
-        if isinstance(found, Interval):
-            return share, found
-    return None
+    found = ((share, quantile(values, share)) for share in QUANTILES)
+    return next(((share, one) for share, one in found if one is not None), None)
 
 
 def sweep(records: Iterable[Record], variant: str) -> tuple[Record, list[Mapping[str, Any]]] | None:

@@ -20,13 +20,12 @@ from statistics import fmean
 from typing import Any
 
 from reports import cells
-from reports.agents import REASON, REFLECT, Point, highest, is_count, points, quantile
+from reports.agents import REASON, REFLECT, Point, highest, is_count, needed, points, quantile
 from reports.cells import ABSENT
 from reports.layout import markdown
 from reports.records import Record
 from reports.routed_tables import Table
 from reports.runs import Run
-from reports.stats import Unsupported
 
 __all__ = ["BASELINES", "table", "tables", "write"]
 
@@ -152,8 +151,8 @@ def _mean(record: Record, metric: str, unit: str = "", side: str = "treatment") 
 
 def _quantile(values: Sequence[float], share: float, *, is_whole: bool) -> str:
     found = quantile(values, share)
-    if isinstance(found, Unsupported):
-        lacks = f" ({len(values)} of {found.needed})" if is_whole else ""
+    if found is None:
+        lacks = f" ({len(values)} of {needed(share)})" if is_whole else ""
         return f"unsupported{lacks}" if values else ABSENT
     return cells.estimate(found.estimate, (found.low, found.high) if is_whole else None, "s")
 
@@ -167,9 +166,9 @@ def _csv(found: Sequence[Point]) -> str:
         rows.append({
             "arm": point.arm, "agents": point.agents, "finished_agents": point.finished, "steps": len(totals),
             "mean_ms": _mean_ms(totals), "queue_ms": _mean_ms(point.values("queue_s")),
-            "p50_ms": "unsupported" if isinstance(p50, Unsupported) else 1e3 * p50.estimate,
-            "p99_ms": "unsupported" if isinstance(p99, Unsupported) else 1e3 * p99.estimate,
-            "p99_needs_steps": p99.needed if isinstance(p99, Unsupported) else None,
+            "p50_ms": "unsupported" if p50 is None else 1e3 * p50.estimate,
+            "p99_ms": "unsupported" if p99 is None else 1e3 * p99.estimate,
+            "p99_needs_steps": needed(0.99) if p99 is None else None,
             "reason_ttft_ms": _mean_ms(point.values("ttft_s", REASON)),
             "reflect_ttft_ms": _mean_ms(point.values("ttft_s", REFLECT)),
             "oom_at": point.oom_at, "evidence": point.evidence,
@@ -186,7 +185,7 @@ def _figure6(found: Sequence[Point]) -> str:
             best, middle = highest(values), quantile(values, 0.5)
             rows.append({
                 "arm": point.arm, "agents": point.agents, "phase": phase, "steps": len(values),
-                "p50_ms": None if isinstance(middle, Unsupported) else 1e3 * middle.estimate,
+                "p50_ms": None if middle is None else 1e3 * middle.estimate,
                 "quantile": best[0] if best else None,
                 "quantile_ms": 1e3 * best[1].estimate if best else None,
                 "oom_at": point.oom_at,
@@ -226,7 +225,7 @@ def _count(point: Point) -> dict[str, Any]:
         "oom": point.oom_at is not None,
         "oom_at": point.oom_at,
         "mean_ms": _mean_ms(totals),
-        "p99_ms": None if isinstance(p99, Unsupported) else 1e3 * p99.estimate,
+        "p99_ms": None if p99 is None else 1e3 * p99.estimate,
         "reason_ms": _mean_ms(point.values("total_s", REASON)),
         "reflect_ms": _mean_ms(point.values("total_s", REFLECT)),
         "steps": [

@@ -16,7 +16,6 @@ from reports.agents import REASON, REFLECT
 from reports.figures import curves
 from reports.figures.agents import ARM_LOOKS, CROSS, in_order, key, log_axis, mark, scope
 from reports.runs import Run
-from reports.stats import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +130,7 @@ def _joined(axes: Axes, found: Sequence[tuple[float, float]], arm: str) -> None:
 def _quantiles(axes: Axes, x: float, values: Sequence[float], colour: str) -> None:
     """The median's interval, and the highest quantile above it."""
     middle, best = agents.quantile(values, 0.5), agents.highest(values)
-    if isinstance(middle, Interval):
+    if middle is not None:
         axes.plot([x, x], [middle.low, middle.high], color=colour, linewidth=1.1, zorder=2)
     if best is not None and best[0] > 0.5:
         axes.plot(x, best[1].estimate, "^", markersize=5, markerfacecolor="white", color=colour, zorder=4)
