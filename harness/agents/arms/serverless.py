@@ -17,6 +17,7 @@ the weights and recomputes the prompt.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -75,6 +76,8 @@ class Serverless:
             wait_s=wait_s,
         )
         self._numbers, self._steps = count(1), count(1)
+        self._id = uuid.uuid4().hex
+        """Of this arm: one before it on the cluster may have left a process for a step of that number."""
         self._needed: dict[int, int] = {}
         self._processes: set[Process] = set()
         # Streamed tasks are tried again after a failure unless told otherwise.
@@ -93,7 +96,7 @@ class Serverless:
         """Have Ray run a step: what it will yield, one `Started` and then tokens."""
         place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
         # Ray may start two processes for one task and keep the other; none but this step can have such a one.
-        env = {**worker_env(self._place.threads), "ASSAY_STEP": str(next(self._steps))}
+        env = {**worker_env(self._place.threads), "ASSAY_STEP": f"{self._id}-{next(self._steps)}"}
         task = self._task.options(num_returns="streaming", runtime_env=self.cluster.runtime_env(env))
         return task.remote(place, tuple(token_ids), max_new_tokens)
 
