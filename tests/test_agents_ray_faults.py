@@ -67,21 +67,25 @@ def budget(tmp_path: Path) -> Iterator[DeviceBudget]:
 
 
 @pytest.fixture
-def left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[Any]]:
+def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
     """What is left of Ray that was started in this test: processes, and folders."""
     mark = uuid.uuid4().hex
+    # Others may run Ray on this machine at the same time; and its sockets need a short path.
+    place = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     monkeypatch.setenv(MARK, mark)
-    before = set(Path("/tmp").glob("assay-ray-*"))
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
     def look(within_s: float = 15.0) -> list[Any]:
         ends_s = time.monotonic() + within_s
         while True:
-            found = [*_marked(mark), *(set(Path("/tmp").glob("assay-ray-*")) - before)]
+            found = [*_marked(mark), *place.glob("assay-ray-*")]
             if not found or time.monotonic() > ends_s:
                 return found
             time.sleep(0.1)
 
-    return look
+    yield look
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _marked(mark: str) -> list[psutil.Process]:

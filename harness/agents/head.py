@@ -90,14 +90,21 @@ class Head:
         command = [*CLI, *self._arguments, f"--temp-dir={folder}"]
         self._group = group = GuardedGroup(command, log=log, grace_s=_GRACE_S, env=_HEAD)
         group.start()
-        while _STARTED not in (words := log.read_text(errors="replace")):
+        while True:
+            words, address = log.read_text(errors="replace"), _read(folder / "ray_current_cluster")
+            # Either may come first.
+            if _STARTED in words and address:
+                return address
             end = words[-_TAIL_BYTES:].strip()
             if (status := group.exit_status()) is not None:
                 raise LaunchError(f"`ray start` ended with status {status}; its log ends:\n{end}")
             if time.monotonic() > ends_s:
                 raise LaunchError(f"`ray start` is not ready in time; allow more. Its log ends:\n{end}")
             time.sleep(_LOOK_S)
-        return (folder / "ray_current_cluster").read_text().strip()
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
 
 
 def _folder() -> Path:
