@@ -35,7 +35,7 @@ __all__ = ["FORMS", "NOT_ROWS", "OVERS", "QUANTITIES", "Claim", "load", "load_al
 
 FORMS = ("at_least", "at_most", "between", "equivalent", "no_worse_than", "monotone", "order", "exact")
 QUANTITIES = ("ratio", "reduction", "difference", "value")
-OVERS = ("rounds", "tasks", "jobs", "sweep")
+OVERS = ("rounds", "tasks", "jobs", "requests", "sweep")
 SCOPES = ("pocket",)
 DIRECTIONS = ("increasing", "decreasing")
 NOT_ROWS = ("uncovered.toml",)
@@ -67,7 +67,7 @@ class Claim:
     published: Published = None
     over: str = "rounds"
     """The part of the record that holds the metric: "rounds", "tasks", "jobs" (a sweep's points of that name,
-    each arm's paired by job) or "sweep"."""
+    each arm's paired by job), "requests" (its points of that name, by phase, agent and round) or "sweep"."""
     quantity: str = "ratio"
     of: str | None = None
     """With quantity "value": the metric of the same arm that the value is divided by."""
@@ -92,7 +92,7 @@ class Claim:
     also_beats: tuple[str, ...] = ()
     """Trivial alternatives that the treatment must beat too."""
     only: str | None = None
-    """With `over` "tasks" or "jobs": how the ids that count begin."""
+    """With `over` "tasks", "jobs" or "requests": how the ids that count begin."""
     against: str | None = None
     """The other side of two gains, or of the same tasks: a "backend:NAME", "SETTING:VALUE" or variant."""
     among: tuple[str, ...] = ()
@@ -291,9 +291,9 @@ def _form_problems(claim: Claim) -> Iterator[tuple[str, str]]:
             yield "axes", f"{axis!r} is not 'rounds:METRIC' or 'tasks:METRIC'"
     if claim.form == "monotone" and not (claim.along and claim.direction and claim.over == "sweep"):
         yield "along", "form 'monotone' needs over = 'sweep', along and direction"
-    has_ids = claim.over in ("tasks", "jobs")
+    has_ids = claim.over in ("tasks", "jobs", "requests")
     if claim.only is not None and not has_ids:
-        yield "only", "chooses by id, and goes with over = 'tasks' or 'jobs'; remove it"
+        yield "only", "chooses by id, and goes with over = 'tasks', 'jobs' or 'requests'; remove it"
     of_variant = claim.quantity == "ratio" and ":" not in (claim.against or ":")
     compares = of_variant or (claim.quantity == "difference" and has_ids)
     allowed = claim.form == "equivalent" or (claim.form != "order" and compares)

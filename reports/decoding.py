@@ -23,8 +23,13 @@ def token_floor(
     published_s: float,
     tokens: float = 1,
     device: str = "the device",
+    what: str = "weights alone",
 ) -> Bound:
     """The seconds that decoded tokens take at least, one after another, by the weights that each reads.
+
+    Arguments
+    ---------
+    what: `weight_bytes` stand for, in words, where more than weights is read.
 
     Raises
     ------
@@ -44,10 +49,11 @@ def token_floor(
             "published_s": published_s,
             "tokens": tokens,
             "device": device,
+            "what": what,
         },
         arithmetic=(
             f"{several}{weight_bytes / 1e9:.4g} GB ÷ {bandwidth_bytes_per_s / 1e12:.4g} TB/s ({device}) = "
-            f"{1e3 * value:.3g} ms, weights alone"
+            f"{1e3 * value:.3g} ms, {what}"
         ),
         condition=(
             f"{1e3 * published_s:g} ms are possible from "

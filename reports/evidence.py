@@ -14,10 +14,22 @@ from reports.claims import Claim
 from reports.records import Record, TaskPair, Values
 from reports.units import job_of
 
-__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "is_asked", "never_differ", "unmet"]
+__all__ = [
+    "Found",
+    "Stored",
+    "by_job",
+    "by_request",
+    "failed_checks",
+    "find",
+    "is_asked",
+    "never_differ",
+    "unmet",
+]
 
 JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
+REQUEST = "request"
+"""The name of a sweep's points that stand for single requests: {arm, round, agent, phase, …}."""
 DIVERGED = "diverged"
 """1 where the arms had different models answer a task, else 0."""
 SIZE = "model_gb"
@@ -110,6 +122,15 @@ def is_asked(claim: Claim, record: Record) -> bool:
     )
 
 
+def by_request(stored: Sequence[Stored]) -> list[Stored]:
+    """The same tests, with single requests in the place of their tasks: "reflect-3-0", agent 3 in round 0.
+
+    So records that were not measured in pairs are compared agent by agent. Requests of one round share a
+    server: their spread is that within a run, and says nothing of the next one.
+    """
+    return [s if s.record is None else s._replace(record=_of_requests(s.record)) for s in stored]
+
+
 def failed_checks(claim: Claim, record: Record) -> list[str]:
     """The claim's provenance checks that failed or were never made, each with what was seen."""
     out = []
@@ -159,6 +180,21 @@ def _of_jobs(record: Record) -> Record:
         for job, values in arms["treatment"].items()
     ]
     return replace(record, tasks=jobs)
+
+
+def _of_requests(record: Record) -> Record:
+    sides = {"control": "control", record.control: "control"}
+    arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
+    for point in record.sweep:
+        if point.get("name") == REQUEST:
+            key = f"{point.get('phase')}-{point.get('agent')}-{point.get('round')}"
+            values: Values = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
+            arms[sides.get(point.get("arm"), "treatment")][key] = values
+    tasks = [
+        TaskPair(id=key, treatment=values, control=arms["control"].get(key))
+        for key, values in arms["treatment"].items()
+    ]
+    return replace(record, tasks=tasks)
 
 
 def _usable(entry: Stored) -> Found:

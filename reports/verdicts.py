@@ -138,6 +138,8 @@ def judge(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
         return replace(blank, verdict="impossible", reason=f"{limit.arithmetic}; {limit.condition}")
     if claim.over == "jobs":
         stored, claim = evidence.by_job(stored), replace(claim, over="tasks")
+    if claim.over == "requests":
+        stored, claim = evidence.by_request(stored), replace(claim, over="tasks")
     unmet = evidence.unmet(claim, stored, offers)
     if unmet:
         return replace(blank, verdict="out of scope", reason=f"needs {', '.join(unmet)}")

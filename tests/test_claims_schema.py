@@ -73,7 +73,7 @@ def test_the_lower_end_of_a_range_is_its_threshold(tmp_path: Path) -> None:
         ({"treatment": None}, "treatment"),
         ({"form": '"atleast"'}, "form"),
         ({"quantity": '"speedup"'}, "quantity"),
-        ({"over": '"requests"'}, "over"),
+        ({"over": '"seconds"'}, "over"),
         ({"version": '"1"'}, "version"),
         ({"version": "true"}, "version"),
         ({"version": "0"}, "version"),

@@ -144,8 +144,9 @@ def test_costs_follow_what_is_measured() -> None:
 
 def test_an_unknown_policy_is_refused() -> None:
     """With the names of the known ones."""
-    with pytest.raises(UsageError, match="keep, drop, offload, least-waste"):
-        retention("hope")
+    for name in ("hope", "drop:1", "ttl:", "ttl:soon", "ttl:-1", "ttl:nan"):
+        with pytest.raises(UsageError, match=r"keep, drop, offload, least-waste, ttl$|give "):
+            retention(name)
 
 
 def test_keep_refuses_the_session_too_many(make: Callable[..., Engine]) -> None:
@@ -159,7 +160,7 @@ def test_keep_refuses_the_session_too_many(make: Callable[..., Engine]) -> None:
         assert len(ask(engine, "a", [1], 5)) == 5
 
 
-@pytest.mark.parametrize("policy", ["drop", "offload", "least-waste"])
+@pytest.mark.parametrize("policy", ["drop", "offload", "least-waste", "ttl", "ttl:0", "ttl:1e9"])
 def test_more_sessions_than_slabs_have_the_same_tokens(make: Callable[..., Engine], policy: str) -> None:
     """Eight sessions of four turns in the room of three, against the room of eight."""
     found = []
@@ -220,7 +221,7 @@ def test_the_host_is_charged_and_given_back(make: Callable[..., Engine], model: 
         assert engine.stats().host_bytes == 0
 
 
-@pytest.mark.parametrize("policy", ["drop", "offload", "least-waste"])
+@pytest.mark.parametrize("policy", ["drop", "offload", "least-waste", "ttl:1e9"])
 def test_a_full_host_keeps_no_turn_waiting(make: Callable[..., Engine], policy: str) -> None:
     """Two sessions take turns in one slab, with no room on the host at all."""
     with make(1, policy, host_capacity_bytes=0) as engine:

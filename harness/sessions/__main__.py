@@ -73,11 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--budget", metavar="PATH", help="a device budget's ledger, shared with others")
     which.add_argument("--budget-gb", type=_positive(float), default=4.0, metavar="GB", help="one of its own")
     memory.add_argument(
-        "--policy", default="least-waste", metavar="P", help="who makes room when it is short"
+        "--policy",
+        default="least-waste",
+        metavar="P",
+        help="who makes room when it is short: keep, drop, offload, least-waste, ttl:SECONDS",
     )
     limits = serve.add_argument_group("limits")
     limits.add_argument("--max-session-tokens", type=_positive(int), default=4096, metavar="N")
     limits.add_argument("--max-sessions", type=_positive(int), default=1024, metavar="N")
+    limits.add_argument("--prefill-chunk", type=_positive(int), default=256, metavar="N",
+                        help="prompt tokens that one step computes at most")  # fmt: skip
     limits.add_argument("--max-connections", type=_positive(int), default=512, metavar="N")
     limits.add_argument("--max-frame-mib", type=_positive(int), default=1024, metavar="N")
     limits.add_argument("--idle-timeout-s", type=_positive(float), default=600.0, metavar="S")
@@ -184,6 +189,7 @@ def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable
             max_session_tokens=options.max_session_tokens,
             max_sessions=options.max_sessions,
             policy=options.policy,
+            prefill_chunk=options.prefill_chunk,
         )
 
     return make

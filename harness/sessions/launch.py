@@ -89,6 +89,21 @@ class ServerProcess:
                 time.sleep(_LOOK_S)
         return self._address
 
+    @property
+    def pid(self) -> int | None:
+        """Its process."""
+        return self._group.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return self._group.exit_status()
+
+    @property
+    def log(self) -> str:
+        """What it has said so far, if it was not stopped; with `--verbose` a line per turn."""
+        return self._words()
+
     def stop(self) -> None:
         """End it and remove what it left; a second call does nothing."""
         self._group.stop()

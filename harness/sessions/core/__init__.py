@@ -3,7 +3,7 @@
     load, Model               weights, held once, and their forward pass
     Engine                    sessions, queue and batches: open, submit, step, cancel, close, stats
     Turn, Event, Timings      what is asked and what comes
-    Retention, retention      who loses its slab when the budget is short: keep, drop, offload, least-waste
+    Retention, retention      who loses its slab when the budget is short: keep, drop, offload, …
 
 A turn brings only new tokens: what the session's slab already holds is not computed again, and is counted.
 Importing this imports torch.

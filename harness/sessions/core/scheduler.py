@@ -5,12 +5,18 @@ and at most `prefill_chunk` tokens of those that prefill, so that a long prompt 
 chunk at a time. A turn's chunks are always whole ones from its own beginning: how a prompt is cut depends on
 nothing else that runs, nor then do its numbers.
 
+Of those that prefill, who has least left goes first: an agent that reflects on an observation waits for one
+chunk of the long prompts before it, not for all of them, and they for a few tokens. A turn is passed over
+only `MAX_PASSED` times for each of its chunks; then it goes first, so a steady stream of short ones costs a
+long prompt a constant factor and no more.
+
 Turns are admitted in the order in which they came; one that finds no room may be overtaken, since those
 behind it may hold their slabs already, but only `MAX_OVERTAKEN` times: then nothing is admitted before it,
 and sessions whose turns wait behind it have to make room as well.
 
 Sources: Yu et al., "Orca", OSDI 2022 (iteration-level scheduling); Agrawal et al., "Sarathi-Serve", OSDI 2024
-(decodes and a chunk of a prompt in one batch).
+(decodes and a chunk of a prompt in one batch); Schrage, "A proof of the optimality of the shortest remaining
+processing time discipline", Operations Research 16, 1968.
 """
 
 from __future__ import annotations
@@ -28,9 +34,10 @@ from harness.sessions.core.session import Session
 from harness.sessions.core.store import Store
 from harness.sessions.core.turns import Event, Timings, Turn
 
-__all__ = ["MAX_OVERTAKEN", "Counts", "Scheduler"]
+__all__ = ["MAX_OVERTAKEN", "MAX_PASSED", "Counts", "Scheduler"]
 
 MAX_OVERTAKEN = 64
+MAX_PASSED = 8
 
 
 @dataclass(slots=True)
@@ -46,6 +53,8 @@ class _Work:
     """Tokens of the session before the turn."""
     num_decoded: int = 0
     num_overtaken: int = 0
+    num_passed: int = 0
+    """Steps that computed prompts of others and not its own, since its last chunk."""
     reused: int = 0
     restored: int = 0
     recomputed: int = 0
@@ -61,6 +70,11 @@ class _Work:
         """Tokens that are to be computed before the next one is known."""
         assert self.session.slab is not None
         return len(self.session.tokens) - self.session.slab.num_tokens
+
+    @property
+    def prompt_order(self) -> tuple[int, int]:
+        """Who was passed over too often, as they came; then who has least left."""
+        return (0 if self.num_passed >= MAX_PASSED else self.pending), self.id
 
 
 class _Part(NamedTuple):
@@ -230,16 +244,23 @@ class Scheduler:
         return True
 
     def _batch(self) -> list[_Part]:
-        parts, room = [], self._chunk
-        for work in self._running:
-            pending = work.pending
-            num = min(pending, self._chunk)
-            if work.num_decoded == 0:
-                # Whole chunks only, see above.
-                if num > room:
-                    continue
-                room -= num
-            parts.append(_Part(work, num, num == pending))
+        parts = [_Part(work, work.pending, True) for work in self._running if work.num_decoded]
+        prompts = [work for work in self._running if not work.num_decoded]
+        prompts.sort(key=lambda work: work.prompt_order)
+        room, passed = self._chunk, []
+        for work in prompts:
+            num = min(work.pending, self._chunk)
+            # Whole chunks only, see above; and nobody slips in before one that was passed over too often.
+            if num > room:
+                passed.append(work)
+                if work.num_passed >= MAX_PASSED:
+                    room = 0
+                continue
+            room -= num
+            work.num_passed = 0
+            parts.append(_Part(work, num, num == work.pending))
+        for work in passed:
+            work.num_passed += 1
         return parts
 
     def _learn(self, batch: Sequence[_Part], seconds: float) -> None:

@@ -199,4 +199,5 @@ def _candidate(session: Session, now_s: float) -> Candidate:
         slab_bytes=session.slab.num_bytes,
         used_bytes=session.slab.used_bytes,
         pause_s=session.expected_pause_s(now_s) if session.turn_id is None else 0.0,
+        idle_s=max(0.0, now_s - session.idle_since_s) if session.turn_id is None else 0.0,
     )

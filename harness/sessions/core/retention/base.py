@@ -44,6 +44,8 @@ class Candidate(NamedTuple):
     used_bytes: int
     pause_s: float
     """How long it is expected to wait from now on."""
+    idle_s: float = 0.0
+    """How long it has waited; 0 with a turn in the queue."""
 
     @property
     def keep_waste(self) -> float:
@@ -88,7 +90,7 @@ class Eviction(NamedTuple):
 
 
 class Retention(ABC):
-    """A policy; stateless."""
+    """A policy; it remembers nothing of the sessions."""
 
     name: ClassVar[str]
 
@@ -96,8 +98,12 @@ class Retention(ABC):
     def eviction(self, candidate: Candidate, prices: Prices) -> Eviction | None:
         """How this session's slab would go, None where it must stay."""
 
+    def rank(self, offer: Eviction) -> float:
+        """Who goes before whom, the least first: by default, whose going wastes least per freed byte."""
+        return offer.extra_waste_per_byte
+
     def plan(self, need_bytes: int, candidates: Sequence[Candidate], prices: Prices) -> list[Eviction]:
-        """Choose who goes so that `need_bytes` more are free: those whose going wastes least per freed byte.
+        """Choose who goes so that `need_bytes` more are free: the first by `rank`.
 
         Returns nothing when that many cannot be freed: nobody goes in vain.
         """
@@ -108,7 +114,7 @@ class Retention(ABC):
             offers = [offer for candidate in left if (offer := self.eviction(candidate, prices))]
             if not offers:
                 return []
-            best = min(offers, key=lambda offer: (offer.extra_waste_per_byte, offer.candidate.session_id))
+            best = min(offers, key=lambda offer: (self.rank(offer), offer.candidate.session_id))
             chosen.append(best)
             left.remove(best.candidate)
             freed_bytes += best.candidate.slab_bytes
