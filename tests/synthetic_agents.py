@@ -51,7 +51,7 @@ def control_of(variant: str) -> str | None:
 def shape_of(variant: str) -> tuple[str, int, int]:
     """(arm, agents, tokens of prompt) of a variant in the pocket."""
     if variant.startswith("retention-"):
-        return ("shared", 4 if variant == "retention-keep" else 8, 192)
+        return ("shared", 8 if variant == "retention-keep" else 16, 192)
     if variant.endswith("-prompt-512"):
         return variant.removesuffix("-prompt-512"), 1, 512
     found = COUNTED.fullmatch(variant)
