@@ -133,7 +133,7 @@ def _start(place: Place) -> tuple[Any, Started]:
         wait_s = _wait_for_room(budget, place.needed_bytes, ends_s)
         budget.allocate(place.needed_bytes, owner=f"an agent of {_owner(place)}").release()
     began_s = perf_counter()
-    core = _import_core(place.threads)
+    core = _import_core(place)
     import_s = perf_counter() - began_s
     began_s = perf_counter()
     loaded = core.load(place.model, device=place.device, dtype=place.dtype)
@@ -162,12 +162,13 @@ def _start(place: Place) -> tuple[Any, Started]:
     )
 
 
-def _import_core(threads: int) -> Any:
+def _import_core(place: Place) -> Any:
     from harness.sessions import core
 
-    # Loading would import it, and imports are to stand apart.
-    import_module("transformers").LlamaForCausalLM  # noqa: B018
-    import_module("torch").set_num_threads(threads)
+    if place.model != core.DEFAULT_MODEL:
+        # Loading a checkpoint would import it, and imports are to stand apart.
+        import_module("transformers").LlamaForCausalLM  # noqa: B018
+    import_module("torch").set_num_threads(place.threads)
     return core
 
 
