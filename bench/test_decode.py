@@ -8,9 +8,8 @@ together share one reading of the weights, and attend one by one.
 Limits. The default model's weights are random: times hang on shapes, not on what the weights say. A link is
 paced for real up to 2 Gbps, by waiting; a faster one, as the source's 25 Gbps, is modelled: native's measured
 time and the mode's counted bytes by a formula, labelled `modelled`.
-Rounds of a mode that ships weights, and of a link of 100 Mbps, decode 4 tokens, of weights over a link 2,
-others over a link 16: the record's `workload` says so, and published rows ask for 50. Client and server share
-this machine's cores.
+Rounds of a mode that ships weights, and of a link of 100 Mbps, decode 4 tokens, others over a link 16: the
+record's `workload` says so, and published rows ask for 50. Client and server share this machine's cores.
 
 Usage:
 

@@ -60,7 +60,7 @@ def test_a_variants_name_says_what_a_round_is() -> None:
         "full": ("full", None, 50),
         "full-100mbps": ("full", 10**8, 4),
         "partially-aware-both-ways-2gbps": ("partially-aware-both-ways", 2 * 10**9, 16),
-        "semantic-blind-1gbps": ("semantic-blind", 10**9, 2),
+        "semantic-blind-1gbps": ("semantic-blind", 10**9, 4),
     }
 
 
