@@ -173,6 +173,9 @@ def test_a_cluster_of_two_nodes_is_used_by_its_address(
     from ray.cluster_utils import Cluster
 
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    # The address of the head is written to its folder `ray`, which need not exist in /tmp.
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    (folder / "ray").mkdir()
     small = {"num_cpus": 0, "object_store_memory": 80_000_000}
     nodes = Cluster(initialize_head=True, head_node_args={**small, "temp_dir": str(folder)})
     try:
