@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from harness.agents.load import Refusal
 from harness.errors import UnavailableError
 from harness.hardware import memory
 from harness.hardware.budget import DeviceBudget
+from harness.sessions.address import socket_folder
 
 REASON, REFLECT = Phase
 
@@ -198,11 +201,14 @@ def test_an_engine_that_shares_whole_blocks_may_miss_the_last_one() -> None:
 
 
 def test_a_prefix_cache_of_another_model_is_asked_for_by_url() -> None:
-    """llama.cpp is given the default model alone; another one's tokens would be compared with its own."""
+    """llama.cpp is given the default model on a processor alone; other work beside it would be unequal."""
     other = Work(chosen=Chosen(model_id="ORG/NAME"))
     with pytest.raises(UnavailableError, match=r"ORG/NAME.*--prefix-cache-url") as caught:
         agents_arms.require("engine-prefix-cache", other)
     assert "\n" not in str(caught.value)
+    for unequal in (Chosen(dtype="float16"), Chosen(device="cuda")):
+        with pytest.raises(UnavailableError, match="llama-34m in float32 on a processor"):
+            agents_arms.require("engine-prefix-cache", Work(chosen=unequal))
     agents_arms.require("engine-prefix-cache", replace(other, prefix_cache_url="http://gpu1:8000"))
     agents_arms.require("shared", other)
     assert (other.block_tokens("shared"), other.block_tokens("engine-prefix-cache")) == (1, 1)
@@ -274,3 +280,26 @@ def test_options_are_read_as_they_are_meant() -> None:
     assert (options._seconds("0"), options._rate("2.5"), options._address("gpu1:6379")) == (
         0.0, 2.5, "gpu1:6379"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "model_id", "dtype"),
+    [
+        ("llama-34m", "llama-34m", "float32"),
+        ("ORG/NAME@bfloat16", "ORG/NAME", "bfloat16"),
+        ("/a@b/model", "/a@b/model", "float32"),
+        ("@float16", "@float16", "float32"),
+    ],
+)
+def test_a_dtype_may_stand_behind_the_model(given: str, model_id: str, dtype: str) -> None:
+    """So that the row that needs Llama-2-7B in fp32 can be decided; what is no dtype is the model's name."""
+    found = Chosen.of("pocket", given)
+    assert (found.model_id, found.dtype) == (model_id, dtype)
+
+
+def test_sockets_stand_where_their_paths_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder for temporary files may have a name too long for one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    assert socket_folder() == Path("/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", "/short")
+    assert socket_folder() == Path("/short")
