@@ -24,7 +24,7 @@ ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 MEASURED_OPTIONS = (
     "profile", "node", "backend", "workload", "tasks", "vram_gb", "model_id", "rounds",
     "agents", "prompt_tokens", "observation_tokens", "new_tokens", "sleep_s", "arrival_rate",
-    "agents_budget_gb", "stop_on_oom", "ray_address",
+    "agents_budget_gb", "stop_on_oom", "ray_address", "prefix_cache_url",
 )  # fmt: skip
 
 

@@ -125,16 +125,24 @@ def wait_until(condition: Callable[[], Any], seconds: float) -> bool:
 def leaves_nothing(tmp_path: Path, options: tuple[str, ...], running: str, number: int) -> None:
     """Start, wait until a process of that name runs, end the driver, and look."""
     mark = uuid.uuid4().hex
-    process = subprocess.Popen(
-        command(tmp_path, *options), cwd=ROOT, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL
-    )
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command(tmp_path, *options), cwd=ROOT, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL
+        )
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     try:
         is_up = wait_until(lambda: any(running in " ".join(one.cmdline()) for one in of_run(mark)), 90)
         assert is_up, f"no {running}"
         time.sleep(1.0)
     finally:
         process.send_signal(number)
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
     assert wait_until(lambda: not of_run(mark), 20), of_run(mark)
     assert wait_until(lambda: not list(Path("/dev/shm").glob(f"assay-budget-{process.pid}-*")), 5)
 

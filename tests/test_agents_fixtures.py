@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("msgspec")
 
+from fixtures import agents_arms
 from fixtures import agents_checks as checks
 from fixtures import agents_options as options
 from fixtures.agents_values import METRICS, Round, Taken, request_of, values_of
@@ -17,7 +21,10 @@ from fixtures.agents_variants import ALL_COUNTS, ARMS, Variant, Work, counts_of
 from fixtures.decode_variants import Chosen
 from harness.agents.base import Phase, Step
 from harness.agents.load import Refusal
+from harness.errors import UnavailableError
+from harness.hardware import memory
 from harness.hardware.budget import DeviceBudget
+from harness.sessions.address import socket_folder
 
 REASON, REFLECT = Phase
 
@@ -176,6 +183,44 @@ def test_a_refusal_that_the_ledger_does_not_know_of_is_not_physical() -> None:
     assert checks.oom_is_physical([a_round()]).observed == "nobody was refused"
 
 
+def test_a_refusal_of_the_devices_own_allocator_is_physical() -> None:
+    """It says no numbers, and the ledger does not count it; one of the ledger's beside it is looked at."""
+    own = REFUSED._replace(cause=f"{memory.REFUSED}: CUDA out of memory", asked_bytes=None, free_bytes=None)
+    found = checks.oom_is_physical([a_round(refusals=[own])])
+    assert found.ok
+    assert "CUDA out of memory" in found.observed
+    assert checks.oom_is_physical([a_round(refusals=[own, REFUSED], num_refusals=1)]).ok
+    assert not checks.oom_is_physical([a_round(refusals=[own, REFUSED])]).ok
+
+
+def test_an_engine_that_shares_whole_blocks_may_miss_the_last_one() -> None:
+    """Not more than that, and nothing that was not there."""
+    counts = {reused: a_round(*pair(reused_tokens=reused)) for reused in (7, 8, 11, 12)}
+    found = {n: checks.reuse_counted([one], keeps=True, block_tokens=4).ok for n, one in counts.items()}
+    assert found == {7: False, 8: True, 11: True, 12: False}
+
+
+def test_a_prefix_cache_of_another_model_is_asked_for_by_url() -> None:
+    """llama.cpp is given the default model on a processor alone; other work beside it would be unequal."""
+    other = Work(chosen=Chosen(model_id="ORG/NAME"))
+    with pytest.raises(UnavailableError, match=r"ORG/NAME.*--prefix-cache-url") as caught:
+        agents_arms.require("engine-prefix-cache", other)
+    assert "\n" not in str(caught.value)
+    for unequal in (Chosen(dtype="float16"), Chosen(device="cuda")):
+        with pytest.raises(UnavailableError, match="llama-34m in float32 on a processor"):
+            agents_arms.require("engine-prefix-cache", Work(chosen=unequal))
+    agents_arms.require("engine-prefix-cache", replace(other, prefix_cache_url="http://gpu1:8000"))
+    agents_arms.require("shared", other)
+    assert (other.block_tokens("shared"), other.block_tokens("engine-prefix-cache")) == (1, 1)
+    assert replace(other, prefix_cache_url="http://gpu1:8000").block_tokens("engine-prefix-cache") == 64
+
+
+def test_a_session_may_hold_what_the_longest_prompt_needs() -> None:
+    """Whatever --prompt-tokens says."""
+    assert Work(chosen=Chosen()).most_tokens == 4096
+    assert Work(chosen=Chosen(), prompt_tokens=5000).most_tokens == 5000 + 32 + 2 * 16
+
+
 def test_a_budget_that_was_exceeded_or_never_drawn_on_is_found() -> None:
     """By its peak."""
     assert checks.fits_budget([a_round()]).ok
@@ -217,6 +262,8 @@ def test_a_rate_is_to_be_half_of_the_saturation_and_below_it() -> None:
         (options._address, "gpu1", "HOST:PORT"),
         (options._address, "ray://gpu1:10001", "HOST:PORT"),
         (options._address, "gpu1:99999", "HOST:PORT"),
+        (options._url, "gpu1:8000", "http://HOST:PORT"),
+        (options._url, "http://", "http://HOST:PORT"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(parse: Any, text: str, hint: str) -> None:
@@ -233,3 +280,26 @@ def test_options_are_read_as_they_are_meant() -> None:
     assert (options._seconds("0"), options._rate("2.5"), options._address("gpu1:6379")) == (
         0.0, 2.5, "gpu1:6379"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "model_id", "dtype"),
+    [
+        ("llama-34m", "llama-34m", "float32"),
+        ("ORG/NAME@bfloat16", "ORG/NAME", "bfloat16"),
+        ("/a@b/model", "/a@b/model", "float32"),
+        ("@float16", "@float16", "float32"),
+    ],
+)
+def test_a_dtype_may_stand_behind_the_model(given: str, model_id: str, dtype: str) -> None:
+    """So that the row that needs Llama-2-7B in fp32 can be decided; what is no dtype is the model's name."""
+    found = Chosen.of("pocket", given)
+    assert (found.model_id, found.dtype) == (model_id, dtype)
+
+
+def test_sockets_stand_where_their_paths_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder for temporary files may have a name too long for one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    assert socket_folder() == Path("/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", "/short")
+    assert socket_folder() == Path("/short")

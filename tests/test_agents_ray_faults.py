@@ -35,7 +35,7 @@ pytestmark = pytest.mark.nightly
 
 MARK = "ASSAY_RAY_TEST"
 DRIVER = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
 from harness.agents.arms.keepalive import KeepAlive
 from harness.agents.cluster import RayCluster
 from harness.hardware.budget import DeviceBudget
@@ -48,6 +48,7 @@ async def main(cluster):
         await agent.close()
         agent = await KeepAlive(cluster, DeviceBudget.open(sys.argv[1]), model=sys.argv[2]).open(2000)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with RayCluster(*sys.argv[3:]) as cluster:
     print("connected", flush=True)
     asyncio.run(main(cluster))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.agents.base import Phase
-from harness.agents.replay import Costs, Observed, Replayed, Work, replay
+from harness.agents.replay import MAX_PASSED, Costs, Observed, Replayed, Work, _Server, replay
 from harness.errors import UsageError
 from harness.load.arrivals import constant, poisson
 
@@ -64,6 +64,30 @@ def test_a_shorter_queue_makes_reflect_faster_where_nothing_is_reused() -> None:
     alone = replay(COSTS, replace(WORK, keeps=False), [0.0])
     assert mean_s(alone, Phase.REFLECT) > mean_s(alone, Phase.REASON)
     assert mean_s(found, Phase.REASON) > 2 * mean_s(found, Phase.REFLECT)
+
+
+def test_who_reflects_is_read_before_the_long_prompts_that_wait() -> None:
+    """As the scheduler has it: an observation waits for a chunk, and not for every prompt before it."""
+    assert MAX_PASSED == pytest.importorskip("harness.sessions.core.scheduler").MAX_PASSED
+    crowd = [0.0, *[1.0] * 20]  # the first one's tool answers just after all others came
+    work = replace(WORK, sleep_s=1.0 - replay(COSTS, WORK, [0.0])[0].done_s + 1e-3)
+    found = replay(COSTS, work, crowd)
+    reflect = next(one for one in found if (one.agent, one.phase) == (0, Phase.REFLECT))
+    chunk_s, last = COSTS.seconds(64, 0), max(one.first_token_s for one in found)
+    assert reflect.due_s == pytest.approx(1.001)
+    assert reflect.ttft_s < 2 * chunk_s + COSTS.seconds(33, 0) < 0.1 * (last - 1.0)
+
+
+def test_a_long_prompt_is_passed_over_for_a_while_only() -> None:
+    """A stream of short ones that never ends would keep it out for ever."""
+    costs = Costs(step_s=1e-3, prefill_token_s=1e-4, decode_token_s=0.0, chunk_tokens=64)
+    short = Work(prompt_tokens=64, observation_tokens=8, new_tokens=1, sleep_s=1e6)
+    server = _Server(costs, short, [0.0, *constant(1 / costs.seconds(64, 0), 400)])
+    first = server._coming[0][2]
+    first.left = 128
+    while first.first_s == 0.0:
+        assert server.step()
+    assert server._steps <= 2 * (MAX_PASSED + 1) + 1
 
 
 def test_ten_thousand_agents_all_finish() -> None:

@@ -189,7 +189,7 @@ def test_a_server_that_does_not_start_says_why() -> None:
 
 
 DRIVER = """
-import asyncio, sys
+import asyncio, signal, sys
 from harness.agents.arms.shared import Shared
 from harness.agents.base import Script
 from harness.agents.load import run_agents
@@ -206,6 +206,7 @@ async def main():
         await arm.close()
         budget.remove()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 asyncio.run(main())
 """
 

@@ -1,10 +1,11 @@
 """Agents on one server, replayed: up to ten thousand of them, by costs that were measured.
 
 A discrete-event simulation of a server that batches continuously, as `harness.sessions.core.scheduler` does:
-a step computes the next token of every turn that decodes and at most a chunk of the prompts that wait, first
-come first served. It takes `step_s`, `prefill_token_s` per token of a prompt and `decode_token_s` per turn
-that decodes. An agent reasons when it is due, sleeps, and reflects; where sessions stay its second prompt
-is the observation, and where they do not all that went before as well.
+a step computes the next token of every turn that decodes and at most a chunk of the prompts that wait, whole
+chunks only. Who has least left comes first, and before all whoever was passed over `MAX_PASSED` times. A step
+takes `step_s`, `prefill_token_s` per token of a prompt and `decode_token_s` per turn that decodes. An agent
+reasons when it is due, sleeps, and reflects; where sessions stay its second prompt is the observation, and
+where they do not all that went before as well.
 
 What it says is *simulated*, whatever its costs were measured on, and confirms no measured claim.
 
@@ -24,7 +25,10 @@ from typing import NamedTuple, Self
 from harness.agents.base import Phase
 from harness.errors import UsageError
 
-__all__ = ["Costs", "Observed", "Replayed", "Work", "replay"]
+__all__ = ["MAX_PASSED", "Costs", "Observed", "Replayed", "Work", "replay"]
+
+MAX_PASSED = 8
+"""As the scheduler has it, which imports torch."""
 
 
 class Observed(NamedTuple):
@@ -143,11 +147,16 @@ def replay(costs: Costs, work: Work, due_s: Sequence[float]) -> list[Replayed]:
 
 
 class _Turn:
-    __slots__ = ("agent", "due_s", "first_s", "left", "phase")
+    __slots__ = ("agent", "due_s", "first_s", "left", "passed", "phase")
 
     def __init__(self, agent: int, phase: Phase, due_s: float, left: int) -> None:
         self.agent, self.phase, self.due_s, self.left = agent, phase, due_s, left
-        self.first_s = 0.0
+        self.first_s, self.passed = 0.0, 0
+
+    @property
+    def order(self) -> int:
+        """Who was passed over too often, then who has least left; of equals who came first."""
+        return 0 if self.passed >= MAX_PASSED else self.left
 
 
 class _Server:
@@ -162,7 +171,7 @@ class _Server:
         ]
         heapq.heapify(self._coming)
         self._outside: deque[_Turn] = deque()
-        self._prompts: deque[_Turn] = deque()
+        self._prompts: list[_Turn] = []
         self._ends: defaultdict[int, list[_Turn]] = defaultdict(list)
         """Number of the step → turns whose last token it computes."""
         self._now_s, self._steps, self._decoding, self._inside = 0.0, 0, 0, 0
@@ -201,15 +210,21 @@ class _Server:
 
     def _chunk(self) -> tuple[list[_Turn], int]:
         """The turns whose prompts this step finishes, and the tokens that it prefills."""
-        room, read = self.costs.chunk_tokens, []
-        while self._prompts and room:
-            turn = self._prompts[0]
-            taken = min(turn.left, room)
+        room, num_tokens = self.costs.chunk_tokens, 0
+        for turn in sorted(self._prompts, key=lambda turn: turn.order):
+            taken = min(turn.left, self.costs.chunk_tokens)
+            if taken > room:
+                if turn.passed >= MAX_PASSED:
+                    room = 0
+                turn.passed += 1
+                continue
             turn.left -= taken
+            turn.passed = 0
             room -= taken
-            if not turn.left:
-                read.append(self._prompts.popleft())
-        return read, self.costs.chunk_tokens - room
+            num_tokens += taken
+        read = [turn for turn in self._prompts if not turn.left]
+        self._prompts = [turn for turn in self._prompts if turn.left]
+        return read, num_tokens
 
     def _first_token(self, turn: _Turn) -> None:
         turn.first_s = self._now_s

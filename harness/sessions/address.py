@@ -14,15 +14,18 @@ import fcntl
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import BackendUnreachable, LaunchError, UsageError
 
-__all__ = ["Address", "Listener", "dial", "listen", "widen"]
+__all__ = ["Address", "Listener", "dial", "listen", "socket_folder", "widen"]
 
 MAX_PATH_BYTES = 107
+_MAX_FOLDER_BYTES = 64
+"""Leaves room for a folder of its own and a name."""
 _BACKLOG = 512
 _CLIENT_UNSENT_BYTES = 2**22
 """That the kernel holds for the reader: a session's keys and values at once, not a twentieth of them."""
@@ -70,6 +73,12 @@ class Address(NamedTuple):
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def socket_folder() -> Path:
+    """Where sockets can be: the folder for temporary files, or /tmp where its path is too long for one."""
+    folder = tempfile.gettempdir()
+    return Path(folder if len(os.fsencode(folder)) <= _MAX_FOLDER_BYTES else "/tmp")
 
 
 class Listener:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Self
 from harness.errors import LaunchError
 from harness.launchers.group import GuardedGroup
 from harness.launchers.watchdog import the_watchdog
-from harness.sessions.address import Address
+from harness.sessions.address import Address, socket_folder
 
 __all__ = ["ServerProcess"]
 
@@ -48,7 +47,7 @@ class ServerProcess:
         deadline_s: from now until it says that it is ready.
         grace_s: between asking it to end and killing it.
         """
-        folder, name = Path(tempfile.gettempdir()), f"assay-sessions-{uuid.uuid4().hex[:12]}"
+        folder, name = socket_folder(), f"assay-sessions-{uuid.uuid4().hex[:12]}"
         self._socket, self._log = folder / f"{name}.sock", folder / f"{name}.log"
         where = Address.of_path(str(self._socket))
         self._command = (

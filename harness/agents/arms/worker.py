@@ -15,7 +15,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from time import perf_counter
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import BudgetError
 from harness.hardware.budget import DeviceBudget
+from harness.hardware.memory import out_of_memory
 from harness.hardware.processes import Process, this_process
 
 __all__ = ["KeptAgent", "Place", "Started", "Token", "serve_step"]
@@ -100,13 +100,13 @@ class KeptAgent:
         ------
         BudgetError: there is no room for it and the agent's keys and values.
         """
-        with _out_of_memory():
+        with out_of_memory():
             self._engine, started = _start(place)
         return started
 
     def step(self, new_ids: Sequence[int], max_new_tokens: int) -> Iterator[Token]:
         """Go on with the history."""
-        with _out_of_memory():
+        with out_of_memory():
             yield from _generate(self._engine, new_ids, max_new_tokens)
 
 
@@ -117,7 +117,7 @@ def serve_step(place: Place, token_ids: Sequence[int], max_new_tokens: int) -> I
     ------
     BudgetError: there was no room within the time it may wait.
     """
-    with _out_of_memory():
+    with out_of_memory():
         engine, started = _start(place)
         with engine:
             yield started
@@ -224,22 +224,6 @@ def _started_s(process: Process, otherwise_s: float) -> float:
         return otherwise_s
     since_boot_s = process.started_ticks / os.sysconf("SC_CLK_TCK")
     return since_boot_s + perf_counter() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@contextmanager
-def _out_of_memory() -> Iterator[None]:
-    """Map a device's or the machine's own refusal."""
-    try:
-        yield
-    except MemoryError as exc:
-        raise BudgetError(f"the machine has no memory left: {str(exc) or 'allocation failed'}") from None
-    except RuntimeError as exc:
-        torch = sys.modules.get("torch")
-        is_device = torch is not None and isinstance(exc, torch.OutOfMemoryError)
-        if not is_device and "DefaultCPUAllocator" not in str(exc):
-            raise
-        said = " ".join(str(exc).split())[:300]
-        raise BudgetError(f"the device's own allocator refused: {said}") from None
 
 
 def _owner(place: Place) -> str:

@@ -15,6 +15,7 @@ import torch
 from harness.errors import UsageError
 from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
+from harness.hardware.memory import out_of_memory
 from harness.sessions.core import pages
 
 __all__ = ["Slab", "SlabShape"]
@@ -58,11 +59,12 @@ class Slab:
 
         Raises
         ------
-        BudgetError: the bytes are not free.
+        BudgetError: the bytes are not free, or the device has them not.
         """
         allocation = budget.allocate(max_tokens * shape.token_bytes, owner=owner)
         try:
-            return cls(shape, max_tokens, allocation)
+            with out_of_memory():
+                return cls(shape, max_tokens, allocation)
         except BaseException:
             allocation.release()
             raise
