@@ -243,9 +243,18 @@ def test_what_is_held_or_alive_after_the_agents_closed_is_left(monkeypatch: pyte
 
 def test_a_rate_is_to_be_half_of_the_saturation_and_below_it() -> None:
     """At it, arrivals queue without end."""
-    assert [checks.rate_below_saturation(rate, 10.0).ok for rate in (4.9, 5.0, 9.9, 10.0)] == [
+    assert [checks.rate_below_saturation([rate], 10.0).ok for rate in (4.9, 5.0, 9.9, 10.0)] == [
         False, True, True, False
     ]  # fmt: skip
+    assert not checks.rate_below_saturation([4.9, 6.0], 10.0).ok
+    assert not checks.rate_below_saturation([], 10.0).ok
+
+
+def test_arrivals_are_counted_by_when_they_were_sent() -> None:
+    """A driver that is late sends at a lower rate than it was to."""
+    sent = [taken(agent, asked_s=at_s) for agent, at_s in enumerate((10.5, 11.0, 14.0))]
+    assert checks.arrived_per_s(a_round(*sent)) == 3 / 4
+    assert checks.arrived_per_s(a_round(taken(0, REFLECT))) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,32 @@ def test_llama_cpp_reuses_what_its_slot_holds(model: GgufModel) -> None:
     assert pairs[0][0].token_ids == pairs[1][0].token_ids
 
 
-def test_slots_without_room_are_refused_by_number(model: GgufModel) -> None:
-    """Before anything is started, and the rest is given back."""
-    budget = DeviceBudget.create(model.weight_bytes + 3 * 256 * model.kv_token_bytes)
-    with pytest.raises(BudgetError, match="engine-prefix-cache slot 3: "):
+def test_an_agent_whose_slot_finds_no_room_is_refused_and_the_others_are_served(model: GgufModel) -> None:
+    """By the ledger, which counts it, and by its number; whoever comes after it too."""
+    budget = DeviceBudget.create(model.weight_bytes + 2 * 256 * model.kv_token_bytes + 1)
+
+    async def use() -> None:
+        arm = await PrefixCache.start(budget, num_agents=4, max_tokens=200, model=model)
+        try:
+            before = budget.num_refusals
+            agents = [await arm.open(200) for _ in range(2)]
+            for _ in range(2):
+                with pytest.raises(BudgetError, match=r"engine-prefix-cache slot 2: .* 1 of"):
+                    await arm.open(200)
+            assert budget.num_refusals == before + 2
+            assert [len((await agent.step(PROMPT, 2)).token_ids) for agent in agents] == [2, 2]
+        finally:
+            await arm.close()
+
+    asyncio.run(use())
+    assert budget.used_bytes == 0
+    budget.remove()
+
+
+def test_an_engine_without_room_for_one_agent_is_not_started(model: GgufModel) -> None:
+    """And gives back what it had."""
+    budget = DeviceBudget.create(model.weight_bytes + 255 * model.kv_token_bytes)
+    with pytest.raises(BudgetError, match="engine-prefix-cache slot 0: "):
         asyncio.run(PrefixCache.start(budget, num_agents=4, max_tokens=200, model=model))
     assert budget.used_bytes == 0
     budget.remove()

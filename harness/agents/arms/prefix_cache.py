@@ -10,8 +10,8 @@ Tokens agree with those of the session server as far as rounding lets them: othe
 order, and greedy decoding may part there. `agreement` says how far; it is not assumed.
 
 Memory: llama.cpp takes all slots when it starts, each rounded up to 256 tokens. The arm draws weights and
-slots on the budget, a slot at a time, so that a refusal names the agent that does not fit. The engine's
-scratch memory is not drawn: no arm's is.
+slots on the budget, a slot at a time, and is started with those that find room: an agent beyond them asks the
+budget for one more, and is refused. The engine's scratch memory is not drawn: no arm's is.
 
 Traps: `queue_s` is what is left of the time to the first token beside the server's own prefill, HTTP in it.
 llama.cpp prefills up to 2048 tokens of others before it comes to a short prompt: its defaults stay.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import perf_counter
@@ -31,7 +31,8 @@ from typing import Self
 from harness.agents.arms.random_gguf import GgufModel, random_gguf
 from harness.agents.arms.token_stream import Completion, LlamaCpp, OpenAI, TokenClient
 from harness.agents.base import Agent, Step
-from harness.errors import BackendBroken, UsageError
+from harness.errors import BackendBroken, BudgetError, UsageError
+from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
 from harness.launchers.process import ProcessLauncher
 
@@ -54,6 +55,7 @@ class PrefixCache:
         num_slots: int,
         max_tokens: int,
         pid: int | None = None,
+        beyond: Callable[[int], Allocation] | None = None,
     ) -> None:
         self.pid = pid
         """Of the engine's process, where the arm started it."""
@@ -61,6 +63,9 @@ class PrefixCache:
         self._stack = stack
         self._free_slots = list(range(num_slots))
         self._max_tokens = max_tokens
+        self._num_slots = num_slots
+        self._beyond = beyond
+        """Draws a slot of that number on the budget, where not all that were asked for found room."""
 
     @classmethod
     async def start(
@@ -74,13 +79,13 @@ class PrefixCache:
         timeout_s: float = 300.0,
         deadline_s: float = 120.0,
     ) -> Self:
-        """Start llama.cpp with a slot of `max_tokens` tokens for each agent.
+        """Start llama.cpp with a slot of `max_tokens` tokens for each agent, or for as many as find room.
 
         Arguments: `model`, `random_gguf()` unless given; `deadline_s`, until it is ready.
 
         Raises
         ------
-        BudgetError: the weights, or the slot that the message names, find no room.
+        BudgetError: the weights and one slot find no room.
         LaunchError: it did not come up.
         UnavailableError: xllamacpp is not installed.
         """
@@ -88,9 +93,11 @@ class PrefixCache:
             raise UsageError(f"{num_agents} agents of {max_tokens} tokens; give at least 1 of each")
         made = await asyncio.to_thread(random_gguf) if model is None else model
         async with AsyncExitStack() as stack:
-            _draw(stack, budget, made, num_agents, max_tokens)
+            stack.enter_context(budget.allocate(made.weight_bytes, owner=f"{cls.name} weights"))
+            draw = _drawing(budget, made, max_tokens)
+            num_slots = _drawn(stack, draw, num_agents)
             launcher = ProcessLauncher(
-                command=_command(made, num_agents, max_tokens, threads),
+                command=_command(made, num_slots, max_tokens, threads),
                 name=cls.name,
                 env=_environment(threads),
                 deadline_s=deadline_s,
@@ -101,7 +108,8 @@ class PrefixCache:
             stack.push_async_callback(asyncio.to_thread, server.stop)
             client = TokenClient(server.url, LlamaCpp(), name=cls.name, timeout_s=timeout_s)
             await stack.enter_async_context(client)
-            return cls(client, stack.pop_all(), num_agents, max_tokens, server.pid)
+            beyond = draw if num_slots < num_agents else None
+            return cls(client, stack.pop_all(), num_slots, max_tokens, server.pid, beyond)
 
     @classmethod
     async def at_url(
@@ -128,7 +136,15 @@ class PrefixCache:
             return cls(client, stack.pop_all(), num_agents, max_tokens)
 
     async def open(self, max_tokens: int) -> Agent:
-        """Take a slot. Raises UsageError where the engine was started with fewer, or smaller ones."""
+        """Take a slot.
+
+        Raises
+        ------
+        BudgetError: all that found room are taken, and another one does not.
+        UsageError: the engine was started for fewer agents, or for smaller ones.
+        """
+        if self._beyond is not None and not self._free_slots:
+            self._beyond(self._num_slots).release()
         if max_tokens > self._max_tokens or not self._free_slots:
             raise UsageError(
                 f"{self.name}: an agent of {max_tokens} tokens; {len(self._free_slots)} slots of "
@@ -208,14 +224,21 @@ def agreement(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]])
     return sum(one == other for one, other in pairs) / len(pairs)
 
 
-def _draw(
-    stack: AsyncExitStack, budget: DeviceBudget, model: GgufModel, num_agents: int, max_tokens: int
-) -> None:
-    name = PrefixCache.name
-    stack.enter_context(budget.allocate(model.weight_bytes, owner=f"{name} weights"))
+def _drawing(budget: DeviceBudget, model: GgufModel, max_tokens: int) -> Callable[[int], Allocation]:
     slot_bytes = slot_tokens(max_tokens) * model.kv_token_bytes
+    return lambda slot: budget.allocate(slot_bytes, owner=f"{PrefixCache.name} slot {slot}")
+
+
+def _drawn(stack: AsyncExitStack, draw: Callable[[int], Allocation], num_agents: int) -> int:
+    """Draw a slot for each agent; how many found room. Raises BudgetError where not even one did."""
     for slot in range(num_agents):
-        stack.enter_context(budget.allocate(slot_bytes, owner=f"{name} slot {slot}"))
+        try:
+            stack.enter_context(draw(slot))
+        except BudgetError:
+            if not slot:
+                raise
+            return slot
+    return num_agents
 
 
 def _environment(threads: int) -> dict[str, str]:
