@@ -3,6 +3,7 @@
 pytest_plugins = [
     "reports.plugin",
     "fixtures.options",
+    "fixtures.agents_options",
     "fixtures.backends",
     "fixtures.pairing",
     "fixtures.unavailable",

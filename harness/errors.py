@@ -14,6 +14,7 @@
     │   ├── WorkloadError       a workload file is malformed
     │   └── ModelError          a model is unknown, its weights are missing or corrupt
     ├── LoadError               load could not be offered as asked, or not be recorded
+    ├── ProtocolError           bytes on a session's connection are no valid frame
     ├── GradingError            the grader itself failed (a wrong answer is a grade, not an error)
     └── BudgetError             the device budget has no room
 
@@ -37,6 +38,7 @@ __all__ = [
     "LoadError",
     "ModelError",
     "OversizeError",
+    "ProtocolError",
     "UnavailableError",
     "UsageError",
     "WorkloadError",
@@ -97,6 +99,14 @@ class ModelError(UsageError):
 
 class LoadError(HarnessError):
     """Load could not be offered as asked, or what came of it not be recorded."""
+
+
+class ProtocolError(HarnessError):
+    """Bytes on a session's connection are no valid frame; `code` is the protocol's number for why."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GradingError(HarnessError):

@@ -134,10 +134,12 @@ def _decimals(value: float, interval: Interval, digits: int = 2) -> int:
 
 
 def _exact_decimals(value: float, width: float) -> int:
-    """The fewest decimals that show `value`, but for what adding up floats leaves."""
+    """The fewest decimals that show `value`, but for what adding up floats leaves; of a third few do."""
     slack = max(0.1 * width, FLOAT_NOISE * abs(value))
     fits = (places for places in range(MAX_DECIMALS) if abs(round(value, places) - value) <= slack)
-    return next(fits, MAX_DECIMALS)
+    found = next(fits, MAX_DECIMALS)
+    is_endless = width <= FLOAT_NOISE * abs(value) and found > MAX_DECIMALS // 2
+    return _places(value, DIGITS) if is_endless else found
 
 
 def _half_width(interval: Interval) -> float | None:

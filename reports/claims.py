@@ -35,7 +35,7 @@ __all__ = ["FORMS", "NOT_ROWS", "OVERS", "QUANTITIES", "Claim", "load", "load_al
 
 FORMS = ("at_least", "at_most", "between", "equivalent", "no_worse_than", "monotone", "order", "exact")
 QUANTITIES = ("ratio", "reduction", "difference", "value")
-OVERS = ("rounds", "tasks", "jobs", "sweep")
+OVERS = ("rounds", "tasks", "jobs", "requests", "sweep")
 SCOPES = ("pocket",)
 DIRECTIONS = ("increasing", "decreasing")
 NOT_ROWS = ("uncovered.toml",)
@@ -67,10 +67,12 @@ class Claim:
     published: Published = None
     over: str = "rounds"
     """The part of the record that holds the metric: "rounds", "tasks", "jobs" (a sweep's points of that name,
-    each arm's paired by job) or "sweep"."""
+    each arm's paired by job), "requests" (its points of that name, by phase, agent and round) or "sweep"."""
     quantity: str = "ratio"
     of: str | None = None
     """With quantity "value": the metric of the same arm that the value is divided by."""
+    quantile: float | None = None
+    """With quantity "value": the quantile of the rounds that is meant, instead of their mean."""
     per: str | None = None
     """A task metric that the metric is divided by: cost per task solved."""
     margin: float | None = None
@@ -90,10 +92,9 @@ class Claim:
     also_beats: tuple[str, ...] = ()
     """Trivial alternatives that the treatment must beat too."""
     only: str | None = None
-    """With `over` "tasks" or "jobs": how the ids that count begin."""
+    """With `over` "tasks", "jobs" or "requests": how the ids that count begin."""
     against: str | None = None
-    """The other side, a "backend:NAME", "SETTING:VALUE" or variant: of the equivalence of two gains, or, with
-    quantity "difference", of the same tasks."""
+    """The other side of two gains, or of the same tasks: a "backend:NAME", "SETTING:VALUE" or variant."""
     among: tuple[str, ...] = ()
     """With form "order": the variants of which none may be better on every axis."""
     axes: tuple[str, ...] = ()
@@ -254,6 +255,9 @@ def _problems(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "control", f"is missing, and quantity {claim.quantity!r} compares with one"
     if claim.of is not None and claim.quantity != "value":
         yield "of", "is meant for quantity 'value'; remove it"
+    of_rounds = (claim.quantity, claim.over, claim.of) == ("value", "rounds", None)
+    if claim.quantile is not None and not (0 < claim.quantile < 1 and of_rounds):
+        yield "quantile", "lies between 0 and 1, and goes with quantity 'value' over rounds, without of"
     if claim.per is not None and (claim.over == "sweep" or claim.quantity not in ("ratio", "reduction")):
         yield "per", "is meant for ratios and reductions over tasks or rounds; remove it"
     if claim.also_beats and claim.quantity == "value":
@@ -287,9 +291,11 @@ def _form_problems(claim: Claim) -> Iterator[tuple[str, str]]:
             yield "axes", f"{axis!r} is not 'rounds:METRIC' or 'tasks:METRIC'"
     if claim.form == "monotone" and not (claim.along and claim.direction and claim.over == "sweep"):
         yield "along", "form 'monotone' needs over = 'sweep', along and direction"
-    has_ids = claim.over in ("tasks", "jobs")
+    has_ids = claim.over in ("tasks", "jobs", "requests")
     if claim.only is not None and not has_ids:
-        yield "only", "chooses by id, and goes with over = 'tasks' or 'jobs'; remove it"
-    by_task = claim.quantity == "difference" and has_ids and claim.form != "order"
-    if claim.against is not None and claim.form != "equivalent" and not by_task:
-        yield "against", "is meant for form 'equivalent', or for a difference over tasks; remove it"
+        yield "only", "chooses by id, and goes with over = 'tasks', 'jobs' or 'requests'; remove it"
+    of_variant = claim.quantity == "ratio" and ":" not in (claim.against or ":")
+    compares = of_variant or (claim.quantity == "difference" and has_ids)
+    allowed = claim.form == "equivalent" or (claim.form != "order" and compares)
+    if claim.against is not None and not allowed:
+        yield "against", "goes with 'equivalent', a difference over tasks, a variant's ratio; remove it"

@@ -26,6 +26,9 @@ __all__ = ["Row", "coverage", "main", "named_on", "read_published", "read_uncove
 DECIDED_KINDS = ("claim", "measured", "expected")
 """Kinds of statement that a claim must decide or `uncovered.toml` must give a reason for."""
 
+FROM_LINE = {"sessions.md": ((1, "decode"), (107, "agents"))}
+"""Sources that tell of several experiments: of which, from which line on."""
+
 ID = re.compile(r"\b([a-z]+)-(\d+)(?:\s*(?:…|\.\.|–|to)\s*(?:[a-z]+-)?(\d+))?")
 """An id, or a run of them: "surface-042", "surface-042 … 045"."""
 
@@ -111,11 +114,11 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def read_published(path: Path) -> list[Published]:
-    """The published list: of statements (with their experiment) or of the surface (with their seed).
+    """The published list: of statements (with their experiment) or of the surface (with seed and line).
 
     Raises
     ------
-    ClaimError: the file is not there, or lacks a column.
+    ClaimError: the file is not there, lacks a column, or has a line that is no number.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -123,15 +126,15 @@ def read_published(path: Path) -> list[Published]:
         return [
             Published(
                 line["id"],
-                line.get("experiment") or line["seed"].removesuffix(".md"),
+                line.get("experiment") or _experiment_of(line["seed"], int(line["line"])),
                 line["kind"],
                 line.get("quote") or line["item"],
             )
             for line in lines
         ]
-    except (OSError, KeyError, UnicodeDecodeError) as exc:
+    except (OSError, KeyError, ValueError) as exc:
         raise ClaimError(
-            f"{path}: {exc}; expected columns id, kind, experiment or seed, quote or item"
+            f"{path}: {exc}; expected columns id, kind, experiment or seed and line, quote or item"
         ) from exc
 
 
@@ -181,6 +184,11 @@ def main(arguments: Sequence[str]) -> int:
     for row in still:
         print(f"open: {row.id} ({row.kind}): {row.quote}")
     return 1 if still else 0
+
+
+def _experiment_of(seed: str, line: int) -> str:
+    parts = FROM_LINE.get(seed, ((1, seed.removesuffix(".md")),))
+    return [experiment for first, experiment in parts if first <= line][-1]
 
 
 def _deciding(claims: Iterable[Claim]) -> dict[str, tuple[str, ...]]:

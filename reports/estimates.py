@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from reports.claims import Claim
+from reports.quantiles import quantile_of
 from reports.records import Record, Values
 from reports.stats import (
     LEVEL,
@@ -43,6 +44,7 @@ __all__ = [
     "lost_rounds",
     "measure",
     "paired_tasks",
+    "ratio_of_tasks",
 ]
 
 Pair = tuple[float, float]
@@ -145,6 +147,15 @@ def difference_of_tasks(
     return _task_difference(paired_tasks(claim.metrics, first, second), level)
 
 
+def ratio_of_tasks(
+    claim: Claim, first: Record, second: Record, level: float = LEVEL
+) -> Interval | Unsupported:
+    """How many times better first is than second, both as treatments, in total over the same tasks."""
+    lower = better_of(claim.metrics, first) == "lower"
+    mean = _tasks_log_ratio(claim, first, second)
+    return mean if isinstance(mean, Unsupported) else as_ratio(mean, inverse=lower, level=level)
+
+
 def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> Graded:
     """(first, second) of each task that both records graded under their treatment."""
     return _graded(metrics, first, {task.id: task.treatment for task in second.tasks})
@@ -194,6 +205,8 @@ def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported
     found = [(name, value) for name, arm in zip(ids, arms, strict=True)
              if (value := _own(claim, arm)) is not None]  # fmt: skip
     values = [value for _, value in found]
+    if claim.quantile is not None:
+        return quantile_of(values, claim.quantile, level)
     if claim.form == "exact" and values:
         return Interval(fmean(values), min(values), max(values), len(values), "exact, smallest to largest")
     is_share = bool(values) and set(values) <= {0.0, 1.0}

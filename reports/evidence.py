@@ -14,16 +14,30 @@ from reports.claims import Claim
 from reports.records import Record, TaskPair, Values
 from reports.units import job_of
 
-__all__ = ["Found", "Stored", "by_job", "failed_checks", "find", "never_differ", "unmet"]
+__all__ = [
+    "Found",
+    "Stored",
+    "by_job",
+    "by_request",
+    "failed_checks",
+    "find",
+    "is_asked",
+    "never_differ",
+    "unmet",
+]
 
 JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
+REQUEST = "request"
+"""The name of a sweep's points that stand for single requests: {arm, round, agent, phase, …}."""
 DIVERGED = "diverged"
 """1 where the arms had different models answer a task, else 0."""
 SIZE = "model_gb"
 """Of the model that answered a task."""
-NEEDED_SETTINGS = ("workload", "budget_gb")
-"""Settings that a claim may require; where the treatment ran, its own count, and not another test's."""
+EQUAL_SETTINGS = ("workload", "budget_gb")
+NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device")
+"""Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
+is named in part, as models are."""
 
 
 class Stored(NamedTuple):
@@ -58,6 +72,7 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
         have |= {f"{role}:{label}" for role, label in record.models.items()}
     for record in [r for r in records if r.variant == claim.treatment] or records:
         have |= {f"{key}:{record.settings[key]}" for key in NEEDED_SETTINGS if key in record.settings}
+    have |= {f"evidence:{r.evidence}" for r in records if r.variant == claim.treatment}
     broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
     kinds = {offer.partition(":")[0] for offer in have}
     return [
@@ -96,6 +111,24 @@ def find(
 def by_job(stored: Sequence[Stored]) -> list[Stored]:
     """The same tests, with whole jobs in the place of their tasks."""
     return [s if s.record is None else s._replace(record=_of_jobs(s.record)) for s in stored]
+
+
+def is_asked(claim: Claim, record: Record) -> bool:
+    """Whether a record's evidence is of the kind that the claim asks for: measured, if of none."""
+    if record.evidence == "measured":
+        return True
+    return f"evidence:{record.evidence}" in claim.requires or (
+        record.evidence == "simulated" and "profile:replay" in claim.requires
+    )
+
+
+def by_request(stored: Sequence[Stored]) -> list[Stored]:
+    """The same tests, with single requests in the place of their tasks: "reflect-3-0", agent 3 in round 0.
+
+    So records that were not measured in pairs are compared agent by agent. Requests of one round share a
+    server: their spread is that within a run, and says nothing of the next one.
+    """
+    return [s if s.record is None else s._replace(record=_of_requests(s.record)) for s in stored]
 
 
 def failed_checks(claim: Claim, record: Record) -> list[str]:
@@ -149,6 +182,21 @@ def _of_jobs(record: Record) -> Record:
     return replace(record, tasks=jobs)
 
 
+def _of_requests(record: Record) -> Record:
+    sides = {"control": "control", record.control: "control"}
+    arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
+    for point in record.sweep:
+        if point.get("name") == REQUEST:
+            key = f"{point.get('phase')}-{point.get('agent')}-{point.get('round')}"
+            values: Values = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
+            arms[sides.get(point.get("arm"), "treatment")][key] = values
+    tasks = [
+        TaskPair(id=key, treatment=values, control=arms["control"].get(key))
+        for key, values in arms["treatment"].items()
+    ]
+    return replace(record, tasks=tasks)
+
+
 def _usable(entry: Stored) -> Found:
     record = entry.record
     if entry.state == "skipped":
@@ -200,7 +248,7 @@ def _meets(offer: str, need: str) -> bool:
     kind, _, wanted = need.partition(":")
     if kind != have_kind:
         return False
-    if kind in ("profile", "backend", *NEEDED_SETTINGS):
+    if kind in ("profile", "backend", "evidence", *EQUAL_SETTINGS):
         return _plain(have) == _plain(wanted)
     return _plain(wanted) in _plain(have)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.claims import Claim
 from reports.decision import Decision, decide
-from reports.estimates import better_of, difference_of_gains, difference_of_tasks, measure
+from reports.estimates import better_of, difference_of_gains, difference_of_tasks, measure, ratio_of_tasks
 from reports.evidence import never_differ
 from reports.orders import decide_monotone, decide_order
 from reports.records import Record
@@ -46,6 +46,8 @@ def decided(
         return decide_monotone(claim, record)
     if claim.against is not None:
         compare = difference_of_tasks if claim.quantity == "difference" else difference_of_gains
+        if claim.quantity == "ratio" and claim.over == "tasks":
+            compare = ratio_of_tasks
         interval = compare(claim, record, others[0], level)
     else:
         interval = measure(claim, record, level)

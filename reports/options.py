@@ -15,13 +15,17 @@ from reports.errors import JournalError
 
 __all__ = ["add_options", "plan_of"]
 
-ENGINE_PACKAGES = ("xllamacpp", "aiohttp", "pytest-benchmark", "torch", "transformers")
+ENGINE_PACKAGES = ("xllamacpp", "aiohttp", "pytest-benchmark", "torch", "transformers", "ray", "msgspec")
 MEASURING = ("harness", "fixtures", "bench")
 SCHEMA = ("reports/records.py",)
 DATA = (".toml", ".json", ".jinja")
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 """Variables that set how many threads an engine runs on, and how they wait."""
-MEASURED_OPTIONS = ("profile", "node", "backend", "workload", "tasks", "vram_gb", "rounds")
+MEASURED_OPTIONS = (
+    "profile", "node", "backend", "workload", "tasks", "vram_gb", "model_id", "rounds",
+    "agents", "prompt_tokens", "observation_tokens", "new_tokens", "sleep_s", "arrival_rate",
+    "agents_budget_gb", "stop_on_oom", "ray_address", "prefix_cache_url",
+)  # fmt: skip
 
 
 def add_options(parser: pytest.Parser) -> None:

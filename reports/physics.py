@@ -14,6 +14,16 @@ to what helps the claim most.
     held_at_once    the memory that named models take (`reports.counting`, as the next two)
     compliant_sum   how much the models of a job can take in sum when each fits a budget by itself
     counted_gap     how far two mean scores can lie apart, by the tasks on which one arm was better
+    token_floor     the time that decoded tokens take at least, by the weights that each reads
+                    (`reports.decoding`, as the next three)
+    weight_traffic  how fast memory was read at least, by the time a token took
+    link_ratio      how much slower a token becomes at most when its state crosses a link
+    link_ratio_least  how much slower it becomes at least
+    reflect_ratio   how many times as long a first step takes as a second that finds its history kept
+                    (`reports.agents_bounds`, as the next three)
+    density_ratio   how many times as many agents fit at most when they share weights
+    refused_at      which agent with a model of its own finds no memory, at the earliest
+    latency_ratio   how many times as fast as a stated time a step can be
 """
 
 from __future__ import annotations
@@ -23,8 +33,10 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
+from reports.agents_bounds import density_ratio, latency_ratio, reflect_ratio, refused_at
 from reports.bounds import Bound
 from reports.counting import compliant_sum, counted_gap, held_at_once
+from reports.decoding import link_ratio, link_ratio_least, token_floor, weight_traffic
 from reports.errors import ClaimError
 
 __all__ = ["BOUNDS", "Bound", "bound"]
@@ -243,5 +255,13 @@ BOUNDS: dict[str, Callable[..., Bound]] = {
         held_at_once,
         compliant_sum,
         counted_gap,
+        token_floor,
+        weight_traffic,
+        link_ratio,
+        link_ratio_least,
+        reflect_ratio,
+        density_ratio,
+        refused_at,
+        latency_ratio,
     )
 }

@@ -313,7 +313,8 @@ class Assay:
 
     def _snapshot(self) -> None:
         assert self.run is not None
-        if self.user_json and Path(self.user_json).exists():
+        # A device has no end: /dev/full would be copied until the disk is full.
+        if self.user_json and Path(self.user_json).is_file():
             shutil.copy(self.user_json, self.run / "benchmark.json")
         folder = self.run / "claims"
         folder.mkdir(exist_ok=True)

@@ -8,7 +8,8 @@ verdicts, tables and figures are made from records alone. It is plain JSON:
     variant     the treatment's name; `control` the name of the arm it is paired with, or None
     backend     the engine under the variant, as the engine is called ("llama.cpp")
     profile     "pocket", "node" or "replay"
-    evidence    "measured", or "simulated" (which never confirms a measured claim)
+    evidence    "measured", "simulated" (engines), or "modelled" (a formula over what was measured): the last
+                two never confirm a claim about what is measured
     settings    what was chosen: workload, number of tasks, rounds, caps, seeds, …
     models      role → label of the model ("large" → "pocket:large@f16")
     metrics     name → {unit, better, what}: every metric that occurs below, defined in words

@@ -10,7 +10,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports import cells
+from reports import agents_report, cells
 from reports.cells import ABSENT, Scale
 from reports.ladders import ladders
 from reports.layout import GAP, INDENT, WIDTH, Column, Markup, heading, laid_out, markdown, row_of, rule
@@ -82,7 +82,7 @@ def variants_table(run: Run, *, width: int = WIDTH) -> str:
     their own.
     """
     parts = [_variants_of(group, width) for group in _groups(summarize(_workflows(run.records)))]
-    parts += [_text_of(e, t, width) for e in run.experiments for t in tables_of(_of(run, e))]
+    parts += [_text_of(e, t, width) for e in run.experiments for t in _tables(_of(run, e))]
     parts += [text for experiment in run.experiments if (text := _load_of(run, experiment, width))]
     return "\n\n".join(parts) or "no variant was measured"
 
@@ -94,7 +94,7 @@ def variants_markdown(run: Run) -> str:
         table = _full(group, stages_of(group))
         titles, rows = table[0], table[1:]
         out.append(f"{scope(group)}\n\n{markdown(titles, rows, right=range(1, len(titles)))}")
-    out += [_markdown_of(t) for e in run.experiments for t in tables_of(_of(run, e), is_whole=True)]
+    out += [_markdown_of(t) for e in run.experiments for t in _tables(_of(run, e), is_whole=True)]
     return "\n\n".join(out) or "no variant was measured"
 
 
@@ -102,9 +102,15 @@ def _of(run: Run, experiment: str) -> list[Record]:
     return [r for r in run.records if r.experiment == experiment]
 
 
+def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]:
+    """Those of experiments that run no workflow."""
+    found = agents_report.tables(records, is_whole=is_whole)
+    return found or tables_of(records, is_whole=is_whole)
+
+
 def _workflows(records: Iterable[Record]) -> list[Record]:
     """Those that a row of times, cost and solved tasks says something of."""
-    return [r for r in records if kind_of(r) is None]
+    return [r for r in records if r.experiment != agents_report.EXPERIMENT and kind_of(r) is None]
 
 
 def _text_of(experiment: str, table: Table, width: int) -> str:

@@ -3,7 +3,8 @@
 Decided in this order; the first that applies ends it.
 
     impossible      the claim lies beyond a bound of physics or arithmetic (`reports.physics`)
-    out of scope    the run lacks what the claim needs, the variant was skipped, or the evidence is simulated
+    out of scope    the run lacks what the claim needs, the variant was skipped, or the evidence is of another
+                    kind, simulated or modelled
     missing         the variant did not run, or ran no whole measurement
     error           the variant broke, or rounds failed that the claim could have lost
     invalid         a provenance check failed or was never made
@@ -81,6 +82,8 @@ class Verdict:
     control: str | None = None
     of: str | None = None
     """The metric that a share is a share of."""
+    quantile: float | None = None
+    """The quantile that is meant, where it is not the mean."""
     only: str | None = None
     """How the ids of the tasks that count begin, where some do not."""
     against: str | None = None
@@ -135,6 +138,8 @@ def judge(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
         return replace(blank, verdict="impossible", reason=f"{limit.arithmetic}; {limit.condition}")
     if claim.over == "jobs":
         stored, claim = evidence.by_job(stored), replace(claim, over="tasks")
+    if claim.over == "requests":
+        stored, claim = evidence.by_request(stored), replace(claim, over="tasks")
     unmet = evidence.unmet(claim, stored, offers)
     if unmet:
         return replace(blank, verdict="out of scope", reason=f"needs {', '.join(unmet)}")
@@ -206,8 +211,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         more=decision.more,
         reason=_reason(claim, decision, interval, unit_of(record)),
     )
-    if record.evidence == "simulated" and "profile:replay" not in claim.requires:
-        return replace(filled, verdict="out of scope", reason="needs measured evidence; this is simulated")
+    if unasked := next((r.evidence for r in (record, *others) if not evidence.is_asked(claim, r)), ""):
+        return replace(filled, verdict="out of scope", reason=f"needs measured evidence; this is {unasked}")
     held = decision.verdict == "confirmed"
     if held and (failed := next(filter(None, map(_failed, (record, *others))), "")):
         return replace(filled, verdict="error", reason=failed)

@@ -12,7 +12,7 @@ from reports.errors import ClaimError
 
 ROOT = Path(__file__).parents[1]
 CLAIMS, DOCS = ROOT / "bench" / "claims", ROOT / "docs"
-BEGUN = ["cascade", "routing"]
+BEGUN = ["agents", "cascade", "decode", "routing"]
 
 
 @pytest.mark.parametrize("experiment", BEGUN)
@@ -32,6 +32,15 @@ def test_everything_that_the_source_names_is_on_the_surface_page(experiment: str
     surface = [p.id for p in read_published(CLAIMS / "published_surface.csv") if p.experiment == experiment]
     assert surface
     assert [name for name in surface if name not in page] == []
+
+
+def test_a_source_of_two_experiments_is_split_where_the_second_begins() -> None:
+    """sessions.md tells of decode, then of agents; both lists agree on where."""
+    of = {p.id: p.experiment for p in read_published(CLAIMS / "published_surface.csv")}
+    assert [of[f"surface-{n}"] for n in (257, 258, 345, 346, 430)] == [
+        "routing", "decode", "decode", "agents", "agents"
+    ]  # fmt: skip
+    assert "sessions" not in of.values()
 
 
 def test_a_reason_stands_beside_everything_set_aside() -> None:

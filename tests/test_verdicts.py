@@ -413,6 +413,55 @@ def test_two_variants_are_compared_task_by_task() -> None:
     assert word(row, first, stored(record("edge-cascade", solved=0.8))) == "refuted"
 
 
+def test_a_ratio_of_two_variants_is_that_of_their_gains_over_one_control() -> None:
+    """0.4 and 0.8 of the baseline's time: twice as fast, and decided like any number."""
+    row = claim(quantity="ratio", form="at_least", published=1.8, against="edge-cascade")
+    first, other = stored(record(speed=0.4)), stored(record("edge-cascade", speed=0.8))
+    verdict = judge(row, [first, other])
+    assert (verdict.verdict, verdict.against) == ("confirmed", "edge-cascade")
+    assert verdict.estimate == pytest.approx(2.0, rel=0.02)
+    assert verdict.p is not None
+    assert word(replace(row, published=2.2), first, other) == "refuted"
+    assert word(replace(row, form="at_most"), first, other) == "refuted"
+    assert word(row, first) == "missing"
+
+
+def test_a_ratio_over_tasks_takes_the_totals_of_the_same_tasks() -> None:
+    """Calls of the large model, 1 and 4 a task; the control beside them does not enter."""
+    row = claim(metric="large_calls", over="tasks", quantity="ratio", form="at_least", published=3.9)
+    row = replace(row, against="edge-cascade")
+    other = record("edge-cascade")
+    other.tasks = [TaskPair(id=t.id, treatment={"large_calls": 4.0}, control=None) for t in other.tasks]
+    verdict = judge(row, [stored(record()), stored(other)])
+    assert verdict.verdict == "confirmed"
+    assert verdict.estimate == pytest.approx(4.0)
+
+
+def test_a_ratio_to_what_was_simulated_is_not_measured() -> None:
+    """One side is not enough."""
+    row = claim(quantity="ratio", published=1.0, against="edge-cascade")
+    other = record("edge-cascade", speed=0.8, evidence="simulated")
+    assert word(row, stored(record(speed=0.4)), stored(other)) == "out of scope"
+
+
+def test_a_quantile_of_rounds_is_compared_once_there_are_enough() -> None:
+    """72 rounds for a p95; below, the verdict says how many more."""
+    row = claim(form="at_most", quantity="value", control=None, published=2.0, quantile=0.95)
+    short = judge(row, [stored(record(n=10))])
+    assert (short.verdict, short.more) == ("inconclusive", 62)
+    verdict = judge(row, [stored(record(n=80))])
+    assert (verdict.verdict, verdict.quantile) == ("confirmed", 0.95)
+    assert verdict.method == "p95, order statistics"
+
+
+def test_a_device_is_required_by_part_of_its_name() -> None:
+    """As the driver spells it."""
+    row = claim(requires=("device:a100", "device:80gb"))
+    assert word(row, stored(record(settings={"device": "NVIDIA A100-SXM4-80GB"}))) == "confirmed"
+    verdict = judge(row, [stored(record(settings={"device": "NVIDIA A100-SXM4-40GB"}))])
+    assert (verdict.verdict, verdict.reason) == ("out of scope", "needs device:80gb")
+
+
 def test_only_the_tasks_whose_ids_begin_as_named_count() -> None:
     """Of 300 tasks the first 180 are solved: 29 is, and 290 to 299 are not."""
     row = claim(metric="solved", over="tasks", quantity="value", form="at_most", published=0.5, control=None)

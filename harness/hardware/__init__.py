@@ -2,7 +2,8 @@
 
 `budget` is a device's memory as one number of bytes that processes share: whoever wants memory draws on it,
 and is refused when it is full; what he gets is an `allocation`. `ledger` is what is written down of it,
-`ledger_file` the file that they share, and `processes` says who is alive.
+`ledger_file` the file that they share, and `processes` says who is alive. `bandwidth` and `compute` measure
+the two roofs that any computing has here; `nvml` samples a GPU, and `utilisation` makes means of its samples.
 
 Nothing here knows of models, servers or experiments; everything else in the harness may import it.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-__all__ = ["Process", "is_alive", "this_process"]
+__all__ = ["Process", "find_process", "is_alive", "this_process"]
 
 PROC = "/proc"
 
@@ -33,7 +33,11 @@ class _Stat(NamedTuple):
 
 def this_process() -> Process:
     """The calling process; asked of the system each time, since a fork changes it."""
-    pid = os.getpid()
+    return find_process(os.getpid())
+
+
+def find_process(pid: int) -> Process:
+    """The process that has this number now."""
     stat = _stat(pid)
     return Process(pid, None if stat is None else stat.started_ticks)
 

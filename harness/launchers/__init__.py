@@ -14,9 +14,10 @@ module         launcher                                            the server is
 its schema, `tables` reads it and `weights` is what a model's name becomes. `detect` finds servers that run
 already (`python -m harness.launchers`), `probe` asks one over HTTP, `started` looks for its model and `ports`
 finds free ones. `container_engine` is the way to docker or podman. `group` is a program with all it starts;
-`watchdog` stops groups and removes containers even when this process is killed. `llamacpp_server` is the
-embedded engine as a program, `image` puts it into a container's image on the spot, and `canned` is a server
-for tests that computes nothing. Launchers know of no backend: what a URL speaks is not their concern.
+`watchdog` stops groups and removes containers even when this process is killed, and what `scratch` makes.
+`llamacpp_server` is the embedded engine as a program, `image` puts it into a container's image on the spot,
+and `canned` is a server for tests that computes nothing. Launchers know of no backend: what a URL speaks is
+not their concern.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ __all__ = ["Launcher", "Server"]
 class Server:
     """A server that answers. Usable as a context manager, which stops it."""
 
-    __slots__ = ("_stop", "engine", "held", "model", "start_s", "url")
+    __slots__ = ("_stop", "engine", "held", "model", "pid", "start_s", "url")
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class Server:
         stop: Callable[[], None] | None = None,
         engine: str | None = None,
         held: object = None,
+        pid: int | None = None,
     ) -> None:
         """Take over a running server.
 
@@ -34,12 +35,14 @@ class Server:
         stop: ends it; `None` for a server that is not ours to end.
         engine: what serves, by its own word ("sglang"); `None` when it does not say.
         held: an engine that lives in this process and has no URL, for its own kind of backend.
+        pid: the program's process, where it is one that we started.
         """
         self.url = url
         self.model = model
         self.start_s = start_s
         self.engine = engine
         self.held = held
+        self.pid = pid
         self._stop = stop
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.errors import LaunchError, UnavailableError
+from harness.errors import LaunchError, UnavailableError, UsageError
 from harness.launchers.base import Server
 from harness.launchers.probe import wait_until_answering
 
@@ -43,6 +43,10 @@ class EmbeddedLauncher:
     n_parallel: int = 1
     """Slots: requests decoded together. More than these wait their turn."""
     threads: int = 1
+    cache_type: str = "f16"
+    """Of keys and values, as llama.cpp calls it."""
+    flash_attention: bool = True
+    """Wherever llama.cpp would use it; it computes in 16 bits even where keys and values have 32."""
     host: str = "127.0.0.1"
     port: int = 0
     """0 leaves the choice to the kernel."""
@@ -89,6 +93,9 @@ class EmbeddedLauncher:
         params.n_parallel = self.n_parallel
         params.cpuparams.n_threads = self.threads
         params.cpuparams_batch.n_threads = self.threads
+        params.cache_type_k = params.cache_type_v = self._cache_type(xllamacpp)
+        if not self.flash_attention:
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_gpu_layers = 0
         params.verbosity = _SILENT
         params.endpoint_slots = True
@@ -100,6 +107,12 @@ class EmbeddedLauncher:
         params.cache_ram_mib = 0
         params.cache_idle_slots = False
         return params
+
+    def _cache_type(self, xllamacpp: Any) -> Any:
+        found = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{self.cache_type.upper()}", None)
+        if found is None:
+            raise UsageError(f"{self.name}: llama.cpp has no type {self.cache_type!r}; give f16 or f32")
+        return found
 
 
 def _hang_up(port: int | None) -> None:

@@ -64,6 +64,11 @@ class GuardedGroup:
         with process.stdin as gate, contextlib.suppress(BrokenPipeError):
             gate.write(b"go\n")
 
+    @property
+    def pid(self) -> int | None:
+        """The program's process, and its group; `None` before it was started."""
+        return None if self._process is None else self._process.pid
+
     def exit_status(self) -> int | None:
         """Its exit status; `None` while it runs, or before it was started."""
         return None if self._process is None else self._process.poll()

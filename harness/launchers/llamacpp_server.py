@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
             n_ctx=given.ctx_size // max(1, given.parallel),
             n_parallel=given.parallel,
             threads=given.threads,
+            cache_type=given.cache_type,
+            flash_attention=not given.no_flash_attention,
             host=given.host,
             port=given.port,
         ).launch()
@@ -53,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--ctx-size", type=int, default=1024, help="tokens of context, over all slots")
     parser.add_argument("-np", "--parallel", type=int, default=1, help="slots")
     parser.add_argument("-t", "--threads", type=int, default=1)
+    parser.add_argument("--cache-type", default="f16", help="of keys and values: f16, f32")
+    parser.add_argument("--no-flash-attention", action="store_true", help="attend in 32 bits")
     for option in ("--metrics", "--slots"):
         parser.add_argument(option, action="store_true", help="always on")
     return parser

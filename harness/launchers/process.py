@@ -100,7 +100,12 @@ class ProcessLauncher:
                 raise
             start_s = time.perf_counter() - began_s
             return Server(
-                url=running.url, model=model, start_s=start_s, stop=running.stop, engine=self.engine
+                url=running.url,
+                model=model,
+                start_s=start_s,
+                stop=running.stop,
+                engine=self.engine,
+                pid=running.pid,
             )
         raise AssertionError("the last try returns or raises")
 
@@ -158,6 +163,10 @@ class _Running:
 
     def start(self) -> None:
         self._group.start()
+
+    @property
+    def pid(self) -> int | None:
+        return self._group.pid
 
     def exit_status(self) -> int | None:
         return self._group.exit_status()

@@ -11,12 +11,16 @@ from pathlib import Path
 
 from reports.runs import Run
 
-__all__ = ["NAMES", "ROUTING", "write"]
+__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
 ROUTING = ("timeline", "score-cost", "regret", "solve-time", "violations", "sweeps", "claims")
 """Those of the experiment "routing", whose jobs have no stages and which is offered no load."""
+DECODE = ("decoding", "roofline", "claims")
+"""Those of the experiment "decode"."""
+AGENTS = ("scaling", "reflect", "arrivals", "density", "claims")
+"""Those of the experiment "agents"."""
 
 
 def write(run: Run, folder: Path) -> list[Path]:
@@ -25,7 +29,7 @@ def write(run: Run, folder: Path) -> list[Path]:
 
     out: list[Path] = []
     for experiment in run.experiments:
-        for name in ROUTING if experiment == "routing" else NAMES:
+        for name in {"routing": ROUTING, "decode": DECODE, "agents": AGENTS}.get(experiment, NAMES):
             module = import_module(f"reports.figures.{name.replace('-', '_')}")
             with base.style():
                 found = module.data(run, experiment)

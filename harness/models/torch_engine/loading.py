@@ -64,8 +64,8 @@ class Loaded:
         return text
 
 
-def require_torch(name: str, device: str) -> None:
-    """Return when PyTorch, transformers and the device are there.
+def require_torch(name: str, device: str, *, needs_transformers: bool = True) -> None:
+    """Return when PyTorch, transformers (a second's import) and the device are there.
 
     Raises
     ------
@@ -73,7 +73,9 @@ def require_torch(name: str, device: str) -> None:
     """
     try:
         import torch
-        import transformers  # noqa: F401
+
+        if needs_transformers:
+            import transformers  # noqa: F401
     except ImportError as exc:
         line = "pip install 'assay[torch]', or pip install torch transformers"
         raise UnavailableError(f"{name}: the transformers engine needs PyTorch ({exc}): {line}") from exc

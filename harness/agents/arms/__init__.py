@@ -1,0 +1,1 @@
+"""The arms, one per module; each has a classmethod `start`, and ends with `close`."""

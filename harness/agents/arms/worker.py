@@ -1,0 +1,230 @@
+"""What runs in Ray's processes: a model and one agent's keys and values, by the engine that all arms use.
+
+Importing this imports no torch: how long that takes in a new process is measured there.
+
+Draws on the device budget by path: first the weights, then the slab. Where the size of both is known from an
+earlier process, the allocator is asked before anything is imported or loaded, so that what does not fit is
+refused and never stands in memory. A device's own allocator that refuses is a `BudgetError` just the same.
+
+Trap: the default model's weights are made from a seed, which stands for reading as many from a file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from harness.errors import BudgetError
+from harness.hardware.budget import DeviceBudget
+from harness.hardware.memory import out_of_memory
+from harness.hardware.processes import Process, this_process
+
+__all__ = ["KeptAgent", "Place", "Started", "Token", "serve_step"]
+
+_SESSION = "agent"
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The model, and where its memory comes from."""
+
+    model: str
+    device: str
+    dtype: str
+    threads: int
+    budget_path: str
+    max_tokens: int
+    """Of the agent's history."""
+    prefill_chunk: int
+    """Prompt tokens that one step computes."""
+    needed_bytes: int | None = None
+    """Weights and slab, if known."""
+    wait_s: float = 0.0
+    """For room on the device, before it is out of memory."""
+
+
+class Started(NamedTuple):
+    """A process that has its model. Times are on the clock that all processes of a machine share."""
+
+    process: Process
+    started_s: float
+    """When the process began."""
+    is_new: bool
+    """Whether nothing had been computed in it before."""
+    entered_s: float
+    """When it was told what to do."""
+    import_s: float
+    """For torch and the engine."""
+    wait_s: float
+    """For room."""
+    load_s: float
+    """Bringing the weights in, and making the engine."""
+    needed_bytes: int
+    """Of weights and slab."""
+
+
+class Token(NamedTuple):
+    """One token, and what the engine says of it."""
+
+    token_id: int
+    given_s: float
+    """When the engine had it."""
+    queue_s: float
+    compute_s: float
+    """Both since the token before."""
+    reused_tokens: int
+    prefilled_tokens: int
+
+
+class KeptAgent:
+    """An actor: one agent's model and history, for as long as it lives."""
+
+    def __init__(self) -> None:
+        self._engine: Any = None
+
+    def process(self) -> Process:
+        """Where it is."""
+        return this_process()
+
+    def start(self, place: Place) -> Started:
+        """Bring the model in.
+
+        Raises
+        ------
+        BudgetError: there is no room for it and the agent's keys and values.
+        """
+        with out_of_memory():
+            self._engine, started = _start(place)
+        return started
+
+    def step(self, new_ids: Sequence[int], max_new_tokens: int) -> Iterator[Token]:
+        """Go on with the history."""
+        with out_of_memory():
+            yield from _generate(self._engine, new_ids, max_new_tokens)
+
+
+def serve_step(place: Place, token_ids: Sequence[int], max_new_tokens: int) -> Iterator[Started | Token]:
+    """A task: bring the model in, compute a whole history, generate, and leave nothing.
+
+    Raises
+    ------
+    BudgetError: there was no room within the time it may wait.
+    """
+    with out_of_memory():
+        engine, started = _start(place)
+        with engine:
+            yield started
+            yield from _generate(engine, token_ids, max_new_tokens)
+
+
+def _start(place: Place) -> tuple[Any, Started]:
+    entered_s, is_new = perf_counter(), "torch" not in sys.modules
+    budget = DeviceBudget.open(place.budget_path)
+    ends_s = entered_s + place.wait_s
+    wait_s = 0.0
+    if place.needed_bytes is not None:
+        wait_s = _wait_for_room(budget, place.needed_bytes, ends_s)
+        budget.allocate(place.needed_bytes, owner=f"an agent of {_owner(place)}").release()
+    began_s = perf_counter()
+    core = _import_core(place)
+    import_s = perf_counter() - began_s
+    began_s = perf_counter()
+    loaded = core.load(place.model, device=place.device, dtype=place.dtype)
+    slab_bytes = loaded.model.slab_shape.token_bytes * place.max_tokens
+    needed_bytes = loaded.model.weight_bytes + slab_bytes
+    load_s = perf_counter() - began_s
+    while True:
+        began_s = perf_counter()
+        try:
+            engine = _engine(core, loaded.model, budget, place)
+            break
+        except BudgetError:
+            if perf_counter() >= ends_s or needed_bytes > budget.capacity_bytes:
+                raise
+        wait_s += _wait_for_room(budget, needed_bytes, ends_s)
+    load_s += perf_counter() - began_s
+    return engine, Started(
+        process=this_process(),
+        started_s=_started_s(this_process(), entered_s),
+        is_new=is_new,
+        entered_s=entered_s,
+        import_s=import_s,
+        wait_s=wait_s,
+        load_s=load_s,
+        needed_bytes=needed_bytes,
+    )
+
+
+def _import_core(place: Place) -> Any:
+    from harness.sessions import core
+
+    if place.model != core.DEFAULT_MODEL:
+        # Loading a checkpoint would import it, and imports are to stand apart.
+        import_module("transformers").LlamaForCausalLM  # noqa: B018
+    import_module("torch").set_num_threads(place.threads)
+    return core
+
+
+def _engine(core: Any, model: Any, budget: DeviceBudget, place: Place) -> Any:
+    """One with an open session: both draws, or none."""
+    engine = core.Engine(
+        model,
+        budget,
+        max_session_tokens=place.max_tokens,
+        max_sessions=1,
+        policy="keep",
+        prefill_chunk=place.prefill_chunk,
+    )
+    try:
+        engine.open(_SESSION, place.max_tokens)
+    except BaseException:
+        engine.shutdown()
+        raise
+    return engine
+
+
+def _generate(engine: Any, token_ids: Sequence[int], max_new_tokens: int) -> Iterator[Token]:
+    from harness.sessions.core import Turn
+
+    engine.submit(Turn(_SESSION, list(token_ids), max_new_tokens))
+    while not engine.is_idle:
+        for event in engine.step():
+            timings = event.timings
+            yield Token(
+                event.token_id,
+                perf_counter(),
+                timings.queue_s,
+                timings.compute_s,
+                timings.reused_tokens,
+                timings.prefilled_tokens,
+            )
+
+
+def _wait_for_room(budget: DeviceBudget, num_bytes: int, ends_s: float) -> float:
+    """Return when there is room, when there never will be, or when it is time; the seconds that took.
+
+    Looks and does not ask: each refusal is counted, and one that waits is not out of memory yet.
+    """
+    began_s = perf_counter()
+    while budget.free_bytes < num_bytes <= budget.capacity_bytes and perf_counter() < ends_s:
+        time.sleep(_LOOK_S)
+    return perf_counter() - began_s
+
+
+def _started_s(process: Process, otherwise_s: float) -> float:
+    """When a process began, on `perf_counter`'s clock."""
+    if process.started_ticks is None:
+        return otherwise_s
+    since_boot_s = process.started_ticks / os.sysconf("SC_CLK_TCK")
+    return since_boot_s + perf_counter() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _owner(place: Place) -> str:
+    return "".join(c for c in place.model if c.isprintable())[-150:]

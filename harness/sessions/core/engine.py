@@ -1,0 +1,302 @@
+"""The engine: weights drawn from the budget once, sessions, turns, steps. For one thread.
+
+    engine = Engine(load().model, budget, max_session_tokens=512, max_sessions=64)
+    engine.open("a", 512)
+    engine.submit(Turn("a", [1, 2, 3], 50))
+    while not engine.is_idle:
+        for event in engine.step(): ...
+
+What it promises: a session's tokens are those of the same session alone, whatever else runs, and whatever
+retention did to its slab; numbers behind them move by rounding only (about 1e-6 of the logits' spread, where
+a batch or a recomputed prefix sums in another order). A cancelled turn has not happened: its session is as
+it was before. After `shutdown` the budget holds nothing of ours.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from time import perf_counter
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import torch
+
+from harness.errors import UsageError
+from harness.hardware.allocation import Allocation
+from harness.hardware.budget import DeviceBudget
+from harness.sessions.core.costs import Costs
+from harness.sessions.core.model import Model
+from harness.sessions.core.retention import Retention, retention
+from harness.sessions.core.scheduler import Counts, Scheduler
+from harness.sessions.core.session import Place, Session, SessionInfo
+from harness.sessions.core.slab import Slab
+from harness.sessions.core.store import Store
+from harness.sessions.core.turns import Event, Turn
+
+__all__ = ["Engine", "Stats"]
+
+
+class Stats(NamedTuple):
+    """The engine now, and what it did since its start."""
+
+    num_sessions: int
+    num_on_device: int
+    num_on_host: int
+    num_nowhere: int
+    """Sessions that hold no slab: dropped, to be computed again."""
+    num_queued: int
+    num_running: int
+    weight_bytes: int
+    slab_bytes: int
+    host_bytes: int
+    num_dropped: int
+    """Slabs that were dropped, since the start."""
+    num_offloaded: int
+    num_restored: int
+    host_to_device_bytes: int | None
+    """Copied between both memories since the start; None where they are one, as the next."""
+    device_to_host_bytes: int | None
+    counts: Counts
+
+
+class Engine:
+    """Many sessions over one model.
+
+    Arguments
+    ---------
+    budget: what weights and slabs are drawn from.
+    max_session_tokens: the most that a session may hold, text and answers.
+    max_sessions: open at once, wherever their keys and values are.
+    policy: who makes room when the budget is short; a `Retention` or its name.
+    prefill_chunk: prompt tokens that one step computes at most.
+    max_batch: turns that are computed at once.
+    host_capacity_bytes: for offloaded sessions; None is no limit.
+    clock: seconds, for tests.
+
+    Raises
+    ------
+    BudgetError: the weights do not fit.
+    UsageError: a limit makes no sense, or is beyond the model's positions.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        budget: DeviceBudget,
+        *,
+        max_session_tokens: int = 1024,
+        max_sessions: int = 256,
+        policy: Retention | str = "least-waste",
+        prefill_chunk: int = 256,
+        max_batch: int = 64,
+        host_capacity_bytes: int | None = None,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        for name, value in (("prefill_chunk", prefill_chunk), ("max_batch", max_batch)):
+            _check_positive(name, value)
+        _check_positive("max_sessions", max_sessions)
+        _check_positive("max_session_tokens", max_session_tokens, model.shape.max_positions)
+        if host_capacity_bytes is not None and host_capacity_bytes < 0:
+            raise UsageError(f"host_capacity_bytes is {host_capacity_bytes}; give at least 0, or None")
+        self.model = model
+        self.max_session_tokens = max_session_tokens
+        self._policy = retention(policy) if isinstance(policy, str) else policy
+        owner = "weights of " + "".join(c for c in model.name if c.isprintable())[:180]
+        self._weights: Allocation = budget.allocate(model.weight_bytes, owner=owner)
+        try:
+            with torch.inference_mode():
+                costs = Costs.measure(model)
+        except BaseException:
+            self._weights.release()
+            raise
+        self._store = Store(
+            model.slab_shape,
+            budget,
+            self._policy,
+            costs,
+            copies=model.copies,
+            max_session_tokens=max_session_tokens,
+            max_sessions=max_sessions,
+            host_capacity_bytes=host_capacity_bytes,
+            clock=clock,
+        )
+        self._scheduler = Scheduler(
+            model, self._store, costs, prefill_chunk=prefill_chunk, max_batch=max_batch, clock=clock
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no turn is queued or runs."""
+        return not self._scheduler.num_queued and not self._scheduler.num_running
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether turns are queued and none runs: as of the last step, others hold the memory they need."""
+        return self._scheduler.num_queued > 0 and not self._scheduler.num_running
+
+    def open(self, session_id: str, max_tokens: int) -> None:
+        """Open a session that may hold `max_tokens` tokens, and draw its slab.
+
+        Raises
+        ------
+        BudgetError: there is no room, or there are too many sessions; nothing changed.
+        UsageError: the id is taken or no name, or `max_tokens` is not between 1 and `max_session_tokens`.
+        """
+        with torch.inference_mode():
+            self._store.open(session_id, max_tokens)
+
+    def close(self, session_id: str) -> None:
+        """End a session, its turn included, and give its memory back. Raises UsageError if it is not open."""
+        session = self._store.get(session_id)
+        if session.turn_id is not None:
+            self._scheduler.cancel(session.turn_id)
+        self._store.close(session_id)
+
+    def submit(self, turn: Turn) -> int:
+        """Queue a turn; the id that its events carry.
+
+        Raises
+        ------
+        UsageError: the session is not open or has a turn already, there is nothing to compute, a token is not
+            in the vocabulary, or tokens and answer exceed what the session may hold.
+        """
+        session = self._store.get(turn.session_id)
+        return self._scheduler.add(self._checked(turn, session), session)
+
+    def step(self) -> list[Event]:
+        """Admit turns and compute one batch; the tokens that it gave, none while prompts are computed."""
+        with torch.inference_mode():
+            return self._scheduler.step()
+
+    def cancel(self, turn_id: int) -> bool:
+        """End a turn and undo it: its session is as before. False when it is over, or there was none."""
+        with torch.inference_mode():
+            return self._scheduler.cancel(turn_id)
+
+    def info(self, session_id: str) -> SessionInfo:
+        """What a session holds, and where. Raises UsageError if it is not open."""
+        return self._store.get(session_id).info()
+
+    def token_ids(self, session_id: str) -> list[int]:
+        """A session's whole text. Raises UsageError if it is not open."""
+        return list(self._store.get(session_id).tokens)
+
+    def read_kv(self, session_id: str, begin: int = 0, end: int | None = None) -> torch.Tensor:
+        """Copy a waiting session's keys and values: [layers, 2, kv_heads, end - begin, head_dim], on the CPU.
+
+        Raises
+        ------
+        UsageError: the session is not open or has a turn, or holds fewer tokens.
+        BudgetError: it has no slab now, and there is no room for one.
+        """
+        with torch.inference_mode():
+            slab = self._waiting(session_id)
+            rows = slab.read(begin, slab.num_tokens if end is None else end)
+            self.model.copies.down(rows.nbytes)
+            return rows.cpu()
+
+    def write_kv(self, session_id: str, token_ids: Sequence[int], kv: torch.Tensor, begin: int = 0) -> None:
+        """Have a waiting session hold other keys and values from token `begin` on, and end there.
+
+        Arguments: `token_ids`, the tokens that these were computed of; `kv` as `read_kv` gives it.
+
+        Raises
+        ------
+        UsageError: the session is not open or has a turn, or the shapes do not fit.
+        BudgetError: it has no slab now, and there is no room for one.
+        """
+        with torch.inference_mode():
+            slab = self._waiting(session_id)
+            tokens = _checked_tokens(session_id, token_ids, self.model.shape.vocab_size)
+            if kv.dim() != 5 or kv.shape[3] != len(tokens):
+                raise UsageError(
+                    f"session {session_id!r}: {len(tokens)} tokens with keys and values of shape "
+                    f"{list(kv.shape)}; send one per token"
+                )
+            slab.write(begin, kv)
+            self.model.copies.up(kv.nbytes)
+            session = self._store.get(session_id)
+            session.tokens[begin:] = tokens
+            session.num_known = min(session.num_known, begin)
+
+    def stats(self) -> Stats:
+        """The engine now, and what it did since its start."""
+        infos = [session.info() for session in self._store]
+        places = [info.place for info in infos]
+        return Stats(
+            num_sessions=len(infos),
+            num_on_device=places.count(Place.DEVICE),
+            num_on_host=places.count(Place.HOST),
+            num_nowhere=places.count(Place.NOWHERE),
+            num_queued=self._scheduler.num_queued,
+            num_running=self._scheduler.num_running,
+            weight_bytes=self._weights.num_bytes,
+            slab_bytes=sum(info.slab_bytes for info in infos),
+            host_bytes=sum(info.host_bytes for info in infos),
+            num_dropped=self._store.num_dropped,
+            num_offloaded=self._store.num_offloaded,
+            num_restored=self._store.num_restored,
+            host_to_device_bytes=self.model.copies.up_bytes,
+            device_to_host_bytes=self.model.copies.down_bytes,
+            counts=self._scheduler.counts,
+        )
+
+    def shutdown(self) -> None:
+        """Close every session and give the weights' bytes back; a second call does nothing."""
+        for session in list(self._store):
+            self.close(session.id)
+        self._weights.release()
+
+    def _waiting(self, session_id: str) -> Slab:
+        session = self._store.get(session_id)
+        if session.turn_id is not None:
+            raise UsageError(f"session {session_id!r} has a turn; wait for its end or cancel it")
+        self._store.bring(session, evicts_queued=False)
+        assert session.slab is not None
+        return session.slab
+
+    def _checked(self, turn: Turn, session: Session) -> Turn:
+        who = f"session {session.id!r}"
+        if session.turn_id is not None:
+            raise UsageError(f"{who} has a turn already; wait for its end or cancel it")
+        _check_positive(f"{who}: max_new_tokens", turn.max_new_tokens)
+        tokens = _checked_tokens(session.id, turn.new_token_ids, self.model.shape.vocab_size)
+        if not tokens and not session.tokens:
+            raise UsageError(f"{who}: there is no token to go on from; send at least one")
+        num = len(session.tokens) + len(tokens) + turn.max_new_tokens
+        if num > session.max_tokens:
+            raise UsageError(
+                f"{who} holds {len(session.tokens)} tokens; {len(tokens)} new and {turn.max_new_tokens} to "
+                f"decode exceed its {session.max_tokens}: open it with more, or ask for less"
+            )
+        if turn.sampling is not None and (trouble := turn.sampling.trouble()):
+            raise UsageError(f"{who}: {trouble}")
+        return replace(turn, new_token_ids=tokens, stop_ids=tuple(turn.stop_ids))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+def _checked_tokens(session_id: str, token_ids: Sequence[int], vocab_size: int) -> list[int]:
+    try:
+        tokens = [operator.index(token) for token in token_ids]
+    except TypeError as exc:
+        raise UsageError(f"session {session_id!r}: token ids are to be integers ({exc})") from exc
+    wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)
+    if wrong is not None:
+        raise UsageError(f"session {session_id!r}: token id {wrong} is not in 0 to {vocab_size - 1}")
+    return tokens
+
+
+def _check_positive(name: str, value: int, most: int | None = None) -> None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < 1 or (most is not None and value > most):
+        limit = "at least 1" if most is None else f"1 to {most}"
+        raise UsageError(f"{name} is {value!r}; give {limit}")

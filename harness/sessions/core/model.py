@@ -1,0 +1,160 @@
+"""The forward pass: one ragged batch of new tokens, each session's keys and values read and written in place.
+
+A batch is a list of spans: a session's slab and its next tokens, one when it decodes, many when it prefills.
+Projections, norms and feed-forward run over the rows of all spans at once, which is where batching pays: the
+weights are read once for all. Attention runs span by span over views of the slabs, so nothing is padded,
+gathered or concatenated.
+
+Rotation pairs element i with i + head_dim/2 as the checkpoints do; the sine is held with the sign of its
+half, which saves a negation per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from harness.sessions.core.attention import Attention
+from harness.sessions.core.copies import Copies
+from harness.sessions.core.slab import Slab, SlabShape
+from harness.sessions.core.weights import Layer, Weights, take_over
+
+__all__ = ["Model", "Span"]
+
+_FIRST_POSITIONS = 1024
+
+
+class Span(NamedTuple):
+    """The next tokens of a session, and whether the logits after the last of them are wanted."""
+
+    slab: Slab
+    token_ids: Sequence[int]
+    wants_logits: bool = True
+
+
+class Model:
+    """Weights, and the tables of their rotary positions. For one thread, in inference mode."""
+
+    def __init__(self, name: str, weights: Weights) -> None:
+        self.name = name
+        self.weights = weights
+        self.shape = weights.shape
+        self.device: torch.device = weights.embedding.device
+        self.dtype: torch.dtype = weights.embedding.dtype
+        self.copies = Copies(self.device)
+        self._cos = self._sin = torch.empty(0, device=self.device)
+        self._groups = self.shape.num_heads // self.shape.num_kv_heads
+
+    @classmethod
+    def from_transformers(
+        cls, name: str, donor: Any, *, packed: bool | None = None, release: bool = False
+    ) -> Model:
+        """Take over the tensors of a transformers model; see `weights.take_over`."""
+        with torch.inference_mode():
+            return cls(name, take_over(name, donor, packed=packed, release=release))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights."""
+        return self.weights.num_bytes
+
+    @property
+    def step_bytes(self) -> int:
+        """Weights that a decode step reads, whatever its batch: all but the table of embeddings."""
+        return self.weights.step_bytes
+
+    @property
+    def slab_shape(self) -> SlabShape:
+        """What decides the size of a token's keys and values."""
+        shape = self.shape
+        return SlabShape(shape.num_layers, shape.num_kv_heads, shape.head_dim, self.dtype, self.device)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The weights themselves, each once, in a fixed order; writing to them changes the model.
+
+        Raises
+        ------
+        UsageError: they are packed; load the model with packed=False.
+        """
+        return self.weights.tensors()
+
+    def synchronize(self) -> None:
+        """Wait until all that was asked of the device is done: a GPU computes behind the caller's back."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def forward(self, spans: Sequence[Span]) -> torch.Tensor:
+        """Compute the spans' tokens, put their keys and values into the slabs, and extend these.
+
+        Arguments: spans of distinct slabs with room for their tokens, at least one token each, and those of
+        one token first (later ones are computed as well, but one by one).
+
+        Returns the logits [spans that want them, vocab_size] after each span's last token.
+        """
+        cos, sin = self._rotation(spans)
+        tokens = self._put([token for span in spans for token in span.token_ids])
+        x = F.embedding(tokens, self.weights.embedding)
+        attention = Attention(spans, self._groups)
+        for index, layer in enumerate(self.weights.layers):
+            x = self._block(x, index, layer, attention, cos, sin)
+        end, wanted = 0, []
+        for span in spans:
+            end += len(span.token_ids)
+            span.slab.num_tokens += len(span.token_ids)
+            if span.wants_logits:
+                wanted.append(end - 1)
+        if not wanted:
+            return x.new_empty(0, self.shape.vocab_size)
+        if len(wanted) < len(x):
+            x = x[self._put(wanted)]
+        return self.weights.head(self._norm(x, self.weights.norm))
+
+    def _block(
+        self,
+        x: torch.Tensor,
+        index: int,
+        layer: Layer,
+        attention: Attention,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+    ) -> torch.Tensor:
+        heads, kv_heads, dim = self.shape.num_heads, self.shape.num_kv_heads, self.shape.head_dim
+        mixed = layer.qkv(self._norm(x, layer.norm_attention)).view(len(x), heads + 2 * kv_heads, dim)
+        rotated = mixed[:, : heads + kv_heads]
+        low, high = rotated.chunk(2, -1)
+        torch.addcmul(rotated * cos, torch.cat((high, low), -1), sin, out=rotated)
+        query = mixed[:, :heads].view(-1, kv_heads, self._groups, dim)
+        fresh = mixed[:, heads:].view(-1, 2, kv_heads, dim)
+        x = x + layer.out(attention(index, query, fresh))
+        gate, up = layer.gate_up(self._norm(x, layer.norm_ffn)).chunk(2, -1)
+        return x + layer.down(F.silu(gate).mul_(up))
+
+    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (self.shape.width,), weight, self.weights.epsilon)
+
+    def _rotation(self, spans: Sequence[Span]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and signed sine of the spans' positions: [rows, 1, head_dim]."""
+        positions: list[int] = []
+        for span in spans:
+            begin = span.slab.num_tokens
+            positions.extend(range(begin, begin + len(span.token_ids)))
+        end = max(positions) + 1
+        if end > len(self._cos):
+            self._extend_tables(max(end, 2 * len(self._cos), _FIRST_POSITIONS))
+        index = self._put(positions)
+        return self._cos[index], self._sin[index]
+
+    def _put(self, numbers: Sequence[int]) -> torch.Tensor:
+        found = torch.tensor(numbers, device=self.device)
+        self.copies.up(found.nbytes)
+        return found
+
+    def _extend_tables(self, num_positions: int) -> None:
+        places = torch.arange(num_positions, device=self.device, dtype=torch.float32)
+        angles = torch.outer(places, self.weights.inverse_frequencies)
+        cos, sin = angles.cos() * self.weights.rope_scale, angles.sin() * self.weights.rope_scale
+        self._cos = torch.cat((cos, cos), -1)[:, None].to(self.dtype)
+        self._sin = torch.cat((-sin, sin), -1)[:, None].to(self.dtype)

@@ -1,0 +1,46 @@
+"""A session engine with a tiny model, run to its end, for the tests of the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.sessions.core import Engine, Event, Model, Turn
+from harness.sessions.core.loading import random_llama
+
+__all__ = ["VOCAB_SIZE", "ask", "run", "tiny_model", "tokens"]
+
+VOCAB_SIZE = 97
+
+
+def tiny_model() -> Model:
+    """In double precision, so that no tie between two tokens is decided by rounding."""
+    donor = random_llama(
+        2,
+        vocab_size=VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+    )
+    return Model.from_transformers("tiny", donor.double())
+
+
+def run(engine: Engine, limit: int = 500) -> list[Event]:
+    events: list[Event] = []
+    for _ in range(limit):
+        if engine.is_idle:
+            return events
+        events += engine.step()
+    raise AssertionError(f"not idle after {limit} steps: {engine.stats()}")
+
+
+def ask(engine: Engine, session_id: str, tokens: list[int], num: int, **more: Any) -> list[Event]:
+    turn_id = engine.submit(Turn(session_id, tokens, num, **more))
+    return [event for event in run(engine) if event.turn_id == turn_id]
+
+
+def tokens(events: list[Event]) -> list[int]:
+    return [event.token_id for event in events]
