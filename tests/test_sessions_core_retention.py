@@ -10,10 +10,10 @@ from harness.errors import BudgetError, UsageError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core import Engine, Event, Model, Place, Slab, Turn, retention, retention_names
 from harness.sessions.core.costs import Costs
-from harness.sessions.core.loading import random_llama
 from harness.sessions.core.retention import Action, Candidate, Prices
 from harness.sessions.core.scheduler import MAX_OVERTAKEN
 from harness.sessions.core.session import Session
+from tests.tiny_engine import tiny_model
 
 SLAB_TOKENS = 60
 PRICES = Prices(
@@ -23,18 +23,7 @@ PRICES = Prices(
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    donor = random_llama(
-        2,
-        vocab_size=97,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-    )
-    return Model.from_transformers("tiny", donor.double())
+    return tiny_model()
 
 
 @pytest.fixture
