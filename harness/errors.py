@@ -16,6 +16,7 @@
     ├── LoadError               load could not be offered as asked, or not be recorded
     ├── ProtocolError           bytes on a session's connection are no valid frame
     ├── GradingError            the grader itself failed (a wrong answer is a grade, not an error)
+    ├── ArenaError              a copy into a device's arena failed, or its lane broke
     └── BudgetError             the device budget has no room
 
 A message names the culprit, the value and the remedy:
@@ -25,6 +26,7 @@ A message names the culprit, the value and the remedy:
 from __future__ import annotations
 
 __all__ = [
+    "ArenaError",
     "BackendBroken",
     "BackendError",
     "BackendRejected",
@@ -111,6 +113,10 @@ class ProtocolError(HarnessError):
 
 class GradingError(HarnessError):
     """The grader itself failed; a wrong answer is a grade, not an error."""
+
+
+class ArenaError(HarnessError):
+    """A copy into a device's arena failed, or the lane that copies is broken."""
 
 
 class BudgetError(HarnessError):

@@ -1,0 +1,1 @@
+"""Devices with an arena: the CPU, its link declared or not, and CUDA."""

@@ -1,0 +1,1 @@
+"""Models packed as blobs that nobody can write to."""
