@@ -7,15 +7,20 @@ arm lives in a process of its own (`harness.switching.process`).
 Time. `switch_s` is what a request was kept from computing: choosing what to copy, binding, and every wait for
 a chunk before its first token. `ttft_s` and `total_s` have the computing in them. Seconds are of one
 monotonic clock, `time.perf_counter`, which processes of a machine share.
+
+A request that an arm refuses or loses is an answer too: one without tokens, with the reason. Failures count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
-__all__ = ["Answer", "Arm", "Ask"]
+from harness.errors import ArenaError, BackendError, BudgetError, LaunchError
+
+__all__ = ["Answer", "Arm", "Ask", "answer_all", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,8 @@ class Answer:
     copied_s: tuple[float, float] | None
     """When its copies began and ended; None without any."""
     ahead_s: tuple[float, float] | None
+    failure: str | None = None
+    """Why there are no tokens; its times are then those of giving up."""
 
     @property
     def ttft_s(self) -> float:
@@ -77,8 +84,12 @@ class Arm(Protocol):
         """As its variant is called."""
         ...
 
-    def reset(self, *, warm: str = "cold") -> None:
-        """Begin a trace anew; `warm` as `harness.residency.arms` has it: nothing resident, each, fill."""
+    def reset(self, *, warm: str = "cold", future: Sequence[str] = ()) -> None:
+        """Begin a trace anew.
+
+        warm: as `harness.residency.arms` has it: nothing resident, each, fill. future: the models that will
+        be asked for; only the bound may look.
+        """
         ...
 
     def answer(self, ask: Ask, *, upcoming: str | None = None) -> Answer:
@@ -102,9 +113,49 @@ class Arm(Protocol):
 
 
 def answer_all(arm: Arm, asks: Sequence[Ask], *, sees_queue: bool) -> list[Answer]:
-    """Answer a trace in sequence: each request is sent when the one before is answered."""
+    """Answer a trace in sequence: each request is sent when the one before is answered.
+
+    A request that fails does not end the trace.
+
+    Raises
+    ------
+    UsageError: a request makes no sense here, such as one for an unknown model.
+    """
     following = [ask.model for ask in asks[1:]] + [None]
     return [
-        arm.answer(ask, upcoming=upcoming if sees_queue else None)
+        _answer(arm, ask, upcoming if sees_queue else None)
         for ask, upcoming in zip(asks, following, strict=True)
     ]
+
+
+def _answer(arm: Arm, ask: Ask, upcoming: str | None) -> Answer:
+    began_s = perf_counter()
+    try:
+        return arm.answer(ask, upcoming=upcoming)
+    except (ArenaError, BackendError, BudgetError, LaunchError) as exc:
+        return failed(ask, began_s, f"{type(exc).__name__}: {exc}")
+
+
+def failed(ask: Ask, began_s: float, why: str) -> Answer:
+    """The answer to a request that has none, as of now."""
+    gave_up_s = perf_counter()
+    return Answer(
+        model=ask.model,
+        token_ids=(),
+        began_s=began_s,
+        first_token_s=gave_up_s,
+        done_s=gave_up_s,
+        switch_s=gave_up_s - began_s,
+        plan_s=None,
+        bind_s=None,
+        wait_s=None,
+        is_hit=None,
+        bytes_in=None,
+        ahead_bytes=None,
+        bytes_out=None,
+        evicted_bytes=None,
+        needed_bytes=None,
+        copied_s=None,
+        ahead_s=None,
+        failure=why,
+    )
