@@ -72,7 +72,8 @@ class Claim:
     of: str | None = None
     """With quantity "value": the metric of the same arm that the value is divided by."""
     quantile: float | None = None
-    """With quantity "value": the quantile of the rounds that is meant, instead of their mean."""
+    """The quantile that is meant, instead of the mean: of the rounds with quantity "value", of all requests
+    with "value" or "ratio"."""
     per: str | None = None
     """A task metric that the metric is divided by: cost per task solved."""
     margin: float | None = None
@@ -255,9 +256,12 @@ def _problems(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "control", f"is missing, and quantity {claim.quantity!r} compares with one"
     if claim.of is not None and claim.quantity != "value":
         yield "of", "is meant for quantity 'value'; remove it"
-    of_rounds = (claim.quantity, claim.over, claim.of) == ("value", "rounds", None)
-    if claim.quantile is not None and not (0 < claim.quantile < 1 and of_rounds):
-        yield "quantile", "lies between 0 and 1, and goes with quantity 'value' over rounds, without of"
+    of_rounds = (claim.quantity, claim.over) == ("value", "rounds")
+    of_requests = claim.over == "requests" and claim.quantity in ("value", "ratio") and claim.per is None
+    can_be = (of_rounds or of_requests) and claim.of is None and claim.form != "exact"
+    if claim.quantile is not None and not (0 < claim.quantile < 1 and can_be):
+        where = "quantity 'value' over rounds, and with 'value' or 'ratio' over requests, without of or per"
+        yield "quantile", f"lies between 0 and 1, and goes with {where}, and not with 'exact'"
     if claim.per is not None and (claim.over == "sweep" or claim.quantity not in ("ratio", "reduction")):
         yield "per", "is meant for ratios and reductions over tasks or rounds; remove it"
     if claim.also_beats and claim.quantity == "value":

@@ -3,7 +3,8 @@
 A ratio of times comes from paired rounds, a share of solved tasks from one greedy grading of each task in
 both arms, and a cost per solved task from both. Two variants that were each paired with the same baseline are
 compared by Welch's t over their log ratios, and by pairing their tasks where tasks are graded. Tasks of
-one job count as one observation where the record says so (`reports.units`).
+one job count as one observation where the record says so (`reports.units`). Quantiles of requests are in
+`reports.tails`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from reports.stats import (
     total_log_ratio,
     total_per_log_ratio,
 )
-from reports.units import Graded, by_unit, totals, units_of
+from reports.units import Graded, by_unit, totals, unit_of, units_of
 
 __all__ = [
     "advantage",
@@ -43,6 +44,7 @@ __all__ = [
     "difference_of_tasks",
     "lost_rounds",
     "measure",
+    "own_value",
     "paired_tasks",
     "ratio_of_tasks",
 ]
@@ -161,6 +163,15 @@ def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> Grade
     return _graded(metrics, first, {task.id: task.treatment for task in second.tasks})
 
 
+def own_value(claim: Claim, arm: Values | None) -> float | None:
+    """The claim's number in one arm, divided by `claim.of` where the claim asks for it."""
+    part = _sum(claim.metrics, arm)
+    if claim.of is None or part is None:
+        return part
+    whole = _sum((claim.of,), arm)
+    return part / whole if whole else None
+
+
 def lost_rounds(record: Record) -> int:
     """Rounds of which an arm failed and left nothing."""
     return sum(
@@ -203,7 +214,7 @@ def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported
     ids = [task.id for task in record.tasks] if by_task else [""] * len(record.rounds)
     arms = [part.treatment for part in (record.tasks if by_task else record.rounds)]
     found = [(name, value) for name, arm in zip(ids, arms, strict=True)
-             if (value := _own(claim, arm)) is not None]  # fmt: skip
+             if (value := own_value(claim, arm)) is not None]  # fmt: skip
     values = [value for _, value in found]
     if claim.quantile is not None:
         return quantile_of(values, claim.quantile, level)
@@ -213,20 +224,12 @@ def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported
     if by_task:
         units = units_of(record, [name for name, _ in found])
         if len(set(units)) < len(units):
-            return by_unit(values, units, span=(0.0, 1.0) if is_share else None, level=level)
+            span = (0.0, 1.0) if is_share else None
+            return by_unit(values, units, span=span, level=level, unit=unit_of(record))
         if is_share:
             return share(values, level)
     mean = mean_of(values, "t on tasks" if by_task else "t on rounds")
     return mean if isinstance(mean, Unsupported) else as_difference(mean, level=level)
-
-
-def _own(claim: Claim, arm: Values | None) -> float | None:
-    """The claim's number in one arm, divided by `claim.of` where the claim asks for it."""
-    part = _sum(claim.metrics, arm)
-    if claim.of is None or part is None:
-        return part
-    whole = _sum((claim.of,), arm)
-    return part / whole if whole else None
 
 
 def _difference(claim: Claim, record: Record, level: float) -> Interval | Unsupported:
@@ -245,7 +248,8 @@ def _task_difference(graded: Graded, level: float) -> Interval | Unsupported:
     is_share = all(v in (0, 1) for pair in graded.pairs for v in pair)
     gaps = [t - c for t, c in graded.pairs]
     if graded.is_clustered:
-        return by_unit(gaps, graded.units, span=(-1.0, 1.0) if is_share else None, level=level)
+        span = (-1.0, 1.0) if is_share else None
+        return by_unit(gaps, graded.units, span=span, level=level, unit=graded.unit)
     if is_share:
         return share_difference(graded.pairs, level)
     mean = mean_of(gaps, "t on differences of tasks")
@@ -275,7 +279,8 @@ def _graded(metrics: Sequence[str], record: Record, others: Mapping[str, Values 
         for task in record.tasks
         if (pair := _pair(metrics, task.treatment, others.get(task.id))) is not None
     ]
-    return Graded([pair for _, pair in found], units_of(record, [name for name, _ in found]))
+    units = units_of(record, [name for name, _ in found])
+    return Graded([pair for _, pair in found], units, unit_of(record))
 
 
 def _pair(metrics: Sequence[str], treatment: Values | None, other: Values | None) -> Pair | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from reports.claims import Claim
 from reports.records import Record, TaskPair, Values
-from reports.units import job_of
+from reports.units import ROUND, job_of
 
 __all__ = [
     "Found",
@@ -122,13 +122,15 @@ def is_asked(claim: Claim, record: Record) -> bool:
     )
 
 
-def by_request(stored: Sequence[Stored]) -> list[Stored]:
+def by_request(stored: Sequence[Stored], *, by_round: bool = False) -> list[Stored]:
     """The same tests, with single requests in the place of their tasks: "reflect-3-0", agent 3 in round 0.
 
     So records that were not measured in pairs are compared agent by agent. Requests of one round share a
-    server: their spread is that within a run, and says nothing of the next one.
+    server: their spread is that within a run, and says nothing of the next one. Where a round is a trace of
+    its own, drawn by the `seed` that its points tell, or with `by_round`, the round is the unit, and is
+    called by its seed where every round has one.
     """
-    return [s if s.record is None else s._replace(record=_of_requests(s.record)) for s in stored]
+    return [s if s.record is None else s._replace(record=_of_requests(s.record, by_round)) for s in stored]
 
 
 def failed_checks(claim: Claim, record: Record) -> list[str]:
@@ -182,19 +184,23 @@ def _of_jobs(record: Record) -> Record:
     return replace(record, tasks=jobs)
 
 
-def _of_requests(record: Record) -> Record:
+def _of_requests(record: Record, by_round: bool) -> Record:
     sides = {"control": "control", record.control: "control"}
     arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
-    for point in record.sweep:
-        if point.get("name") == REQUEST:
-            key = f"{point.get('phase')}-{point.get('agent')}-{point.get('round')}"
-            values: Values = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
-            arms[sides.get(point.get("arm"), "treatment")][key] = values
+    points = [point for point in record.sweep if point.get("name") == REQUEST]
+    seeds = {point.get("round"): point["seed"] for point in points if point.get("seed") is not None}
+    has_seeds = bool(seeds) and len(set(seeds.values())) == len({point.get("round") for point in points})
+    for point in points:
+        at = point.get("round")
+        key = f"{point.get('phase')}-{point.get('agent')}-{seeds[at] if has_seeds else at}"
+        values: Values = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
+        arms[sides.get(point.get("arm"), "treatment")][key] = values
     tasks = [
         TaskPair(id=key, treatment=values, control=arms["control"].get(key))
         for key, values in arms["treatment"].items()
     ]
-    return replace(record, tasks=tasks)
+    unit = {"unit": ROUND} if by_round or seeds else {}
+    return replace(record, tasks=tasks, settings={**record.settings, **unit})
 
 
 def _usable(entry: Stored) -> Found:

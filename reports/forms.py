@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports import tails
 from reports.claims import Claim
 from reports.decision import Decision, decide
-from reports.estimates import better_of, difference_of_gains, difference_of_tasks, measure, ratio_of_tasks
+from reports.estimates import (
+    better_of,
+    difference_of_gains,
+    difference_of_tasks,
+    measure,
+    ratio_of_tasks,
+)
 from reports.evidence import never_differ
 from reports.orders import decide_monotone, decide_order
 from reports.records import Record
@@ -44,7 +51,9 @@ def decided(
         return decide_order(claim, record, others)
     if claim.form == "monotone":
         return decide_monotone(claim, record)
-    if claim.against is not None:
+    if tails.is_meant_by(claim):
+        interval = tails.measure(claim, record, others, level)
+    elif claim.against is not None:
         compare = difference_of_tasks if claim.quantity == "difference" else difference_of_gains
         if claim.quantity == "ratio" and claim.over == "tasks":
             compare = ratio_of_tasks

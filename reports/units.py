@@ -3,7 +3,8 @@
 One plan chooses who answers all tasks of a job, and the answer of one stands in the prompt of the next; so
 they fail together, and an interval that counts them singly is too narrow. A record whose settings say
 `unit = "job"` has tasks called "JOB.TASK". Its shares and differences stay those over its tasks; their spread
-is that from job to job, by Student t on jobs. A task without a job in its name is a unit by itself.
+is that from job to job, by Student t on jobs. A task without a job in its name is a unit by itself. So it is
+with requests that came in rounds (`unit = "round"`, ids "PHASE-AGENT-ROUND"): the round is observed once.
 
 Source: Cochran, Sampling Techniques (1977), ch. 9A: clusters of unequal sizes, the ratio-to-size estimate.
 """
@@ -18,9 +19,10 @@ from scipy.stats import norm
 from reports.records import Record
 from reports.stats import LEVEL, Interval, Unsupported, as_difference, mean_of
 
-__all__ = ["JOB", "Graded", "by_unit", "job_of", "totals", "unit_of", "units_of"]
+__all__ = ["JOB", "ROUND", "Graded", "by_unit", "job_of", "totals", "unit_of", "units_of"]
 
 JOB = "job"
+ROUND = "round"
 
 Pair = tuple[float, float]
 
@@ -30,6 +32,8 @@ class Graded(NamedTuple):
 
     pairs: list[Pair]
     units: list[str]
+    unit: str = JOB
+    """What a unit is called."""
 
     @property
     def is_clustered(self) -> bool:
@@ -38,12 +42,15 @@ class Graded(NamedTuple):
 
 
 def unit_of(record: Record) -> str:
-    """What is observed once, in words: "job" or "task"."""
-    return JOB if record.settings.get("unit") == JOB else "task"
+    """What is observed once, in words: "job", "round" or "task"."""
+    unit = record.settings.get("unit")
+    return unit if unit in (JOB, ROUND) else "task"
 
 
 def units_of(record: Record, ids: Sequence[str]) -> list[str]:
-    """The unit that each task belongs to: its job, or itself."""
+    """The unit that each task belongs to: its job, its round, or itself."""
+    if unit_of(record) == ROUND:
+        return [name.rpartition("-")[2] for name in ids]
     return [job_of(name) for name in ids] if unit_of(record) == JOB else list(ids)
 
 
@@ -62,7 +69,12 @@ def totals(graded: Graded) -> list[Pair]:
 
 
 def by_unit(
-    values: Sequence[float], units: Sequence[str], *, span: Pair | None = None, level: float = LEVEL
+    values: Sequence[float],
+    units: Sequence[str],
+    *,
+    span: Pair | None = None,
+    level: float = LEVEL,
+    unit: str = JOB,
 ) -> Interval | Unsupported:
     """The mean over all values, by Student t on the units' linearised means; n counts units.
 
@@ -72,15 +84,16 @@ def by_unit(
     ---------
     span: the least and the largest that a value can be, where that is known. Units that are all alike then
         still leave room for another kind, by the share that Wilson's interval gives one that was never seen.
+    unit: what a unit is called.
     """
     sums: dict[str, float] = {}
     sizes: dict[str, int] = {}
-    for unit, value in zip(units, values, strict=True):
-        sums[unit], sizes[unit] = sums.get(unit, 0.0) + value, sizes.get(unit, 0) + 1
+    for name, value in zip(units, values, strict=True):
+        sums[name], sizes[name] = sums.get(name, 0.0) + value, sizes.get(name, 0) + 1
     if not sums:
         return Unsupported("no task was graded", 2)
     share, weight = sum(values) / len(values), len(sums) / len(values)
-    mean = mean_of([share + weight * (sums[u] - share * sizes[u]) for u in sums], "t on jobs")
+    mean = mean_of([share + weight * (sums[u] - share * sizes[u]) for u in sums], f"t on {unit}s")
     if isinstance(mean, Unsupported):
         return mean
     found = as_difference(mean, level=level)
@@ -96,5 +109,5 @@ def by_unit(
         mean.value - unseen * (mean.value - low),
         mean.value + unseen * (high - mean.value),
         len(sums),
-        "Wilson score interval, jobs all alike",
+        f"Wilson score interval, {unit}s all alike",
     )

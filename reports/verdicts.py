@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from reports import evidence
+from reports import evidence, tails
 from reports.claims import Claim
 from reports.decision import MOST_MORE, Decision, region, shown
 from reports.errors import RecordError
@@ -139,7 +139,8 @@ def judge(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     if claim.over == "jobs":
         stored, claim = evidence.by_job(stored), replace(claim, over="tasks")
     if claim.over == "requests":
-        stored, claim = evidence.by_request(stored), replace(claim, over="tasks")
+        stored = evidence.by_request(stored, by_round=claim.quantile is not None)
+        claim = replace(claim, over="tasks")
     unmet = evidence.unmet(claim, stored, offers)
     if unmet:
         return replace(blank, verdict="out of scope", reason=f"needs {', '.join(unmet)}")
@@ -251,7 +252,8 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
         return {**out, "why": other.reason or other.verdict}
     if bad := evidence.failed_checks(claim, other.record):
         return {**out, "why": "; ".join(bad)}
-    found = advantage(claim, record, other.record)
+    ahead = tails.advantage if tails.is_meant_by(claim) else advantage
+    found = ahead(claim, record, other.record)
     if isinstance(found, Unsupported):
         return {**out, "why": found.reason}
     beaten = found.low > 0 and not _failed(other.record)
@@ -291,4 +293,6 @@ def _failed(record: Record) -> str:
 
 
 def _count(claim: Claim, record: Record) -> int:
+    if tails.is_meant_by(claim):
+        return len(tails.rounds_of(record))
     return len(record.tasks) if claim.over == "tasks" else len(record.rounds)
