@@ -45,6 +45,11 @@ class Landing(Protocol):
         ...
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it will never land, also because it was called off."""
+        ...
+
+    @property
     def landed(self) -> Landed | None:
         """When it crossed; None as long as it has not, or if it never will."""
         ...
@@ -86,7 +91,7 @@ class Lane(Protocol):
 
         Raises
         ------
-        ArenaError: it failed, was called off, or the lane broke.
+        ArenaError: it failed, was called off, or the lane broke. The next copy asked for mends the lane.
         """
         ...
 
@@ -95,7 +100,7 @@ class Lane(Protocol):
         ...
 
     def copy_out(self, offset: int, num_bytes: int) -> Landing:
-        """Queue a copy from the arena to a scratch place on the host: what the seed does with what it evicts."""
+        """Queue a copy from the arena to a scratch place on the host: what the seed does on eviction."""
         ...
 
     def mark(self) -> Mark:
