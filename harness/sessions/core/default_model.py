@@ -34,10 +34,14 @@ _CONFIG: dict[str, Any] = {
 _ROPE_THETA = 10_000.0
 
 
-def random_donor(seed: int, device: str, dtype: torch.dtype) -> Any:
-    """The default model in the form that `weights.take_over` takes apart."""
-    config = SimpleNamespace(**_CONFIG, model_type="llama", hidden_act="silu")
-    state = {name: tensor.to(device=device, dtype=dtype) for name, tensor in _state(seed).items()}
+def random_donor(seed: int, device: str, dtype: torch.dtype, **changes: Any) -> Any:
+    """The default model in the form that `weights.take_over` takes apart.
+
+    Arguments: `changes`, fields of its configuration that are to differ, named as `LlamaConfig` names them;
+    the head is never tied to the embedding.
+    """
+    config = SimpleNamespace(**{**_CONFIG, **changes}, model_type="llama", hidden_act="silu")
+    state = {name: tensor.to(device=device, dtype=dtype) for name, tensor in _state(seed, config).items()}
     layers = [_layer(state, f"model.layers.{index}.") for index in range(config.num_hidden_layers)]
     head_dim = config.hidden_size // config.num_attention_heads
     powers = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
@@ -64,23 +68,25 @@ def random_llama(seed: int = 0, **changes: Any) -> Any:
         torch.manual_seed(seed)
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**_CONFIG, **changes})).eval()
     if not changes:
-        model.load_state_dict(_state(seed))
+        model.load_state_dict(_state(seed, SimpleNamespace(**_CONFIG)))
     return model
 
 
-def _state(seed: int) -> dict[str, torch.Tensor]:
+def _state(seed: int, config: Any) -> dict[str, torch.Tensor]:
     """Weights by their names in a checkpoint, drawn in this order."""
     draws = torch.Generator().manual_seed(seed)
-    width, ffn, vocab_size = _CONFIG["hidden_size"], _CONFIG["intermediate_size"], _CONFIG["vocab_size"]
+    width, ffn, vocab_size = config.hidden_size, config.intermediate_size, config.vocab_size
+    kv_width = width // config.num_attention_heads * config.num_key_value_heads
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens": (vocab_size, width)}
-    for index in range(_CONFIG["num_hidden_layers"]):
+    for index in range(config.num_hidden_layers):
         layer = f"model.layers.{index}."
-        shapes |= {f"{layer}self_attn.{part}_proj": (width, width) for part in "qkvo"}
+        rows = {"q": width, "k": kv_width, "v": kv_width, "o": width}
+        shapes |= {f"{layer}self_attn.{part}_proj": (num, width) for part, num in rows.items()}
         shapes |= {f"{layer}mlp.{part}_proj": (ffn, width) for part in ("gate", "up")}
         shapes |= {f"{layer}mlp.down_proj": (width, ffn)}
         shapes |= {f"{layer}{part}_layernorm": (width,) for part in ("input", "post_attention")}
     shapes |= {"model.norm": (width,), "lm_head": (vocab_size, width)}
-    std = _CONFIG["initializer_range"]
+    std = config.initializer_range
     return {
         f"{name}.weight": torch.ones(shape)
         if len(shape) == 1

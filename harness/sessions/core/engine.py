@@ -15,8 +15,9 @@ it was before. After `shutdown` the budget holds nothing of ours.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from time import perf_counter
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -49,6 +50,7 @@ class Stats(NamedTuple):
     num_queued: int
     num_running: int
     weight_bytes: int
+    """Drawn for the weights; 0 where they lie in memory of somebody else's."""
     slab_bytes: int
     host_bytes: int
     num_dropped: int
@@ -74,6 +76,8 @@ class Engine:
     max_batch: turns that are computed at once.
     host_capacity_bytes: for offloaded sessions; None is no limit.
     clock: seconds, for tests.
+    draws_weights: whether the weights' bytes are drawn; not where they lie in memory that was drawn already.
+    turn_ids: where turns get their ids, for engines that share them.
 
     Raises
     ------
@@ -93,6 +97,8 @@ class Engine:
         max_batch: int = 64,
         host_capacity_bytes: int | None = None,
         clock: Callable[[], float] = perf_counter,
+        draws_weights: bool = True,
+        turn_ids: Iterator[int] | None = None,
     ) -> None:
         for name, value in (("prefill_chunk", prefill_chunk), ("max_batch", max_batch)):
             _check_positive(name, value)
@@ -103,13 +109,12 @@ class Engine:
         self.model = model
         self.max_session_tokens = max_session_tokens
         self._policy = retention(policy) if isinstance(policy, str) else policy
-        owner = "weights of " + "".join(c for c in model.name if c.isprintable())[:180]
-        self._weights: Allocation = budget.allocate(model.weight_bytes, owner=owner)
+        self._weights = _drawn(model, budget) if draws_weights else None
         try:
             with torch.inference_mode():
                 costs = Costs.measure(model)
         except BaseException:
-            self._weights.release()
+            self._release()
             raise
         self._store = Store(
             model.slab_shape,
@@ -123,8 +128,9 @@ class Engine:
             clock=clock,
         )
         self._scheduler = Scheduler(
-            model, self._store, costs, prefill_chunk=prefill_chunk, max_batch=max_batch, clock=clock
-        )
+            model, self._store, costs, prefill_chunk=prefill_chunk, max_batch=max_batch, clock=clock,
+            turn_ids=turn_ids or count(1),
+        )  # fmt: skip
 
     @property
     def is_idle(self) -> bool:
@@ -135,6 +141,15 @@ class Engine:
     def is_blocked(self) -> bool:
         """Whether turns are queued and none runs: as of the last step, others hold the memory they need."""
         return self._scheduler.num_queued > 0 and not self._scheduler.num_running
+
+    @property
+    def num_running(self) -> int:
+        """Turns that a step would compute."""
+        return self._scheduler.num_running
+
+    def share_room(self, others: Sequence[Engine]) -> None:
+        """Let waiting sessions of the others make room for this one's; they draw on the same budget."""
+        self._store.together = tuple(dict.fromkeys([self._store, *(other._store for other in others)]))
 
     def open(self, session_id: str, max_tokens: int) -> None:
         """Open a session that may hold `max_tokens` tokens, and draw its slab.
@@ -170,10 +185,20 @@ class Engine:
         with torch.inference_mode():
             return self._scheduler.step()
 
+    def admit(self) -> None:
+        """Give room to the turns that find it, and compute nothing."""
+        with torch.inference_mode():
+            self._scheduler.admit()
+
     def cancel(self, turn_id: int) -> bool:
         """End a turn and undo it: its session is as before. False when it is over, or there was none."""
         with torch.inference_mode():
             return self._scheduler.cancel(turn_id)
+
+    def cancel_running(self) -> list[int]:
+        """End and undo every turn that runs, after a step that raised; their ids."""
+        with torch.inference_mode():
+            return [turn_id for turn_id in self._scheduler.running if self._scheduler.cancel(turn_id)]
 
     def info(self, session_id: str) -> SessionInfo:
         """What a session holds, and where. Raises UsageError if it is not open."""
@@ -232,7 +257,7 @@ class Engine:
             num_nowhere=places.count(Place.NOWHERE),
             num_queued=self._scheduler.num_queued,
             num_running=self._scheduler.num_running,
-            weight_bytes=self._weights.num_bytes,
+            weight_bytes=self._weights.num_bytes if self._weights is not None else 0,
             slab_bytes=sum(info.slab_bytes for info in infos),
             host_bytes=sum(info.host_bytes for info in infos),
             num_dropped=self._store.num_dropped,
@@ -247,7 +272,11 @@ class Engine:
         """Close every session and give the weights' bytes back; a second call does nothing."""
         for session in list(self._store):
             self.close(session.id)
-        self._weights.release()
+        self._release()
+
+    def _release(self) -> None:
+        if self._weights is not None:
+            self._weights.release()
 
     def _waiting(self, session_id: str) -> Slab:
         session = self._store.get(session_id)
@@ -282,6 +311,11 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.shutdown()
+
+
+def _drawn(model: Model, budget: DeviceBudget) -> Allocation:
+    owner = "weights of " + "".join(c for c in model.name if c.isprintable())[:180]
+    return budget.allocate(model.weight_bytes, owner=owner)
 
 
 def _checked_tokens(session_id: str, token_ids: Sequence[int], vocab_size: int) -> list[int]:

@@ -11,7 +11,8 @@ half, which saves a negation per layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +38,9 @@ class Span(NamedTuple):
 
 class Model:
     """Weights, and the tables of their rotary positions. For one thread, in inference mode."""
+
+    blocked_s: float = 0.0
+    """Of the last forward pass, spent waiting for weights on their way; none where they are always there."""
 
     def __init__(self, name: str, weights: Weights) -> None:
         self.name = name
@@ -96,21 +100,30 @@ class Model:
         """
         cos, sin = self._rotation(spans)
         tokens = self._put([token for span in spans for token in span.token_ids])
-        x = F.embedding(tokens, self.weights.embedding)
+        # Asked for before the layers run: on a GPU what is put up waits for all that was asked before.
+        wanted = _ends(spans)
+        rows = self._put(wanted) if wanted and len(wanted) < len(tokens) else None
+        x = self._embed(tokens)
         attention = Attention(spans, self._groups)
-        for index, layer in enumerate(self.weights.layers):
+        for index, layer in enumerate(self._layers()):
             x = self._block(x, index, layer, attention, cos, sin)
-        end, wanted = 0, []
         for span in spans:
-            end += len(span.token_ids)
             span.slab.num_tokens += len(span.token_ids)
-            if span.wants_logits:
-                wanted.append(end - 1)
         if not wanted:
-            return x.new_empty(0, self.shape.vocab_size)
-        if len(wanted) < len(x):
-            x = x[self._put(wanted)]
+            return self._without_logits(x)
+        return self._logits(x if rows is None else x[rows])
+
+    def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        return F.embedding(tokens, self.weights.embedding)
+
+    def _layers(self) -> Iterable[Layer]:
+        return self.weights.layers
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         return self.weights.head(self._norm(x, self.weights.norm))
+
+    def _without_logits(self, x: torch.Tensor) -> torch.Tensor:
+        return x.new_empty(0, self.shape.vocab_size)
 
     def _block(
         self,
@@ -158,3 +171,9 @@ class Model:
         cos, sin = angles.cos() * self.weights.rope_scale, angles.sin() * self.weights.rope_scale
         self._cos = torch.cat((cos, cos), -1)[:, None].to(self.dtype)
         self._sin = torch.cat((-sin, sin), -1)[:, None].to(self.dtype)
+
+
+def _ends(spans: Sequence[Span]) -> list[int]:
+    """The rows whose logits are wanted."""
+    ends = accumulate(len(span.token_ids) for span in spans)
+    return [end - 1 for end, span in zip(ends, spans, strict=True) if span.wants_logits]

@@ -22,7 +22,7 @@ processing time discipline", Operations Research 16, 1968.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -113,7 +113,8 @@ class Counts(NamedTuple):
 class Scheduler:
     """The queue, the running turns and the batch.
 
-    Arguments: `prefill_chunk`, prompt tokens per step; `max_batch`, turns that run at once; `clock`, seconds.
+    Arguments: `prefill_chunk`, prompt tokens per step; `max_batch`, turns that run at once; `clock`, seconds;
+    `turn_ids`, rising.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Scheduler:
         prefill_chunk: int,
         max_batch: int,
         clock: Callable[[], float],
+        turn_ids: Iterator[int],
     ) -> None:
         self._model = model
         self._store = store
@@ -132,7 +134,7 @@ class Scheduler:
         self._chunk = prefill_chunk
         self._max_batch = max_batch
         self._clock = clock
-        self._next_id = 1
+        self._turn_ids = turn_ids
         self._work: dict[int, _Work] = {}
         self._queue: list[_Work] = []
         self._running: list[_Work] = []
@@ -148,13 +150,17 @@ class Scheduler:
         """Turns that prefill or decode."""
         return len(self._running)
 
+    @property
+    def running(self) -> list[int]:
+        """The ids of these."""
+        return [work.id for work in self._running]
+
     def add(self, turn: Turn, session: Session) -> int:
         """Queue a turn of a session that has none; its id."""
         now_s = self._clock()
         session.end_pause(now_s)
-        work = _Work(self._next_id, turn, session, now_s, draws=Draws.of(turn.sampling))
+        work = _Work(next(self._turn_ids), turn, session, now_s, draws=Draws.of(turn.sampling))
         work.stop_ids = frozenset(turn.stop_ids)
-        self._next_id += 1
         session.turn_id = work.id
         self._work[work.id] = work
         self._queue.append(work)
@@ -177,7 +183,7 @@ class Scheduler:
 
     def step(self) -> list[Event]:
         """Admit turns, and compute one batch; the tokens that it gave."""
-        self._admit()
+        self.admit()
         batch = self._batch()
         if not batch:
             return []
@@ -193,13 +199,15 @@ class Scheduler:
             # Nothing was waited for: a chunk of a prompt would seem to take no time, and the next step its.
             self._model.synchronize()
         now_s = self._clock()
-        self._learn(batch, now_s - began_s)
+        # What was waited for weights is no computing.
+        self._learn(batch, now_s - began_s - self._model.blocked_s)
         return [
             self._event(work, token, logits[row] if work.turn.want_logits else None, now_s)
             for row, (work, token) in enumerate(zip(ready, tokens, strict=True))
         ]
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
+        """Give room to the turns that find it, in their order but for those that may be overtaken."""
         waiting: list[_Work] = []
         refused_tokens = sys.maxsize
         for index, work in enumerate(self._queue):

@@ -64,6 +64,8 @@ class Store:
         self._host_capacity_bytes = math.inf if host_capacity_bytes is None else host_capacity_bytes
         self._clock = clock
         self._sessions: dict[str, Session] = {}
+        self.together: tuple[Store, ...] = (self,)
+        """Those whose waiting sessions make room for this one's, itself included: they share a budget."""
         self.num_dropped = self.num_offloaded = self.num_restored = 0
 
     def __iter__(self) -> Iterator[Session]:
@@ -144,7 +146,8 @@ class Store:
     def _waiting(self, *, with_queued: bool = False) -> list[Session]:
         return [
             session
-            for session in self
+            for store in self.together
+            for session in store
             if session.slab is not None
             and not session.is_running
             and (session.turn_id is None or with_queued)
@@ -162,12 +165,14 @@ class Store:
         candidates = [_candidate(session, now_s) for session in waiting]
         plan = self._policy.plan(short_bytes, candidates, self._prices(waiting))
         for eviction in plan:
-            self._evict(eviction)
+            owner = next(store for store in self.together if eviction.candidate.session_id in store._sessions)
+            owner._evict(eviction)
         return bool(plan)
 
     def _prices(self, waiting: list[Session]) -> Prices:
-        slabs = [session.slab for session in self if session.slab is not None and session not in waiting]
-        host_bytes = sum(session.host_bytes for session in self)
+        sessions = [session for store in self.together for session in store]
+        slabs = [session.slab for session in sessions if session.slab is not None and session not in waiting]
+        host_bytes = sum(session.host_bytes for session in sessions)
         return Prices(
             recompute_s_per_token=self._costs.prefill_s_per_token,
             copy_s_per_byte=self._costs.copy_s_per_byte,
