@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from harness.errors import UsageError
 from harness.residency import policies as p
 from harness.residency.homes import Home, by_popularity, find_homes
 from harness.residency.layout import ModelLayout
 
-__all__ = ["ARMS", "CONTROL", "DEFAULT", "WARM", "Arm", "Setting", "arm"]
+__all__ = ["ARMS", "CONTROL", "DEFAULT", "WARM", "Arm", "Prepared", "Setting", "arm"]
 
 CONTROL = "reload-every"
 DEFAULT = "home-slot"
@@ -28,6 +29,16 @@ class Setting:
     """Declared share of requests per model; what it is used for is each policy's affair."""
     future: Sequence[str] = ()
     """The models to be asked for; only the bound may look."""
+
+
+class Prepared(NamedTuple):
+    """A policy that is cold, and what warms it up."""
+
+    policy: p.Policy
+    asked: tuple[str, ...]
+    """Models to be asked for, first."""
+    filled: tuple[str, ...]
+    """Models to fill the arena with, then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +62,19 @@ class Arm:
         BudgetError: the models need a larger arena.
         UsageError: there is no such warm-up.
         """
+        policy, asked, filled = self.prepare(setting, warm=warm)
+        for model in asked:
+            policy.request(model)
+        policy.fill(filled)
+        return policy
+
+    def prepare(self, setting: Setting, *, warm: str = "cold") -> Prepared:
+        """Make the policy, and leave warming up to whoever has to copy for it; raises as `build`."""
         if warm not in WARM:
             raise UsageError(f"warm {warm!r}: unknown; use {', '.join(WARM)}")
-        once = list(setting.layouts) if warm == "each" else []
-        policy = self.make(replace(setting, future=(*once, *setting.future)))
-        for model in once:
-            policy.request(model)
-        if warm == "fill":
-            policy.fill(self._best_first(setting))
-        return policy
+        asked = tuple(setting.layouts) if warm == "each" else ()
+        policy = self.make(replace(setting, future=(*asked, *setting.future)))
+        return Prepared(policy, asked, tuple(self._best_first(setting)) if warm == "fill" else ())
 
     def _best_first(self, setting: Setting) -> list[str]:
         if self.name == "belady":
