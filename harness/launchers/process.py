@@ -77,7 +77,7 @@ class ProcessLauncher:
     def launch(self) -> Server:
         """Start the program and wait until it answers; see `Launcher.launch`."""
         began_s = time.perf_counter()
-        self._check_program()
+        self.check_program()
         if self.port is not None and not is_free(self.host, self.port):
             what = f"port {self.port} of {self.host} is in use"
             raise LaunchError(f"{self.name}: {what}; stop what listens there, or choose another port")
@@ -109,7 +109,8 @@ class ProcessLauncher:
             )
         raise AssertionError("the last try returns or raises")
 
-    def _check_program(self) -> None:
+    def check_program(self) -> None:
+        """Raise UnavailableError, with the line that installs it, if the program is not here."""
         program = self.command[0]
         remedy = self.install or "install it"
         if shutil.which(program) is None:
