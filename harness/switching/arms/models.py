@@ -1,0 +1,15 @@
+"""Which model a request is for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from harness.errors import ModelError
+
+__all__ = ["require_model"]
+
+
+def require_model(name: str, models: Collection[str]) -> None:
+    """Raise ModelError if the name is not among them."""
+    if name not in models:
+        raise ModelError(f"model {name!r}: not in this setting; it has {', '.join(models)}")

@@ -1,0 +1,85 @@
+"""What every token is compared with: the same weights in ordinary tensors, and no arena anywhere.
+
+It shares nothing with the arms but the forward pass and the weights' names and seeds: nothing is packed as a
+blob, copied over a link or bound to a place. Matrices are held as they are, not in oneDNN's layout, which
+sums in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+
+import torch
+
+from harness.sessions.core.choosing import chosen
+from harness.sessions.core.model import Model, Span
+from harness.sessions.core.slab import Slab
+from harness.sessions.ring.loading import load_resident
+from harness.switching.arms.models import require_model
+from harness.switching.base import Answer, Ask
+from harness.switching.setting import Setting
+
+__all__ = ["Reference"]
+
+
+class Reference:
+    """All models at once, each in memory of its own."""
+
+    name = "reference"
+
+    def __init__(self, setting: Setting) -> None:
+        self._models = {
+            name: load_resident(name, dtype=setting.dtype, seed=setting.seed) for name in setting.models
+        }
+
+    def reset(self, *, warm: str = "cold", future: Sequence[str] = ()) -> None:
+        """Nothing to begin anew."""
+
+    def answer(self, ask: Ask, *, upcoming: str | None = None) -> Answer:
+        """Compute, and nothing else."""
+        require_model(ask.model, self._models)
+        began_s = perf_counter()
+        tokens, first_s = _greedy(self._models[ask.model], ask)
+        return Answer(
+            model=ask.model,
+            token_ids=tokens,
+            began_s=began_s,
+            first_token_s=first_s,
+            done_s=perf_counter(),
+            switch_s=0.0,
+            plan_s=0.0,
+            bind_s=0.0,
+            wait_s=0.0,
+            is_hit=True,
+            bytes_in=0,
+            ahead_bytes=0,
+            bytes_out=0,
+            evicted_bytes=0,
+            needed_bytes=0,
+            copied_s=None,
+            ahead_s=None,
+        )
+
+    def checksums(self) -> Mapping[str, str]:
+        """No blobs."""
+        return {}
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._models = {}
+
+
+@torch.inference_mode()
+def _greedy(model: Model, ask: Ask) -> tuple[tuple[int, ...], float]:
+    """The likeliest tokens, and when the first was there."""
+    slab = Slab(model.slab_shape, len(ask.prompt_ids) + ask.new_tokens)
+    fed: Sequence[int] = ask.prompt_ids
+    tokens: list[int] = []
+    first_s = 0.0
+    while len(tokens) < ask.new_tokens:
+        fed = chosen(model.forward([Span(slab, fed)]), [None])
+        tokens += fed
+        first_s = first_s or perf_counter()
+    slab.release()
+    return tuple(tokens), first_s
