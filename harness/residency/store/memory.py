@@ -12,14 +12,17 @@ import ctypes
 import errno
 import mmap
 import os
+from pathlib import Path
 
 from harness.errors import BudgetError, UsageError
 
-__all__ = ["HostMemory"]
+__all__ = ["HostMemory", "available_bytes", "out_of_memory"]
 
 _LARGE_PAGE_BYTES = 2 << 20
 _POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE of Linux 5.14, which the standard library does not name."""
+_MEMINFO = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
 _OUT_OF_MEMORY = {errno.ENOMEM, errno.EAGAIN}
 
 
@@ -38,6 +41,10 @@ class HostMemory:
         if num_bytes <= 0:
             raise UsageError(f"{owner}: {num_bytes} bytes of memory asked for; ask for at least one")
         self.num_bytes = num_bytes
+        free_bytes = available_bytes()
+        if free_bytes is not None and num_bytes > free_bytes:
+            # Linux would promise it all the same, and kill somebody when the pages are touched.
+            raise out_of_memory(owner, num_bytes, MemoryError(f"{free_bytes} are free"))
         slack_bytes = _LARGE_PAGE_BYTES if num_bytes >= _LARGE_PAGE_BYTES else 0
         try:
             # Private: Python's default is shared memory, which has large pages only where an operator
@@ -97,6 +104,15 @@ class HostMemory:
                 area[at] = 0
 
 
+def available_bytes() -> int | None:
+    """Memory that could be had now without swapping, the control group's limit minded; None if unknown."""
+    free = _number(_MEMINFO, "MemAvailable:")
+    limit, held = _number(_GROUP / "memory.max"), _number(_GROUP / "memory.stat", "anon")
+    rooms = [free * 1024 if free is not None else None]
+    rooms.append(limit - held if limit is not None and held is not None else None)
+    return min((max(0, room) for room in rooms if room is not None), default=None)
+
+
 def out_of_memory(owner: str, num_bytes: int, exc: Exception) -> BudgetError:
     """What to raise when the host has not got so many bytes."""
     number = exc.errno if isinstance(exc, OSError) else None
@@ -104,6 +120,15 @@ def out_of_memory(owner: str, num_bytes: int, exc: Exception) -> BudgetError:
     return BudgetError(
         f"{owner}: no {num_bytes} bytes of host memory ({why}); stop what else runs here, or ask for less"
     )
+
+
+def _number(path: Path, key: str = "") -> int | None:
+    """The number behind a key at the begin of a line, or None."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in path.read_text().splitlines():
+            if line.split()[0] == key or not key:
+                return int(line.split()[1 if key else 0])
+    return None
 
 
 def _address(area: mmap.mmap) -> int:

@@ -20,7 +20,7 @@ from harness.residency.store.memory import HostMemory
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ITEM_BYTES", "HostTensor", "pack"]
+__all__ = ["ITEM_BYTES", "HostTensor", "check_tensor", "pack"]
 
 ITEM_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
@@ -62,6 +62,24 @@ def pack(name: str, chunks: Sequence[tuple[str, Sequence[HostTensor]]]) -> HostB
     return HostBlob(replace(draft, checksum=checksum), memory)
 
 
+def check_tensor(name: str, dtype: str, shape: Sequence[int], num_bytes: int) -> None:
+    """Check that a tensor has the bytes that its type and shape need.
+
+    Raises
+    ------
+    ModelError: it has others, or none, or its type is unknown.
+    """
+    item_bytes = ITEM_BYTES.get(dtype)
+    if item_bytes is None:
+        raise ModelError(f"{name}: type {dtype!r} is unknown; use {', '.join(ITEM_BYTES)}")
+    needed = prod(shape) * item_bytes
+    if num_bytes != needed or not needed:
+        raise ModelError(
+            f"{name}: {num_bytes} bytes where {dtype} {list(shape)} needs {needed}; "
+            "give the tensor whole and of its own shape"
+        )
+
+
 def _place(
     name: str, chunks: Sequence[tuple[str, Sequence[HostTensor]]]
 ) -> tuple[list[TensorSpec], list[tuple[str, int]]]:
@@ -71,7 +89,8 @@ def _place(
     for index, (chunk, tensors) in enumerate(chunks):
         at = 0
         for tensor in tensors:
-            num_bytes = _checked_bytes(name, tensor)
+            num_bytes = memoryview(tensor.data).nbytes
+            check_tensor(f"{name}: {tensor.name}", tensor.dtype, tensor.shape, num_bytes)
             specs.append(TensorSpec(tensor.name, tensor.dtype, tuple(tensor.shape), index, at, num_bytes))
             at += aligned(num_bytes)
         sizes.append((chunk, at))
@@ -80,21 +99,6 @@ def _place(
         if twice is not None:
             raise ModelError(f"{name}: {twice} occurs twice; give each tensor and chunk a name of its own")
     return specs, sizes
-
-
-def _checked_bytes(name: str, tensor: HostTensor) -> int:
-    item_bytes = ITEM_BYTES.get(tensor.dtype)
-    if item_bytes is None:
-        raise ModelError(
-            f"{name}: tensor {tensor.name} is of type {tensor.dtype!r}; use {', '.join(ITEM_BYTES)}"
-        )
-    num_bytes, found = prod(tensor.shape) * item_bytes, memoryview(tensor.data).nbytes
-    if num_bytes != found or not found:
-        raise ModelError(
-            f"{name}: tensor {tensor.name} has {found} bytes where {tensor.dtype} {list(tensor.shape)} needs "
-            f"{num_bytes}; give the tensor whole and of its own shape"
-        )
-    return num_bytes
 
 
 def _bytes_of(name: str, tensor: HostTensor) -> memoryview:
