@@ -62,6 +62,8 @@ class Answer:
     copied_s: tuple[float, float] | None
     """When its copies began and ended; None without any."""
     ahead_s: tuple[float, float] | None
+    disk_bytes: int | None = None
+    """Of `bytes_in`, read from the storage device, by the kernel's own count; None where no file is read."""
     failure: str | None = None
     """Why there are no tokens; its times are then those of giving up."""
 
