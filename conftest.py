@@ -4,6 +4,7 @@ pytest_plugins = [
     "reports.plugin",
     "fixtures.options",
     "fixtures.agents_options",
+    "fixtures.switching_options",
     "fixtures.backends",
     "fixtures.pairing",
     "fixtures.unavailable",

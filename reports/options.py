@@ -25,6 +25,7 @@ MEASURED_OPTIONS = (
     "profile", "node", "backend", "workload", "tasks", "vram_gb", "model_id", "rounds",
     "agents", "prompt_tokens", "observation_tokens", "new_tokens", "sleep_s", "arrival_rate",
     "agents_budget_gb", "stop_on_oom", "ray_address", "prefix_cache_url",
+    "models", "buffer_gb", "link_gb_s",
 )  # fmt: skip
 
 

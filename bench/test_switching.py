@@ -1,0 +1,127 @@
+"""Switching between models on a device that does not hold them all: what stays, what is copied, who waits.
+
+Physics. A request for a model whose bytes are on the device computes at once; any other waits for its
+missing bytes ÷ link, less what arrives while the layers before it run. Weights are read-only, so that what is
+evicted is not copied back: the host has had it all along. Which bytes are missing is decided by what was
+asked before, and no policy copies fewer than Belady's, which knows the future.
+
+Limits. Three random Llamas of the published sizes ÷ 1000, and a link that is declared and paced at 0.5 GB/s:
+hits, bytes, tokens and the order of policies are the ones of any device, seconds are this link's. Pinned
+against pageable memory, real overlap and vLLM need a GPU (`--profile node`). P50 is a threshold: above 50 %
+of hits it is computing alone, so the mean, the tail and the bytes stand beside it. A trace of 30 requests has
+no P99; that of 30 seeds pooled has. What is simulated at the published scale confirms nothing measured.
+
+Usage:
+
+    pytest bench/test_switching.py                                  all of it, about two minutes on two cores
+    pytest bench/test_switching.py -k "home-slot and not sync"      some arms
+    pytest bench/test_switching.py --rounds 3 --buffer-gb 32        fewer seeds, a larger arena
+    pytest bench/test_switching.py --workload trace.json            requests of your own: docs/traces.md
+    pytest bench/ -m "switching and nightly"                        30 seeds of every arm
+
+Every arm runs in a process of its own, beside `reload-every` on the same trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+for _package in ("msgspec", "torch"):
+    if find_spec(_package) is None:
+        pytest.skip(
+            f"{_package} is missing; run: pip install 'assay[torch,sessions]'", allow_module_level=True
+        )
+
+from fixtures.backends import plain_errors  # noqa: E402
+from fixtures.decode_variants import ENV  # noqa: E402
+from fixtures.pairing import Pairing  # noqa: E402
+from fixtures.switching import SwitchingStand  # noqa: E402
+from fixtures.switching_lines import Lines  # noqa: E402
+from fixtures.switching_runs import Switching  # noqa: E402
+from fixtures.switching_simulated import measure_simulated  # noqa: E402
+from fixtures.switching_traces import is_trace, trace_of  # noqa: E402
+from fixtures.switching_variants import (  # noqa: E402
+    ARMS,
+    NODE_ARMS,
+    SIMULATED,
+    Work,
+    seeds_of,
+)
+from reports.records import Record  # noqa: E402
+
+pytestmark = pytest.mark.switching
+
+
+@pytest.fixture(scope="module")
+def the_lines(request: pytest.FixtureRequest) -> Lines:
+    """What the terminal says at the end."""
+    lines = Lines()
+    request.config.pluginmanager.register(lines, "switching-lines")
+    return lines
+
+
+@pytest.fixture(scope="module")
+def switching(request: pytest.FixtureRequest, the_lines: Lines) -> Iterator[Switching]:
+    """The arms, for as long as this file is measured."""
+    config = request.config
+    _skip_other_workloads(config)
+    if config.option.profile == "replay":
+        pytest.skip("--profile replay simulates, and this is measured; run with --profile pocket or node")
+    with pytest.MonkeyPatch.context() as patch, plain_errors():
+        for key, value in ENV.items():
+            patch.setenv(key, value)
+        stand = SwitchingStand(Work.of(config.option, trace_of(config)))
+        try:
+            yield Switching(stand, config.option.profile, the_lines)
+        finally:
+            stand.close()
+
+
+@pytest.mark.parametrize("variant", [*ARMS, *NODE_ARMS])
+def test_switching(variant: str, switching: Switching, paired: Pairing, pytestconfig: pytest.Config) -> None:
+    """An arm answers the trace of each seed, beside one that reloads for every request."""
+    _measure(variant, switching, paired, pytestconfig, is_night=False)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("variant", [*ARMS, *NODE_ARMS])
+def test_all_seeds(variant: str, switching: Switching, paired: Pairing, pytestconfig: pytest.Config) -> None:
+    """The same, 30 seeds of every arm."""
+    _measure(variant, switching, paired, pytestconfig, is_night=True)
+
+
+@pytest.mark.parametrize("variant", SIMULATED)
+def test_simulated(variant: str, paired: Pairing, the_lines: Lines, pytestconfig: pytest.Config) -> None:
+    """The same policies at the published scale, on declared links."""
+    _skip_other_workloads(pytestconfig)
+    with plain_errors():
+        record = measure_simulated(variant, pytestconfig.option, trace_of(pytestconfig), paired)
+        the_lines.tell(record)
+        _verify(record)
+
+
+def _measure(
+    variant: str, switching: Switching, paired: Pairing, config: pytest.Config, *, is_night: bool
+) -> None:
+    if variant in NODE_ARMS and switching.profile != "node":
+        pytest.skip(f"{variant} needs a GPU and vLLM, or memory for every model; run with --profile node")
+    has_trace = switching.stand.work.trace is not None
+    seeds = seeds_of(variant, is_night=is_night, asked=config.option.rounds, has_trace=has_trace)
+    with plain_errors():
+        _verify(switching.measure(variant, seeds, paired))
+
+
+def _skip_other_workloads(config: pytest.Config) -> None:
+    if config.option.workload is not None and not is_trace(config):
+        pytest.skip(f"--workload {config.option.workload} is no trace of requests; traces: docs/traces.md")
+
+
+def _verify(record: Record) -> None:
+    """Fail the test, now that its record is stored, when something failed or did not run as named."""
+    assert not record.failures, record.failures[:3]
+    broken: list[Any] = [f"{check.name}: {check.observed}" for check in record.checks if not check.ok]
+    assert not broken, broken
