@@ -93,7 +93,7 @@ class Claim:
     also_beats: tuple[str, ...] = ()
     """Trivial alternatives that the treatment must beat too."""
     only: str | None = None
-    """With `over` "tasks", "jobs" or "requests": how the ids that count begin."""
+    """How the ids that count begin; with `over` "sweep" what its points say, "policy=lru warm=cold"."""
     against: str | None = None
     """The other side of two gains, or of the same tasks: a "backend:NAME", "SETTING:VALUE" or variant."""
     among: tuple[str, ...] = ()
@@ -296,8 +296,10 @@ def _form_problems(claim: Claim) -> Iterator[tuple[str, str]]:
     if claim.form == "monotone" and not (claim.along and claim.direction and claim.over == "sweep"):
         yield "along", "form 'monotone' needs over = 'sweep', along and direction"
     has_ids = claim.over in ("tasks", "jobs", "requests")
-    if claim.only is not None and not has_ids:
-        yield "only", "chooses by id, and goes with over = 'tasks', 'jobs' or 'requests'; remove it"
+    if claim.only is not None and claim.over == "rounds":
+        yield "only", "chooses by id, or among a sweep's points, and rounds have neither; remove it"
+    if claim.over == "sweep" and any("=" not in part for part in (claim.only or "").split()):
+        yield "only", f"{claim.only!r} is not 'key=value', such as 'policy=lru'"
     of_variant = claim.quantity == "ratio" and ":" not in (claim.against or ":")
     compares = of_variant or (claim.quantity == "difference" and has_ids)
     allowed = claim.form == "equivalent" or (claim.form != "order" and compares)

@@ -34,7 +34,7 @@ DIVERGED = "diverged"
 """1 where the arms had different models answer a task, else 0."""
 SIZE = "model_gb"
 """Of the model that answered a task."""
-EQUAL_SETTINGS = ("workload", "budget_gb")
+EQUAL_SETTINGS = ("workload", "budget_gb", "buffer_gb", "link_gb_s")
 NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device")
 """Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
 is named in part, as models are."""
@@ -102,7 +102,7 @@ def find(
             None, "missing", f"{len(fitting)} tests run variant {name!r}, the settings must choose: {ids}"
         )
     found = _usable(fitting[0])
-    if found.record is None or claim.only is None:
+    if found.record is None or claim.only is None or claim.over == "sweep":
         return found
     some = [task for task in found.record.tasks if task.id.startswith(claim.only)]
     return Found(replace(found.record, tasks=some))

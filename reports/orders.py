@@ -15,7 +15,7 @@ from reports.claims import Claim
 from reports.decision import Decision
 from reports.estimates import advantage
 from reports.records import Record
-from reports.stats import LEVEL, Interval, Unsupported, add, as_difference, mean_of
+from reports.stats import LEVEL, Interval, Mean, Unsupported, add, as_difference, mean_of
 
 __all__ = ["decide_monotone", "decide_order"]
 
@@ -67,7 +67,8 @@ def decide_order(
 def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupported, Decision]:
     """Whether the sweep's metric runs with `direction` along `claim.along`.
 
-    Each step between neighbouring points is tested by Welch's t over the values measured there.
+    Each step between neighbouring points is tested by Welch's t over the values measured there. A simulated
+    point is what it is: one will do.
 
     Returns
     -------
@@ -76,14 +77,17 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
     """
     sign = 1 if claim.direction == "increasing" else -1
     at: dict[float, list[float]] = {}
+    wanted = [part.partition("=") for part in (claim.only or "").split()]
     for point in record.sweep:
+        if any(str(point.get(key)) != value for key, _, value in wanted):
+            continue
         x, y = point.get(claim.along or ""), point.get(claim.metric)
         if isinstance(x, int | float) and isinstance(y, int | float):
             at.setdefault(float(x), []).append(sign * float(y))
     xs = sorted(at)
     if len(xs) < 2:
         return Unsupported(f"{len(xs)} of at least 2 points along {claim.along}", 2), Decision("inconclusive")
-    means = [mean_of(at[x]) for x in xs]
+    means = [_exact(at[x]) if record.evidence == "simulated" else mean_of(at[x]) for x in xs]
     if gap := next((m for m in means if isinstance(m, Unsupported)), None):
         return Unsupported(f"each point needs 2 values: {gap.reason}", 2), Decision("inconclusive")
     known = [m for m in means if not isinstance(m, Unsupported)]
@@ -99,6 +103,11 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
         return shown, Decision("confirmed")
     flat = whole.low == whole.high
     return shown, Decision("inconclusive", 0, "its ends are equal" if flat else "its ends are not told apart")
+
+
+def _exact(values: Sequence[float]) -> Mean | Unsupported:
+    """One simulated value, without spread; several as a sample."""
+    return Mean(values[0], 0.0, 1.0, 1, "exact, no spread") if len(values) == 1 else mean_of(values)
 
 
 def _axis(claim: Claim, axis: str, record: Record, other: Record, chances: int) -> Interval | Unsupported:

@@ -24,6 +24,13 @@ to what helps the claim most.
     density_ratio   how many times as many agents fit at most when they share weights
     refused_at      which agent with a model of its own finds no memory, at the earliest
     latency_ratio   how many times as fast as a stated time a step can be
+    time_left       what a stated total leaves for a switch (`reports.switching_bounds`, as the next six)
+    copies_s        how long a request takes at most that copies so much at a stated rate
+    cold_hits       the share of hits at most, with nothing resident at first
+    evictable       what an eviction frees at most
+    room_needed     what has to go at most, for one model to come
+    whole_requests  how many requests a rounded share is at least
+    sum_of_parts    how long a whole takes at least, by its parts
 """
 
 from __future__ import annotations
@@ -38,6 +45,15 @@ from reports.bounds import Bound
 from reports.counting import compliant_sum, counted_gap, held_at_once
 from reports.decoding import link_ratio, link_ratio_least, token_floor, weight_traffic
 from reports.errors import ClaimError
+from reports.switching_bounds import (
+    cold_hits,
+    copies_s,
+    evictable,
+    room_needed,
+    sum_of_parts,
+    time_left,
+    whole_requests,
+)
 
 __all__ = ["BOUNDS", "Bound", "bound"]
 
@@ -263,5 +279,12 @@ BOUNDS: dict[str, Callable[..., Bound]] = {
         density_ratio,
         refused_at,
         latency_ratio,
+        time_left,
+        copies_s,
+        cold_hits,
+        evictable,
+        room_needed,
+        whole_requests,
+        sum_of_parts,
     )
 }
