@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reports.runs import Run
 
-__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "write"]
+__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "SWITCHING", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
@@ -21,6 +21,10 @@ DECODE = ("decoding", "roofline", "claims")
 """Those of the experiment "decode"."""
 AGENTS = ("scaling", "reflect", "arrivals", "density", "claims")
 """Those of the experiment "agents"."""
+SWITCHING = ("latency-cdf", "latency-modes", "buffers", "policies", "links", "requests-timeline", "claims")
+"""Those of the experiment "switching"."""
+OWN = {"routing": ROUTING, "decode": DECODE, "agents": AGENTS, "switching": SWITCHING}
+"""Experiment → its figures; others have `NAMES`."""
 
 
 def write(run: Run, folder: Path) -> list[Path]:
@@ -29,7 +33,7 @@ def write(run: Run, folder: Path) -> list[Path]:
 
     out: list[Path] = []
     for experiment in run.experiments:
-        for name in {"routing": ROUTING, "decode": DECODE, "agents": AGENTS}.get(experiment, NAMES):
+        for name in OWN.get(experiment, NAMES):
             module = import_module(f"reports.figures.{name.replace('-', '_')}")
             with base.style():
                 found = module.data(run, experiment)
