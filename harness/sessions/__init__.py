@@ -4,6 +4,7 @@
 module            what it holds
 ================  =============================================================================
 `core`            the engine: weights once, a slab per session, batched ragged decoding
+`ring`            the engine over several models that share one arena
 `contract`        what the server needs of an engine
 `counting`        the engine without a model, as baseline and for tests
 `hosted`          `core` behind the contract
@@ -25,5 +26,5 @@ module            what it holds
 ================  =============================================================================
 
 `python -m harness.sessions serve --help`; the wire is described in `docs/sessions-protocol.md`. Nothing is
-imported here: `core` needs torch, the rest needs msgspec, and neither needs the other.
+imported here: `core` and `ring` need torch, the rest needs msgspec, and neither needs the other.
 """

@@ -1,8 +1,9 @@
-"""`python -m harness.sessions serve`: serve a model's sessions until told to stop.
+"""`python -m harness.sessions serve`: serve the sessions of a model, or of several, until told to stop.
 
     python -m harness.sessions serve --port 5556
     python -m harness.sessions serve --model code --socket /tmp/sessions.sock --budget-gb 2
     python -m harness.sessions serve --model counting --link-bps 1000000000
+    python -m harness.sessions serve --models llama-mini,mistral-mini,phi-mini --arena-mb 25 --link-mb-s 500
 
 A line `ready ADDRESS` on stdout says that clients may come. SIGTERM and Ctrl-C let running turns end within
 --grace-s, and the engine's last step within as long again; while the model loads, and at the second one, the
@@ -18,13 +19,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.address import Address
+from harness.sessions.arguments import names, port, positive
 from harness.sessions.contract import Engine
 from harness.sessions.limits import GIB, MIB, FrameLimits, Limits
+from harness.sessions.ring.options import add_ring, check_ring, ring_maker
 from harness.sessions.server import SessionServer
 
 __all__ = ["main"]
@@ -33,8 +36,6 @@ COUNTING = "counting"
 DEFAULT_PORT = 5556
 _SWITCH_S = 5e-4
 """How long the engine's thread may keep the interpreter from the loop's; Python's default is 5 ms."""
-
-T = TypeVar("T", int, float)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,21 +58,25 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     serve = parser.add_subparsers(required=True).add_parser("serve", help="serve sessions")
     model = serve.add_argument_group("what")
-    model.add_argument("--model", "--model-id", default="llama-34m", metavar="M",
-                       help="llama-34m (default), a pocket model, a folder, ORG/NAME, counting")  # fmt: skip
+    one = model.add_mutually_exclusive_group()
+    one.add_argument("--model", "--model-id", default="llama-34m", metavar="M",
+                     help="llama-34m (default), a pocket model, a folder, ORG/NAME, counting")  # fmt: skip
+    one.add_argument("--models", type=names, metavar="A,B,…",
+                     help="several, through one arena; the first is the default of a session")  # fmt: skip
     model.add_argument("--device", default="cpu", metavar="D")
     model.add_argument("--dtype", default="float32", metavar="T", help="of the weights in memory")
-    model.add_argument("--threads", type=_positive(int), default=1, metavar="N", help="within one operation")
+    model.add_argument("--threads", type=positive(int), default=1, metavar="N", help="within one operation")
     model.add_argument("--allow-weights", action="store_true", help="let clients replace the weights")
+    add_ring(serve.add_argument_group("with --models"))
     where = serve.add_argument_group("where").add_mutually_exclusive_group()
-    where.add_argument("--port", type=_port, default=DEFAULT_PORT, metavar="P", help="0: any free one")
+    where.add_argument("--port", type=port, default=DEFAULT_PORT, metavar="P", help="0: any free one")
     where.add_argument("--socket", metavar="PATH", help="a unix socket instead")
     serve.add_argument("--host", default="127.0.0.1", metavar="H", help="anyone who reaches it may connect")
     serve.add_argument("--link-bps", type=int, default=0, metavar="B", help="be as slow as such a link")
     memory = serve.add_argument_group("memory")
     which = memory.add_mutually_exclusive_group()
     which.add_argument("--budget", metavar="PATH", help="a device budget's ledger, shared with others")
-    which.add_argument("--budget-gb", type=_positive(float), default=4.0, metavar="GB", help="one of its own")
+    which.add_argument("--budget-gb", type=positive(float), default=4.0, metavar="GB", help="one of its own")
     memory.add_argument(
         "--policy",
         default="least-waste",
@@ -79,19 +84,20 @@ def _parser() -> argparse.ArgumentParser:
         help="who makes room when it is short: keep, drop, offload, least-waste, ttl:SECONDS",
     )
     limits = serve.add_argument_group("limits")
-    limits.add_argument("--max-session-tokens", type=_positive(int), default=4096, metavar="N")
-    limits.add_argument("--max-sessions", type=_positive(int), default=1024, metavar="N")
-    limits.add_argument("--prefill-chunk", type=_positive(int), default=256, metavar="N",
+    limits.add_argument("--max-session-tokens", type=positive(int), default=4096, metavar="N")
+    limits.add_argument("--max-sessions", type=positive(int), default=1024, metavar="N")
+    limits.add_argument("--prefill-chunk", type=positive(int), default=256, metavar="N",
                         help="prompt tokens that one step computes at most")  # fmt: skip
-    limits.add_argument("--max-connections", type=_positive(int), default=512, metavar="N")
-    limits.add_argument("--max-frame-mib", type=_positive(int), default=1024, metavar="N")
-    limits.add_argument("--idle-timeout-s", type=_positive(float), default=600.0, metavar="S")
-    limits.add_argument("--grace-s", type=_positive(float), default=5.0, metavar="S")
+    limits.add_argument("--max-connections", type=positive(int), default=512, metavar="N")
+    limits.add_argument("--max-frame-mib", type=positive(int), default=1024, metavar="N")
+    limits.add_argument("--idle-timeout-s", type=positive(float), default=600.0, metavar="S")
+    limits.add_argument("--grace-s", type=positive(float), default=5.0, metavar="S")
     serve.add_argument("--verbose", action="store_true", help="a line per turn and per connection")
     return parser
 
 
 async def _serve(options: argparse.Namespace) -> int:
+    check_ring(options)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -167,6 +173,8 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 
 def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable[[], Engine]:
+    if options.models is not None:
+        return ring_maker(options, budget)
     if options.model == COUNTING:
         from harness.sessions.counting import CountingEngine
 
@@ -197,26 +205,6 @@ def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable
 
 def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**16:
-        raise argparse.ArgumentTypeError(f"{text!r}: give 0 to 65535")
-    return int(text)
-
-
-def _positive(kind: type[T]) -> Callable[[str], T]:
-    def parse(text: str) -> T:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = kind(0)
-        # Written so that NaN fails.
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r}: give a number > 0")
-        return value
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from harness.sessions.messages import (
     Welcome,
 )
 from harness.sessions.protocol import encode
-from harness.sessions.replies import Generated, StreamedToken, answers, refused, token_of
+from harness.sessions.replies import Generated, StreamedToken, answers, check_model, refused, token_of
 from harness.sessions.sampling import Sampling
 from harness.sessions.transport import Transport
 
@@ -105,10 +105,12 @@ class AsyncSessionClient:
         """Given by the kernel so far."""
         return self._transport.bytes_received
 
-    async def open(self, max_tokens: int, *, linger_s: int = 0) -> AsyncClientSession:
+    async def open(self, max_tokens: int, *, linger_s: int = 0, model: str = "") -> AsyncClientSession:
         """As `SessionClient.open`."""
+        check_model(self.address, self.welcome, model)
         request = self._next()
-        return AsyncClientSession(self, await self._ask(Opened, Open(request, max_tokens, linger_s), request))
+        opened = await self._ask(Opened, Open(request, max_tokens, linger_s, model), request)
+        return AsyncClientSession(self, opened)
 
     async def resume(self, secret: bytes, *, turn: int = 0, received: int = 0) -> AsyncClientSession:
         """As `SessionClient.resume`."""

@@ -54,6 +54,7 @@ from harness.sessions.replies import (
     KvBlock,
     StreamedToken,
     answers,
+    check_model,
     joined,
     kv_of,
     refused,
@@ -123,14 +124,18 @@ class SessionClient:
         """Given by the kernel so far."""
         return self._channel.bytes_received
 
-    def open(self, max_tokens: int, *, linger_s: int = 0) -> ClientSession:
+    def open(self, max_tokens: int, *, linger_s: int = 0, model: str = "") -> ClientSession:
         """Make a session for so many tokens, that outlives its connection for so long.
+
+        Arguments: `model`, one of `welcome.models`; the first by default.
 
         Raises
         ------
         BudgetError: the server's device budget has no room.
+        UsageError: the server does not serve that model.
         """
-        opened = self._ask(Opened, Open(self._next(), max_tokens, linger_s)).message
+        check_model(self.address, self.welcome, model)
+        opened = self._ask(Opened, Open(self._next(), max_tokens, linger_s, model)).message
         return ClientSession(self, cast(Opened, opened))
 
     def resume(self, secret: bytes, *, turn: int = 0, received: int = 0) -> ClientSession:

@@ -13,11 +13,20 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BudgetError, HarnessError, ProtocolError, UnavailableError
+from harness.errors import ArenaError, BudgetError, HarnessError, ProtocolError, UnavailableError
 from harness.sessions.contract import Engine
 from harness.sessions.framing import Frame, FrameParser
 from harness.sessions.limits import HELLO_LIMITS
-from harness.sessions.messages import CLIENT_FRAMES, VERSION, Code, Failed, Hello, Message, Welcome
+from harness.sessions.messages import (
+    CLIENT_FRAMES,
+    VERSION,
+    Code,
+    Failed,
+    Hello,
+    Message,
+    Served,
+    Welcome,
+)
 from harness.sessions.protocol import Buffer, encode
 from harness.sessions.registry import HeldSession
 from harness.sessions.requests import handle
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
 
     from harness.sessions.server import SessionServer
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "refusal"]
 
 _MAX_PENDING = 64
 _FRAMES_PER_TURN = 64
@@ -95,6 +104,12 @@ class Connection:
         """Say no to a request; the connection lives."""
         self.server.count("refused")
         self.reply(Failed(request, code, text[:_MAX_TEXT]))
+
+    def queue_refusal(self, request: int, error: Exception) -> None:
+        """As `refuse`, in the engine's words, at the next `flush`."""
+        self.server.count("refused")
+        code, text = refusal(error)
+        self.queue(Failed(request, code, text[:_MAX_TEXT]))
 
     def fail(self, code: Code, text: str) -> None:
         """End the connection, with the reason."""
@@ -198,7 +213,7 @@ class Connection:
                     otherwise()
                 teller = self if session is None else session.owner
                 if teller is not None:
-                    teller.refuse(request, *_refusal(error))
+                    teller.refuse(request, *refusal(error))
             self._pump()
 
         self.server.engine.call(operation, done)
@@ -242,6 +257,7 @@ class Connection:
                     info.kv_dtype,
                     info.takes_weights,
                     self.server.link_bps,
+                    [Served(*one) for one in info.models],
                 )
             )
 
@@ -281,12 +297,14 @@ class Connection:
         return session
 
 
-def _refusal(error: Exception) -> tuple[Code, str]:
+def refusal(error: Exception) -> tuple[Code, str]:
     """The protocol's words for what the engine raised."""
     if isinstance(error, BudgetError):
         return Code.BUDGET, str(error)
     if isinstance(error, UnavailableError):
         return Code.NOT_OFFERED, str(error)
+    if isinstance(error, ArenaError):
+        return Code.FAILED, str(error)
     if isinstance(error, HarnessError):
         return Code.BAD_REQUEST, str(error)
     return Code.FAILED, f"the engine failed: {type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
 """What the server needs of an engine; `counting` is the smallest that has it, `core` the real one.
 
 An engine is for one thread, which makes it, calls it and closes it. It knows sessions by a string that the
-server chooses. Its refusals are `BudgetError` (no room) and `UsageError` (no sense); anything else that it
-raises in `step` ends the server.
+server chooses. Its refusals are `BudgetError` (no room) and `UsageError` (no sense); anything that it raises
+in `step` ends the server. A turn that it cannot go on with, while others can, is `Undone`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from harness.errors import HarnessError
 from harness.sessions.protocol import Buffer
 from harness.sessions.sampling import Sampling
 
-__all__ = ["Engine", "Event", "Info", "KvRows", "Timings", "Turn"]
+__all__ = ["Engine", "Event", "Info", "KvRows", "Served", "Timings", "Turn", "Undone"]
+
+
+class Served(NamedTuple):
+    """One of several models."""
+
+    name: str
+    vocab_size: int
+    max_session_tokens: int
 
 
 class Info(NamedTuple):
     """What a client is told of the model."""
 
     model: str
+    """Of several the first: a session has it unless it asks for another."""
     vocab_size: int
     max_session_tokens: int
     kv_token_bytes: int
     """Keys and values of one token, all layers; 0: they do not cross the wire."""
     kv_dtype: str
     takes_weights: bool
+    models: tuple[Served, ...] = ()
+    """All of them, where a session chooses; none where there is nothing to choose."""
+
+    def served(self, model: str) -> Served | None:
+        """The model of that name, the first for no name; None when there is none."""
+        models = self.models or (Served(self.model, self.vocab_size, self.max_session_tokens),)
+        return next((one for one in models if model in ("", one.name)), None)
 
 
 class Turn(NamedTuple):
@@ -78,6 +95,13 @@ class Event(Protocol):
     def timings(self) -> Timings: ...  # noqa: D102
 
 
+class Undone(NamedTuple):
+    """A turn that ended without its last token: its session is as before."""
+
+    turn_id: int
+    error: HarnessError
+
+
 class KvRows(NamedTuple):
     """Keys and values of consecutive tokens: a row of `kv_token_bytes` for each."""
 
@@ -103,8 +127,8 @@ class Engine(Protocol):
         """Whether turns wait and none runs: others hold the memory they need."""
         ...
 
-    def open(self, session_id: str, max_tokens: int) -> None:
-        """Make a session. Raises BudgetError when there is no room for it."""
+    def open(self, session_id: str, max_tokens: int, *, model: str = "") -> None:
+        """Make a session of one of `info.models`. Raises BudgetError when there is no room for it."""
         ...
 
     def close(self, session_id: str) -> None:
@@ -115,7 +139,7 @@ class Engine(Protocol):
         """Queue a turn of a session that has none; the number its events will have."""
         ...
 
-    def step(self) -> Sequence[Event]:
+    def step(self) -> Sequence[Event | Undone]:
         """Compute for a moment: admit, prefill or decode one token of all that are ready."""
         ...
 

@@ -114,8 +114,8 @@ class CountingEngine:
         """Never: a session that is open has its slab."""
         return False
 
-    def open(self, session_id: str, max_tokens: int) -> None:
-        """Make a session, its slab drawn from the budget."""
+    def open(self, session_id: str, max_tokens: int, *, model: str = "") -> None:
+        """Make a session, its slab drawn from the budget; there is one model."""
         if not 0 < max_tokens <= self.info.max_session_tokens:
             limit = self.info.max_session_tokens
             raise UsageError(f"a session of {max_tokens} tokens; it may have 1 to {limit}")

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TypeAlias
 
-from harness.sessions.contract import Engine, Event, Info
+from harness.sessions.contract import Engine, Event, Info, Undone
 
 __all__ = ["EngineThread"]
 
@@ -43,8 +43,8 @@ class EngineThread:
         make: Callable[[], Engine],
         *,
         lock: threading.RLock,
-        on_events_here: Callable[[Sequence[Event]], None],
-        on_events: Callable[[Sequence[Event]], None],
+        on_events_here: Callable[[Sequence[Event | Undone]], None],
+        on_events: Callable[[Sequence[Event | Undone]], None],
         on_broken: Callable[[Exception], None],
     ) -> None:
         """Describe it; `start` makes it.
@@ -150,7 +150,7 @@ class EngineThread:
             return _BLOCKED_WAIT_S
         return None if engine.is_idle else 0.0
 
-    def _pass_on_here(self, events: Sequence[Event]) -> bool:
+    def _pass_on_here(self, events: Sequence[Event | Undone]) -> bool:
         """Whether that was possible."""
         # Only this thread posts; and what was taken is dealt with by the time that we have the lock.
         if self._posted or not self._lock.acquire(blocking=False):

@@ -75,8 +75,8 @@ class HostedEngine:
         """Whether turns are queued and none runs."""
         return self._engine.is_blocked
 
-    def open(self, session_id: str, max_tokens: int) -> None:
-        """Open a session."""
+    def open(self, session_id: str, max_tokens: int, *, model: str = "") -> None:
+        """Open a session; there is one model."""
         self._engine.open(session_id, max_tokens)
 
     def close(self, session_id: str) -> None:

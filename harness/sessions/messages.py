@@ -40,6 +40,7 @@ __all__ = [
     "PutKv",
     "PutWeights",
     "Resume",
+    "Served",
     "Stats",
     "StatsReply",
     "Token",
@@ -74,7 +75,7 @@ class Code(IntEnum):
     TAKEN = 7
     """The session was resumed by another connection; it is gone from this one."""
     FAILED = 8
-    """The engine failed at this request."""
+    """The engine failed at this request, or could not go on with this turn, which has not happened then."""
     MALFORMED = 100
     """The bytes are no frame: wrong magic, unknown kind, a header that does not decode."""
     VERSION = 101
@@ -122,6 +123,8 @@ class Open(Message, frozen=True):
     """That it can hold, prompt and answers together."""
     linger_s: U32 = 0
     """How long it is kept when the connection ends; 0: it ends with it."""
+    model: Name = ""
+    """One of Welcome's `models`; empty: the first, or the only one."""
 
 
 class Resume(Message, frozen=True):
@@ -213,6 +216,14 @@ class Ping(Message, frozen=True):
     request: U32
 
 
+class Served(Struct, frozen=True, array_like=True):
+    """One of several models."""
+
+    name: Name
+    vocab_size: U32
+    max_session_tokens: U32
+
+
 class Welcome(Message, frozen=True):
     """The answer to Hello."""
 
@@ -228,6 +239,8 @@ class Welcome(Message, frozen=True):
     takes_weights: bool
     link_bps: Annotated[int, Meta(ge=0, le=2**53)]
     """Bits per second that this connection is to be paced to, both ways; 0: not."""
+    models: Annotated[list[Served], Meta(max_length=2**10)] = []
+    """Among which Open chooses, the first being `model`; empty: there is `model` alone."""
 
 
 class Opened(Message, frozen=True):

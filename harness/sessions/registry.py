@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.sessions.contract import Event
+from harness.errors import HarnessError
+from harness.sessions.contract import Event, Served
 from harness.sessions.messages import Done, Turn
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class HeldSession:
     id: str
     secret: bytes
     linger_s: int
+    model: Served
     owner: Connection | None = None
     number: int = 0
     """In its owner's connection."""
@@ -61,6 +63,8 @@ class RunningTurn:
     token_ids: list[int] = field(default_factory=list)
     bytes_down: int = 0
     done: Done | None = None
+    error: HarnessError | None = None
+    """Why the engine gave it up; `done` says then that it was cancelled, and is not told."""
     _seconds: list[float] = field(default_factory=lambda: [0.0] * 3)
     _first_seconds: list[float] = field(default_factory=lambda: [0.0] * 3)
 
@@ -73,6 +77,11 @@ class RunningTurn:
         self._seconds = [total + part for total, part in zip(self._seconds, parts, strict=True)]
         self.token_ids.append(event.token_id)
         self.session.num_tokens += 1
+
+    def undo(self, error: HarnessError) -> None:
+        """Note that the engine could not go on with it."""
+        self.error = error
+        self.end(None)
 
     def end(self, last: Event | None) -> Done:
         """How it ended; without a last event, by being cancelled."""
@@ -125,9 +134,9 @@ class Registry:
         self._num_made += 1
         return f"session-{self._num_made}"
 
-    def add(self, session_id: str, linger_s: int) -> HeldSession:
+    def add(self, session_id: str, linger_s: int, model: Served) -> HeldSession:
         """Hold a session that the engine has made."""
-        session = HeldSession(session_id, secrets.token_bytes(_SECRET_BYTES), linger_s)
+        session = HeldSession(session_id, secrets.token_bytes(_SECRET_BYTES), linger_s, model)
         self._sessions[session.secret] = session
         return session
 

@@ -7,12 +7,23 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from harness.errors import BackendBroken, BackendRejected, BudgetError, HarnessError
+from harness.errors import BackendBroken, BackendRejected, BudgetError, HarnessError, UsageError
+from harness.sessions.address import Address
 from harness.sessions.channel import Arrived
 from harness.sessions.framing import Frame
-from harness.sessions.messages import Code, Done, Failed, Kv, Message, Token
+from harness.sessions.messages import Code, Done, Failed, Kv, Message, Token, Welcome
 
-__all__ = ["Generated", "KvBlock", "StreamedToken", "answers", "joined", "kv_of", "refused", "token_of"]
+__all__ = [
+    "Generated",
+    "KvBlock",
+    "StreamedToken",
+    "answers",
+    "check_model",
+    "joined",
+    "kv_of",
+    "refused",
+    "token_of",
+]
 
 
 class StreamedToken(NamedTuple):
@@ -81,6 +92,18 @@ def answers(message: Message) -> int:
         return message.turn
     number: int = getattr(message, "request", 0)
     return number
+
+
+def check_model(address: Address, welcome: Welcome, model: str) -> None:
+    """Check that a server has a model: one that cannot choose would serve its own without a word.
+
+    Raises
+    ------
+    UsageError: it has not.
+    """
+    names = [one.name for one in welcome.models] or [welcome.model]
+    if model and model not in names:
+        raise UsageError(f"{address}: model {model!r} is not served there; ask for {', '.join(names)}")
 
 
 def refused(who: str, failed: Failed) -> HarnessError:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.sessions import crossing
-from harness.sessions.contract import Engine
+from harness.sessions.contract import Engine, Info
 from harness.sessions.contract import Turn as EngineTurn
 from harness.sessions.framing import Frame
 from harness.sessions.messages import (
@@ -45,6 +45,10 @@ def handle(connection: Connection, frame: Frame) -> None:
 def _open(connection: Connection, frame: Frame) -> None:
     message, server = frame.message, connection.server
     assert isinstance(message, Open)
+    model = server.info.served(message.model)
+    if model is None:
+        connection.refuse(message.request, Code.BAD_REQUEST, _unknown(message.model, server.info))
+        return
     if _has_too_many(connection, message.request):
         return
     session_id = server.registry.new_id()
@@ -57,7 +61,7 @@ def _open(connection: Connection, frame: Frame) -> None:
             server.engine.call(lambda engine: engine.close(session_id), lambda *_: None)
             return
         linger_s = min(message.linger_s, server.limits.max_linger_s)
-        session = server.registry.add(session_id, linger_s)
+        session = server.registry.add(session_id, linger_s, model)
         connection.adopt(session)
         connection.reply(Opened(message.request, session.number, session.secret, 0))
 
@@ -65,8 +69,16 @@ def _open(connection: Connection, frame: Frame) -> None:
         connection.num_opening -= 1
 
     connection.call(
-        message.request, lambda engine: engine.open(session_id, message.max_tokens), opened, otherwise=refused
+        message.request,
+        lambda engine: engine.open(session_id, message.max_tokens, model=model.name),
+        opened,
+        otherwise=refused,
     )
+
+
+def _unknown(model: str, info: Info) -> str:
+    names = [one.name for one in info.models] or [info.model]
+    return f"model {model!r:.80} is not served here; ask for {', '.join(names)}"
 
 
 def _resume(connection: Connection, frame: Frame) -> None:
@@ -99,7 +111,9 @@ def _tell_again(connection: Connection, session: HeldSession, received: int) -> 
     if turn is not None:
         for token_id in turn.token_ids[received:]:
             turn.bytes_down += connection.queue(Token(turn.number, token_id))
-        if turn.done is not None:
+        if turn.error is not None:
+            connection.queue_refusal(turn.number, turn.error)
+        elif turn.done is not None:
             connection.queue(turn.done)
 
 
@@ -109,7 +123,7 @@ def _turn(connection: Connection, frame: Frame) -> None:
     session = connection.idle_session(message.request, message.session)
     if session is None:
         return
-    trouble = _trouble(connection, message)
+    trouble = _trouble(connection, message, session.model.vocab_size)
     if trouble is not None:
         connection.refuse(message.request, Code.BAD_REQUEST, f"turn {message.request}: {trouble}")
         return
@@ -135,9 +149,9 @@ def _turn(connection: Connection, frame: Frame) -> None:
     connection.call(message.request, submit, submitted, otherwise=refused, session=session)
 
 
-def _trouble(connection: Connection, turn: Turn) -> str | None:
+def _trouble(connection: Connection, turn: Turn, vocab_size: int) -> str | None:
     """What is wrong with a turn."""
-    limits, vocab_size = connection.server.limits, connection.server.info.vocab_size
+    limits = connection.server.limits
     if not turn.request or connection.runs(turn.request):
         return "choose a number ≥ 1 that no running turn has"
     counts = (

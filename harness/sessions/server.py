@@ -22,7 +22,7 @@ from typing import Any
 from harness.errors import LaunchError, ProtocolError
 from harness.sessions.address import Address, Listener, listen, widen
 from harness.sessions.connection import Connection
-from harness.sessions.contract import Engine, Event, Info
+from harness.sessions.contract import Engine, Event, Info, Undone
 from harness.sessions.engine_thread import EngineThread
 from harness.sessions.limits import Limits
 from harness.sessions.link import checked_link_bps
@@ -211,12 +211,12 @@ class SessionServer:
 
         self.engine.call(lambda engine: engine.close(session.id), closed)
 
-    def _on_events(self, events: Sequence[Event]) -> None:
+    def _on_events(self, events: Sequence[Event | Undone]) -> None:
         """Pass tokens on: one write per connection, however many of its sessions had one."""
         for connection in self._take(events):
             connection.flush()
 
-    def _on_events_here(self, events: Sequence[Event]) -> None:
+    def _on_events_here(self, events: Sequence[Event | Undone]) -> None:
         """The same in the engine's thread; the loop does what the kernel does not take at once."""
         rest = [connection for connection in self._take(events) if not connection.flush_at_once()]
         if rest:
@@ -226,14 +226,17 @@ class SessionServer:
         for connection in connections:
             connection.flush()
 
-    def _take(self, events: Sequence[Event]) -> set[Connection]:
+    def _take(self, events: Sequence[Event | Undone]) -> set[Connection]:
         """Queue tokens at the connections that they are for."""
         written: set[Connection] = set()
         for event in events:
             turn = self.registry.turns.get(event.turn_id)
             # None when it was cancelled, or its session closed, while the step ran.
             if turn is not None:
-                self._on_event(event, turn)
+                if isinstance(event, Undone):
+                    self._on_undone(event, turn)
+                else:
+                    self._on_event(event, turn)
                 if turn.session.owner is not None:
                     written.add(turn.session.owner)
         return written
@@ -251,6 +254,14 @@ class SessionServer:
             self._log(f"{session.id}: turn {turn.number}: {done.num_tokens} tokens, {_reuse(done)}")
             if owner is not None:
                 owner.queue(done)
+
+    def _on_undone(self, undone: Undone, turn: RunningTurn) -> None:
+        self.registry.end(turn)
+        turn.undo(undone.error)
+        self.count("turns_undone")
+        self._log(f"{turn.session.id}: turn {turn.number}: {undone.error}")
+        if turn.session.owner is not None:
+            turn.session.owner.queue_refusal(turn.number, undone.error)
 
     def _on_broken(self, error: Exception) -> None:
         self.broken = error

@@ -92,7 +92,6 @@ class RingGenerator:
             token_ids = [_next(model, slab, prompt_ids)]
             first_token_s = done_s = perf_counter()
             while len(token_ids) < new_tokens:
-                running.again()
                 token_ids.append(_next(model, slab, token_ids[-1:]))
                 done_s = perf_counter()
         return Generated(tuple(token_ids), began_s, first_token_s, done_s, bind_s, running.end())

@@ -9,7 +9,8 @@ for good that is done once, and a switch binds nothing. Nothing here waits for a
 a chunk is the stream's.
 
 Traps: a tied head has no bytes of its own, so its embedding is needed until the pass ends, and must not be
-written over within it. What is not resident is bytes of another model: there is no computing but in `using`.
+written over within it. What is not resident is bytes of another model: nothing is computed outside of a
+request.
 """
 
 from __future__ import annotations
@@ -53,9 +54,13 @@ class RunningPass(Protocol):
         """Behind what computes with it."""
         ...
 
+    def again(self) -> None:
+        """Before every forward pass but the first."""
+        ...
+
 
 class StreamedModel(Model):
-    """A model over an arena; it computes within `using` only. For one thread, in inference mode."""
+    """A model over an arena; it computes between `begin` and `end`. For one thread, in inference mode."""
 
     def __init__(self, name: str, skeleton: Skeleton, manifest: Manifest, arena: torch.Tensor) -> None:
         """Make views of `arena` for the tensors of `manifest`, once their places are known.
@@ -73,13 +78,13 @@ class StreamedModel(Model):
         self._last = len(self._parts) - 1
         self._is_tied = skeleton.is_tied
         self._pass: RunningPass | None = None
+        self._is_again = False
         self.manifest = manifest
         num_bytes = manifest.layout.num_bytes
         super().__init__(name, _hollow(skeleton, manifest, arena, num_bytes))
 
-    @contextlib.contextmanager
-    def using(self, running: RunningPass) -> Iterator[None]:
-        """Compute what follows in a request's pass; binds what lies elsewhere than before.
+    def begin(self, running: RunningPass) -> None:
+        """Compute what follows in a request that has begun; binds what lies elsewhere than before.
 
         Raises
         ------
@@ -92,11 +97,20 @@ class StreamedModel(Model):
                 f"the arena a chunk more, or {num_bytes} bytes for all of the model"
             )
         self.bind(running.places)
-        self._pass = running
+        self._pass, self._is_again = running, False
+
+    def end(self) -> None:
+        """Compute nothing more in that request; to end it is the caller's."""
+        self._pass = None
+
+    @contextlib.contextmanager
+    def using(self, running: RunningPass) -> Iterator[None]:
+        """`begin`, and `end` with the context."""
+        self.begin(running)
         try:
             yield
         finally:
-            self._pass = None
+            self.end()
 
     def bind(self, places: Sequence[int]) -> int:
         """Make views of the chunks that lie elsewhere than when they were bound last; how many these are."""
@@ -112,6 +126,9 @@ class StreamedModel(Model):
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
         self.blocked_s = 0.0
+        if self._is_again:
+            self._running.again()
+        self._is_again = True
         self._wait(0)
         x = F.embedding(tokens, self._parts[0].embedding)
         if not self._is_tied:
@@ -150,7 +167,7 @@ class StreamedModel(Model):
     @property
     def _running(self) -> RunningPass:
         if self._pass is None:
-            raise UsageError(f"{self.name}: its weights are not in the arena; compute within `using`")
+            raise UsageError(f"{self.name}: its weights are not in the arena; begin a request first")
         return self._pass
 
 
