@@ -44,7 +44,7 @@ token_ids = st.lists(u32, max_size=20)
 buffers = st.lists(st.one_of(st.binary(max_size=50), st.integers(0, 150_000).map(bytes)), max_size=2)
 plain = st.one_of(
     st.builds(Turn, u32, u32, token_ids, u32, st.booleans(), token_ids),
-    st.builds(Open, u32, u32, u32),
+    st.builds(Open, u32, u32, u32, st.text(max_size=20)),
     st.builds(Ping, u32),
     st.builds(Hello, name=st.text(max_size=20)),
 ).map(lambda message: (message, []))
