@@ -124,6 +124,7 @@ class CpuLane:
         ArenaError: the model is not registered, the chunk lies beyond the blob or the arena, or the lane is
             closed.
         """
+        self._check_open()
         if model not in self._blobs:
             raise ArenaError(f"{model}: unknown to the lane; register its blob first")
         blob, _ = self._blobs[model]
