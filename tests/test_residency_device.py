@@ -85,7 +85,7 @@ def test_a_copy_over_another_comes_behind_it() -> None:
 def test_a_declared_link_is_kept_to_over_many_chunks() -> None:
     """What a sleep is late by is not added up: a hundred chunks take their bytes ÷ rate, not more."""
     rate = 64e3 * 8
-    one = layout("m", *[8] * 100)
+    one = layout("m", 2400, *[8] * 100)  # while the first one crosses, all the others are asked for
     with opened(CpuLane(one.num_bytes, bytes_per_s=rate), blob_of(one)) as lane:
         landings = bring(lane, one)
         lane.wait(landings[-1])
