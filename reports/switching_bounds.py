@@ -72,8 +72,8 @@ def time_left(
             f"not {published_s:g} s"
         ),
         condition=(
-            f"possible where the total is {published_s + decode_s:.4g} s or more, or with no more than "
-            f"{max(0, math.floor((total_s - published_s) / (decode_s / tokens)))} tokens"
+            f"possible where the total is {published_s + decode_s:.4g} s or more, or with at most "
+            f"{max(0, math.floor((total_s - published_s) / (decode_s / tokens)))} of the {tokens:g} tokens"
         ),
     )  # fmt: skip
 
