@@ -76,9 +76,10 @@ def mini_donor(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) 
     ------
     ModelError: there is none of that name.
     """
-    # Two minis of one seed are not to share their first draws.
-    own_seed = (seed << 32) + zlib.crc32(name.encode())
-    return random_donor(own_seed, "cpu", dtype, **mini(name).config)
+    config = mini(name).config
+    # Two minis of one seed are not to share their first draws; and torch's generator reads 32 bits.
+    own_seed = zlib.crc32(f"{name} {seed}".encode())
+    return random_donor(own_seed, "cpu", dtype, **config)
 
 
 @cache
