@@ -20,6 +20,7 @@ from harness.residency.arms import Setting as Planned
 from harness.residency.arms import arm
 from harness.residency.device.base import Lane
 from harness.residency.live import LiveArena
+from harness.residency.policies.belady import Belady, bound_bytes
 from harness.sessions.ring.loading import HostModel, load_hosts
 from harness.sessions.ring.serve import Generated, RingGenerator
 from harness.switching.arms.models import require_model
@@ -64,7 +65,17 @@ class ArenaArm:
             raise
 
     def reset(self, *, warm: str = "cold", future: Sequence[str] = ()) -> None:
-        """Empty the arena, and warm it up."""
+        """Empty the arena, and warm it up.
+
+        Raises
+        ------
+        UsageError: there is no such warm-up.
+        BudgetError: one of the future is larger than the arena, and there is no bound for that.
+        """
+        if self.name == Belady.name:
+            # A request that is refused would put it out of step with the future.
+            sizes = {model: layout.num_bytes for model, layout in self._planned.layouts.items()}
+            bound_bytes(future, sizes, self._planned.capacity_bytes)
         prepared = self._arm.prepare(replace(self._planned, future=tuple(future)), warm=warm)
         self._arena.reset(prepared.policy)
         for model in prepared.asked:
