@@ -75,7 +75,8 @@ def draw(data: Data) -> Figure:
     _modes(panels[0], data.rows)
     for axes, (key, label) in zip(panels[1:], KEYS, strict=True):
         _times(axes, data.rows, key)
-        axes.set_xlabel(label)
+        supported = any(row.quantiles_ms[key][-1].value is not None for row in data.rows)
+        axes.set_xlabel(label if supported else f"{label}\np99: unsupported")
     _key(panels[1])
     for axes in panels:
         axes.grid(visible=False, axis="y")
@@ -142,8 +143,6 @@ def _times(axes: Axes, rows: Sequence[Row], key: str) -> None:
         from matplotlib.ticker import LogLocator
 
         axes.xaxis.set_major_locator(LogLocator(numticks=12))
-    if not any(row.quantiles_ms[key][-1].value is not None for row in rows):
-        axes.set_title("p99: unsupported", loc="right", fontsize=8)
 
 
 def _row(arm: switching.Arm, whole: Mapping[str, int]) -> Row:

@@ -112,6 +112,8 @@ def _hits(axes: Axes, rows: Sequence[Row]) -> None:
         Patch(facecolor="#c9dcea", edgecolor=base.PALETTE[0], hatch="///", linewidth=0.6, label="simulated"),
         Line2D([], [], linestyle="", marker="o", markersize=5, color=base.INK, label="measured"),
     ]
+    if not any(row.live_hits.value is not None or row.live_over is not None for row in rows):
+        entries = entries[:1]
     axes.legend(handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
 
 
