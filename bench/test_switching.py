@@ -40,12 +40,16 @@ from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode_variants import ENV  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
 from fixtures.switching import SwitchingStand  # noqa: E402
+from fixtures.switching_concurrent import measure_concurrent  # noqa: E402
 from fixtures.switching_lines import Lines  # noqa: E402
+from fixtures.switching_memcpy import measure_memcpy  # noqa: E402
 from fixtures.switching_runs import Switching  # noqa: E402
 from fixtures.switching_simulated import measure_simulated  # noqa: E402
 from fixtures.switching_traces import is_trace, trace_of  # noqa: E402
 from fixtures.switching_variants import (  # noqa: E402
     ARMS,
+    CONCURRENT,
+    MEMCPY,
     NODE_ARMS,
     SIMULATED,
     Work,
@@ -92,6 +96,20 @@ def test_switching(variant: str, switching: Switching, paired: Pairing, pytestco
 def test_all_seeds(variant: str, switching: Switching, paired: Pairing, pytestconfig: pytest.Config) -> None:
     """The same, 30 seeds of every arm."""
     _measure(variant, switching, paired, pytestconfig, is_night=True)
+
+
+@pytest.mark.parametrize("variant", [CONCURRENT])
+def test_concurrent(variant: str, switching: Switching, paired: Pairing, pytestconfig: pytest.Config) -> None:
+    """Eight clients of one server ask for three models at once, beside the same requests in turn."""
+    with plain_errors():
+        _verify(measure_concurrent(switching, paired, pytestconfig.option.rounds))
+
+
+@pytest.mark.parametrize("variant", [MEMCPY])
+def test_memcpy(variant: str, switching: Switching, paired: Pairing, pytestconfig: pytest.Config) -> None:
+    """A miss on a link without a throttle, beside a memcpy of its bytes."""
+    with plain_errors():
+        _verify(measure_memcpy(switching, paired, pytestconfig.option.rounds))
 
 
 @pytest.mark.parametrize("variant", SIMULATED)
