@@ -54,6 +54,8 @@ class ArmProcess:
         self._pipe, far = Pipe()
         self._process = start_process(_serve, far, name, setting, name=f"arm {name}")
         far.close()
+        self.pid = cast(int, self._process.pid)
+        """Its process, or what it was."""
 
     @classmethod
     def start(cls, name: str, setting: Setting, *, timeout_s: float = 900.0) -> Self:
@@ -73,11 +75,6 @@ class ArmProcess:
             arm.close()
             raise
         return arm
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return cast(int, self._process.pid)
 
     def wait(self) -> None:
         """Wait until it is ready; raises as `start` does."""
