@@ -228,7 +228,7 @@ def where(found: Sequence[Arm]) -> str:
 
 def _arena(settings: Mapping[str, Any]) -> str:
     buffer = settings.get("buffer_mb")
-    if buffer is not None:
+    if buffer is not None and buffer < 1000:
         return f"arena {buffer:g} MB"
     return f"arena {settings['buffer_gb']:g} GB" if settings.get("buffer_gb") else ""
 

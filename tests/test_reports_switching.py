@@ -140,6 +140,21 @@ def test_every_ratio_of_the_markdown_has_its_interval(found: list[Record]) -> No
     assert row["out MB"] == "0"
 
 
+def test_a_node_s_arena_and_bytes_are_in_gigabytes() -> None:
+    """And its link is not declared."""
+    node = arm_record("home-slot", 2)
+    node.profile = "node"
+    node.settings |= {"buffer_mb": 25_000.0, "scale": 1.0, "link_gb_s": None}
+    for one in node.rounds:
+        for values in (one.treatment, one.control):
+            assert values is not None
+            values["bytes_in"] = 1000 * (values["bytes_in"] or 0.0)
+    table = switching_tables.tables([node])[0]
+    assert "arena 25 GB · link as it is" in table.scope
+    assert "moved GB" in table.rows[0]
+    assert switching.where(switching.arms([node])) == "node, link as it is"
+
+
 def test_a_variant_of_another_kind_is_listed_with_its_control() -> None:
     """What is no arm has rounds alone."""
     other = arm_record("miss-memcpy", 3)
