@@ -19,9 +19,10 @@ Source: vllm-project/vllm, docs/features/sleep_mode.md; blog.vllm.ai, 2025-10-26
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 
-from harness.errors import UnavailableError, UsageError
+from harness.errors import BackendUnreachable, UnavailableError, UsageError
 from harness.launchers.base import Server
 from harness.launchers.process import ProcessLauncher
 from harness.launchers.recipes import process_launcher
@@ -120,7 +121,12 @@ class VllmSleep:
         self._awake, self._is_sure = model, True
 
     def _all_awake(self) -> set[str]:
-        return {model for model, client in self._clients.items() if not client.is_sleeping()}
+        awake = set()
+        for model, client in self._clients.items():
+            with suppress(BackendUnreachable):  # who is gone is not awake
+                if not client.is_sleeping():
+                    awake.add(model)
+        return awake
 
 
 class VllmRecreate:
