@@ -1,4 +1,4 @@
-"""A model over an arena: the same bits as in tensors of its own, and no chunk read before or after its time."""
+"""A model over an arena: the bits of tensors of its own, and no chunk read before or after its time."""
 
 from __future__ import annotations
 

@@ -9,19 +9,22 @@ from typing import Any
 
 import torch
 
+from harness.hardware.budget import DeviceBudget
 from harness.residency.arms import Setting, arm
 from harness.residency.device.cpu import CpuLane
 from harness.residency.live import LiveArena
 from harness.sessions.core.default_model import random_donor
 from harness.sessions.core.model import Model, Span
 from harness.sessions.core.slab import Slab
+from harness.sessions.ring.engine import RingEngine
 from harness.sessions.ring.loading import HostModel
 from harness.sessions.ring.packed import Skeleton, pack_model
 from harness.sessions.ring.serve import greedy
+from harness.sessions.ring.weights import StreamedModel
 
 __all__ = [
-    "NAMES", "VOCAB_SIZE", "LaneFailingFor", "arena_over", "continuation", "hosts", "logits_of", "tiny_donor",
-    "tiny_hosts", "tiny_model",
+    "NAMES", "VOCAB_SIZE", "LaneFailingFor", "arena_over", "bytes_of", "continuation", "hosts", "logits_of",
+    "ring", "run", "tiny_donor", "tiny_hosts", "tiny_model", "tokens_of",
 ]  # fmt: skip
 
 NAMES = ("ada", "ben", "cyd")
@@ -127,3 +130,51 @@ def logits_of(model: Model, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         slabs = [Slab(model.slab_shape, len(text) + 1) for text in texts]
         first = model.forward([Span(slab, text) for slab, text in zip(slabs, texts, strict=True)])
         return torch.cat([first, model.forward([Span(slab, [1]) for slab in slabs])])
+
+
+@contextlib.contextmanager
+def ring(
+    num_arena_bytes: int,
+    num_kv_bytes: int,
+    *,
+    arm_name: str = "home-slot-lookahead",
+    lane_kind: type[CpuLane] = CpuLane,
+    names: Sequence[str] = NAMES,
+    **settings: Any,
+) -> Iterator[RingEngine]:
+    """An engine over tiny models, its budget in `engine.budget`; nothing may be left of it afterwards."""
+    budget = DeviceBudget.create(num_arena_bytes + num_kv_bytes)
+    with hosts() as made:
+        models = {name: made[name] for name in names}
+        lane = lane_kind(num_arena_bytes, budget=budget)
+        with arena_over(models, num_arena_bytes, arm_name=arm_name, lane=lane) as arena:
+            streamed = {
+                name: StreamedModel(name, host.skeleton, host.blob.manifest, lane.arena)
+                for name, host in models.items()
+            }
+            engine = RingEngine(arena, streamed, budget, looks_ahead=arm(arm_name).lookahead, **settings)
+            yield engine
+            engine.shutdown()
+    assert budget.used_bytes == 0, budget.holders()
+    budget.remove()
+
+
+def run(engine: RingEngine, limit: int = 2000) -> list[Any]:
+    """Every event until no turn is left."""
+    events: list[Any] = []
+    for _ in range(limit):
+        if engine.is_idle:
+            return events
+        events += engine.step()
+    raise AssertionError(f"not idle after {limit} steps: {engine.stats()}")
+
+
+def tokens_of(events: Sequence[Any], turn_id: int) -> list[int]:
+    """What a turn gave."""
+    return [event.token_id for event in events if event.turn_id == turn_id]
+
+
+def bytes_of(name: str) -> int:
+    """Of a tiny model, packed."""
+    with hosts() as made:
+        return made[name].blob.num_bytes

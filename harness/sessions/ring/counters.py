@@ -48,7 +48,7 @@ class RingCounters:
         self._failed[model] += num_turns
 
     def stats(self, arena: LiveArena, running: Pass | None, engines: Mapping[str, Engine]) -> dict[str, Any]:
-        """All of them; what a request that runs has copied so far is in `bytes_in`."""
+        """All of them; of a request that runs, only what it had to copy at its begin is counted."""
         policy = arena.policy
         found: dict[str, Any] = {
             "policy": policy.name,
