@@ -15,9 +15,10 @@ Usage:
 
     pytest bench/test_switching.py                                  all of it, about two minutes on two cores
     pytest bench/test_switching.py -k "home-slot and not sync"      some arms
-    pytest bench/test_switching.py --rounds 3 --buffer-gb 32        fewer seeds, a larger arena
+    pytest bench/test_switching.py --rounds 3 --buffer-gb 32        other seeds, a larger arena
     pytest bench/test_switching.py --workload trace.json            requests of your own: docs/traces.md
-    pytest bench/ -m "switching and nightly"                        30 seeds of every arm
+    pytest bench/test_switching.py --rounds 30                      30 seeds of every arm, ten minutes
+    pytest bench/ -m "switching and nightly"                        the same at night
 
 Every arm runs in a process of its own, beside `reload-every` on the same trace.
 """
