@@ -72,6 +72,7 @@ class RingEngine:
         if not models:
             raise UsageError("ring: no models; give at least one")
         self.arena = arena
+        self.budget = budget
         self._models = dict(models)
         # An empty queue is false.
         self._queue = CollatingQueue(max_wait_s=1.0) if queue is None else queue
