@@ -15,19 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.errors import UsageError
 from harness.residency.arms import Setting as Planned
 from harness.residency.arms import arm
-from harness.residency.device.base import Lane
 from harness.residency.live import LiveArena
 from harness.residency.policies.belady import Belady, bound_bytes
+from harness.sessions.ring.hosting import make_lane
 from harness.sessions.ring.loading import HostModel, load_hosts
 from harness.sessions.ring.serve import Generated, RingGenerator
 from harness.switching.arms.models import require_model
 from harness.switching.base import Answer, Ask
 from harness.switching.setting import Setting
 
-__all__ = ["ArenaArm", "answer_of", "checksums_of", "lane_of"]
+__all__ = ["ArenaArm", "answer_of", "checksums_of", "close_all"]
 
 
 class ArenaArm:
@@ -52,7 +51,12 @@ class ArenaArm:
         )
         try:
             policy = self._arm.make(self._planned)
-            lane = lane_of(setting, policy.arena.capacity_bytes)
+            lane = make_lane(
+                setting.device,
+                policy.arena.capacity_bytes,
+                bytes_per_s=setting.link_bytes_per_s,
+                budget=None,
+            )
             try:
                 blobs = {model: host.blob for model, host in self._hosts.items()}
                 self._arena = LiveArena(policy, lane, blobs, streaming=self._arm.streaming)
@@ -106,25 +110,6 @@ class ArenaArm:
             running.wait(chunk)
             running.done(chunk)
         running.end()
-
-
-def lane_of(setting: Setting, capacity_bytes: int) -> Lane:
-    """An arena of the setting's device, behind its link.
-
-    Raises
-    ------
-    BudgetError: there is no room for it.
-    UnavailableError: the device is not there.
-    """
-    if setting.device == "cpu":
-        from harness.residency.device.cpu import CpuLane
-
-        return CpuLane(capacity_bytes, bytes_per_s=setting.link_bytes_per_s)
-    from harness.residency.device.cuda import CudaLane
-
-    if setting.link_bytes_per_s is not None:
-        raise UsageError(f"setting: a GPU's link is its own; leave link_bytes_per_s out on {setting.device}")
-    return CudaLane(capacity_bytes, device=setting.device)
 
 
 def answer_of(ask: Ask, generated: Generated) -> Answer:
