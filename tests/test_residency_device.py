@@ -22,8 +22,6 @@ from harness.residency.store.blob import HostBlob
 from tests.arena_lanes import FailingLane, blob_of
 from tests.residency_cases import UNIT, layout
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
 
 @contextmanager
 def opened(lane: CpuLane, *blobs: HostBlob) -> Iterator[CpuLane]:

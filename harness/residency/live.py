@@ -80,6 +80,7 @@ class LiveArena:
         self._streaming = streaming
         self._marks = Marks()
         self._landings: dict[str, dict[int, Landing]] = {}
+        self._places: dict[str, tuple[int, ...]] = {}
         self._ahead: _Ahead | None = None
         self._guess = Guess()
         self._running: Pass | None = None
@@ -171,12 +172,14 @@ class LiveArena:
             self.lane.call_off(list(landings.values()))
         self.policy = policy
         self._landings = {model: {} for model in policy.arena.layouts}
+        self._places.clear()
         self._guess = Guess()
         self._model = None
 
     def close(self) -> None:
         """Close the lane; the blobs are the caller's. A second call does nothing."""
-        self._running = None
+        if self._running is not None:
+            self._running.end()
         self.lane.close()
 
     def _check(self, policy: Policy) -> None:
@@ -192,8 +195,15 @@ class LiveArena:
             raise UsageError(f"{policy.name}: {policy.arena.live[0]} is on the map; give it cold, then fill")
 
     def under_way(self, model: str) -> Mapping[int, Landing]:
-        """A model's chunks that nobody has waited for yet; a pass asks."""
+        """A model's chunks that nobody has waited for yet, as it stands from now on; a pass asks."""
         return self._landings[model]
+
+    def places(self, plan: Plan) -> tuple[int, ...]:
+        """Where each chunk lies, found once per model until one of its chunks is copied; a pass asks."""
+        places = None if plan.copies else self._places.get(plan.model)
+        if places is None:
+            places = self._places[plan.model] = self.policy.places(plan)
+        return places
 
     def ask(self, model: str, load: Load) -> Landing:
         """Hand a copy to the lane; a pass asks.
@@ -241,6 +251,7 @@ class LiveArena:
             self._running = None
 
     def _ask(self, model: str, load: Load) -> _Issued:
+        self._places.pop(model, None)
         uses = self._marks.take(load.arena_offset, load.arena_offset + load.num_bytes)
         landing = self.lane.copy_in(model, load, after=[use.mark for use in uses])
         self._landings[model][load.chunk] = landing
@@ -269,7 +280,7 @@ class LiveArena:
     def _collect(self) -> None:
         """Forget what has landed or gone; take models off the map whose copies failed."""
         for model, landings in self._landings.items():
-            for chunk, landing in list(landings.items()):
+            for chunk, landing in list(landings.items()) if landings else ():
                 is_live = self.policy.arena.offset_of(model, chunk) is not None
                 if landing.landed is not None or not is_live:
                     del landings[chunk]

@@ -58,10 +58,11 @@ class Pass:
         self.model = plan.model
         self.plan = plan
         """Of the first forward pass."""
-        self.places = arena.policy.places(plan)
+        self.places = arena.places(plan)
         """Offset in the arena per chunk."""
         self.is_hit = is_hit
         self._arena = arena
+        self._under_way = arena.under_way(plan.model)
         self._guess = guess
         self._began_s = began_s
         self._coming: deque[Load] = deque()
@@ -97,14 +98,13 @@ class Pass:
         ArenaError: a copy failed; the model is off the map and the pass has ended.
         UsageError: the pass has ended, or the chunk comes only when another one has been computed.
         """
+        if not self._under_way and not self._coming and not self._has_ended:
+            return  # a hit, or all is there: the path that has to be short
         self._check()
-        under_way = self._arena.under_way(self.model)
-        if not under_way and not self._coming:
-            return
         began_s = time.perf_counter()
         if not self._arena.streaming and not self._coming:
-            self._wait_for(list(under_way))
-        elif chunk in under_way:
+            self._wait_for(list(self._under_way))
+        elif chunk in self._under_way:
             self._wait_for([chunk])
         else:
             self._check_is_not_coming(chunk)
