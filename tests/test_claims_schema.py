@@ -62,6 +62,17 @@ def test_a_sum_of_metrics_is_written_with_plus(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("quantity", ["ratio", "value"])
+def test_a_quantile_goes_with_all_requests_of_an_arm(tmp_path: Path, quantity: str) -> None:
+    claim = only(tmp_path, quantile="0.99", over='"requests"', quantity=f'"{quantity}"')
+    assert claim.quantile == 0.99
+
+
+def test_a_sweeps_points_are_chosen_by_what_they_say(tmp_path: Path) -> None:
+    row = {"form": '"monotone"', "published": None, "along": '"x"', "direction": '"increasing"'}
+    assert only(tmp_path, over='"sweep"', only='"policy=lru warm=cold"', **row).only == "policy=lru warm=cold"
+
+
 def test_the_lower_end_of_a_range_is_its_threshold(tmp_path: Path) -> None:
     assert only(tmp_path, form='"between"', published="[0.4, 0.6]").threshold == 0.4
 
@@ -109,7 +120,11 @@ def test_the_lower_end_of_a_range_is_its_threshold(tmp_path: Path) -> None:
         ({"against": '"edge"', "quantity": '"value"'}, "against"),
         ({"quantile": "0.95"}, "quantile"),
         ({"quantile": "1.0", "quantity": '"value"'}, "quantile"),
+        ({"quantile": "0.5", "over": '"requests"', "quantity": '"difference"'}, "quantile"),
+        ({"quantile": "0.5", "over": '"requests"', "form": '"exact"'}, "quantile"),
+        ({"quantile": "0.5", "over": '"tasks"'}, "quantile"),
         ({"only": '"wb1"'}, "only"),
+        ({"only": '"lru"', "over": '"sweep"'}, "only"),
         ({"says": '" "'}, "says"),
     ],
 )

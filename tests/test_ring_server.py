@@ -1,4 +1,4 @@
-"""A session server of several models: concurrent clients, refusals, failures, peers that know of one model."""
+"""A session server of several models: concurrent clients, refusals, failures, peers that know of one."""
 
 from __future__ import annotations
 

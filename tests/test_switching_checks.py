@@ -21,8 +21,8 @@ EXPECTED = {ASK: (7, 8)}
 def served(model: str = "a", **changes: Any) -> Served:
     usual: dict[str, Any] = {
         "model": model, "is_hit": False, "arrived_s": 0.0, "began_s": 0.0, "first_token_s": 3.0,
-        "done_s": 4.0, "switch_s": 2.0, "bytes_in": SIZES[model], "ahead_bytes": 0, "bytes_out": 0, "evicted_bytes": 0,
-        "needed_bytes": 0, "copied_s": None, "ahead_s": None,
+        "done_s": 4.0, "switch_s": 2.0, "bytes_in": SIZES[model], "ahead_bytes": 0, "bytes_out": 0,
+        "evicted_bytes": 0, "needed_bytes": 0, "copied_s": None, "ahead_s": None,
     }  # fmt: skip
     return Served(**{**usual, **changes})
 

@@ -555,6 +555,25 @@ def test_a_monotone_claim_holds_when_the_whole_rises_and_no_step_falls() -> None
     assert word(replace(row, direction="decreasing"), stored(curve(lambda x: float(-x)))) == "confirmed"
 
 
+def test_a_simulated_point_is_exact_and_a_measured_one_needs_another() -> None:
+    """Of a curve of several policies, the points of one; nothing is said of the other."""
+    row = claim(
+        form="monotone", published=None, metric="goodput_per_s", over="sweep", along="rate",
+        direction="increasing", only="policy=lru", requires=("evidence:simulated",),
+    )  # fmt: skip
+
+    def points(*values: float, evidence: str = "simulated") -> Record:
+        own = [{"rate": x, "policy": "lru", "goodput_per_s": y} for x, y in enumerate(values)]
+        others = [{"rate": x, "policy": "fifo", "goodput_per_s": -x} for x in range(3)]
+        return record(sweep=[*own, *others], evidence=evidence)
+
+    assert word(row, stored(points(1.0, 1.0, 3.0))) == "confirmed"
+    assert word(row, stored(points(1.0, 3.0, 2.9))) == "refuted"
+    assert word(replace(row, only="policy=fifo"), stored(points(1.0, 2.0, 3.0))) == "refuted"
+    measured = stored(points(1.0, 2.0, 3.0, evidence="measured"))
+    assert word(replace(row, requires=()), measured) == "inconclusive"
+
+
 # the words
 
 
