@@ -1,0 +1,167 @@
+"""`pytest bench/test_switching.py` as a user runs it: records, options, traces, and arms that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("msgspec")
+
+from fixtures.switching import SwitchingStand
+from fixtures.switching_lines import Lines
+from fixtures.switching_runs import Side, Switching
+from fixtures.switching_variants import Work
+from harness.errors import BackendBroken, UnavailableError
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = "ASSAY_SWITCHING_TEST"
+HAS_GPU = find_spec("pynvml") is not None and Path("/dev/nvidia0").exists()
+
+
+def command(results: Path, *options: str) -> list[str]:
+    usual = ("--claims=off", "--results-dir", str(results), "-p", "no:cacheprovider", "-q")
+    return [sys.executable, "-m", "pytest", "bench/test_switching.py", *usual, *options]
+
+
+def run(results: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command(results, *options), cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def stored(results: Path) -> dict[str, Any]:
+    """Variant → its record."""
+    lines = [x for path in results.glob("*/journal.jsonl") for x in path.read_text().splitlines()]
+    records = [entry["extra_info"]["assay"] for entry in map(json.loads, lines) if entry["extra_info"]]
+    return {record["variant"]: record for record in records}
+
+
+def test_an_arm_and_a_simulation_leave_whole_records(tmp_path: Path) -> None:
+    """Beside the control, request by request, every check made and passed."""
+    done = run(tmp_path, "--rounds", "1", "-k", "home-slot-sync or sim-trace")
+    assert done.returncode == 0, done.stdout
+    found = stored(tmp_path)
+    live, simulated = found["home-slot-sync"], found["sim-trace"]
+    assert (live["control"], live["complete"], live["failures"]) == ("reload-every", True, [])
+    assert {check["name"] for check in live["checks"]} == {
+        "equal_tokens", "blobs_unchanged", "nothing_copied_out", "own_process", "same_trace",
+        "hits_as_simulated", "bytes_as_simulated", "link_as_declared", "bytes_landed_in_arena",
+        "all_completed", "greedy_deterministic",
+    }  # fmt: skip
+    requests = [point for point in live["sweep"] if point["name"] == "request"]
+    assert [sum(point["arm"] == arm for point in requests) for arm in ("treatment", "control")] == [30, 30]
+    values = live["rounds"][0]["treatment"]
+    assert values["bytes_in"] == values["simulated_bytes_in"]
+    assert live["settings"]["workload"] == "published-mix"
+    assert (simulated["evidence"], len(simulated["tasks"])) == ("simulated", 1)
+    assert "home-slot-sync" in done.stdout.partition("switching: hits")[2].splitlines()[1]
+
+
+def test_a_trace_with_an_unknown_model_stops_the_run_with_a_line(tmp_path: Path) -> None:
+    """It names the file, the request, and the models that there are."""
+    path = tmp_path / "mine.json"
+    trace = {"schema": 1, "name": "mine", "source": "a test", "prompt_tokens": 4, "output_tokens": 2}
+    path.write_text(json.dumps({**trace, "requests": [{"at_s": 0.0, "model": "gpt-5"}]}))
+    done = run(tmp_path, "--workload", str(path))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in done.stderr.splitlines() if "gpt-5" in line]
+    assert "mine.json" in line
+    assert "request #1" in line
+    assert "llama-mini" in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_a_node_without_a_gpu_says_what_it_needs() -> None:
+    """In the words of whoever has to find one."""
+    option = {"profile": "node", "models": None, "buffer_gb": None, "link_gb_s": None}
+    with pytest.raises(UnavailableError, match="needs an NVIDIA GPU"):
+        Work.of(type("Option", (), option))
+
+
+@pytest.fixture(scope="module")
+def switching() -> Iterator[Switching]:
+    """Arms that answer three requests a trace over a link of 2 GB/s."""
+    stand = SwitchingStand(Work(num_requests=3, link_gb_s=2.0))
+    yield Switching(stand, "pocket", Lines())
+    stand.close()
+
+
+def test_a_round_whose_arm_dies_fails_and_the_next_begins_anew(switching: Switching) -> None:
+    """With the signal in the error, and another process after it."""
+    side, record = Side("keep-last"), switching.record("keep-last", "reload-every")
+    arm = switching._arm(record, side, 0)
+    arm.prepare()
+    first = switching.stand.serve("keep-last").pid
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(BackendBroken, match="SIGKILL"):
+        arm.run()
+    arm.prepare()
+    assert arm.run().values["completed_share"] == 1
+    assert side.pids > {first}
+    assert ([each.seed for each in side.rounds], len(record.sweep)) == ([1], 3)
+
+
+def test_tokens_are_compared_with_weights_that_never_moved(switching: Switching) -> None:
+    """The reference answers in a process of its own, each prompt once."""
+    asks = switching.stand.asks(switching.stand.work.trace_of(0))
+    expected = switching.stand.expected([*asks, *asks])
+    assert set(expected) == set(asks)
+    assert {len(tokens) for tokens in expected.values()} == {2}
+
+
+def of_run(mark: str) -> list[psutil.Process]:
+    """Processes that live and have the mark."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("variant", ["keep-last", "concurrent-8"])
+def test_a_driver_that_ends_in_the_middle_leaves_nothing(variant: str, number: int, tmp_path: Path) -> None:
+    """No arm, no server, no fork server."""
+    mark = uuid.uuid4().hex
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command(tmp_path, "--rounds", "200", "-k", variant), cwd=ROOT, env={**os.environ, MARK: mark},
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    try:
+        by_s = time.monotonic() + 90
+        while len(of_run(mark)) < 4 and time.monotonic() < by_s:
+            time.sleep(0.1)
+        assert len(of_run(mark)) >= 4
+        time.sleep(3.0)
+    finally:
+        process.send_signal(number)
+        try:
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+    by_s = time.monotonic() + 30
+    while of_run(mark) and time.monotonic() < by_s:
+        time.sleep(0.1)
+    assert not of_run(mark)
