@@ -14,9 +14,7 @@ it was before. After `shutdown` the budget holds nothing of ours.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import count
 from time import perf_counter
 from types import TracebackType
@@ -27,11 +25,12 @@ import torch
 from harness.errors import UsageError
 from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
+from harness.sessions.core.checks import check_positive, checked_tokens, checked_turn
 from harness.sessions.core.costs import Costs
 from harness.sessions.core.model import Model
 from harness.sessions.core.retention import Retention, retention
 from harness.sessions.core.scheduler import Counts, Scheduler
-from harness.sessions.core.session import Place, Session, SessionInfo
+from harness.sessions.core.session import Place, SessionInfo
 from harness.sessions.core.slab import Slab
 from harness.sessions.core.store import Store
 from harness.sessions.core.turns import Event, Turn
@@ -101,9 +100,9 @@ class Engine:
         turn_ids: Iterator[int] | None = None,
     ) -> None:
         for name, value in (("prefill_chunk", prefill_chunk), ("max_batch", max_batch)):
-            _check_positive(name, value)
-        _check_positive("max_sessions", max_sessions)
-        _check_positive("max_session_tokens", max_session_tokens, model.shape.max_positions)
+            check_positive(name, value)
+        check_positive("max_sessions", max_sessions)
+        check_positive("max_session_tokens", max_session_tokens, model.shape.max_positions)
         if host_capacity_bytes is not None and host_capacity_bytes < 0:
             raise UsageError(f"host_capacity_bytes is {host_capacity_bytes}; give at least 0, or None")
         self.model = model
@@ -178,7 +177,7 @@ class Engine:
             in the vocabulary, or tokens and answer exceed what the session may hold.
         """
         session = self._store.get(turn.session_id)
-        return self._scheduler.add(self._checked(turn, session), session)
+        return self._scheduler.add(checked_turn(turn, session, self.model.shape.vocab_size), session)
 
     def step(self) -> list[Event]:
         """Admit turns and compute one batch; the tokens that it gave, none while prompts are computed."""
@@ -234,7 +233,7 @@ class Engine:
         """
         with torch.inference_mode():
             slab = self._waiting(session_id)
-            tokens = _checked_tokens(session_id, token_ids, self.model.shape.vocab_size)
+            tokens = checked_tokens(session_id, token_ids, self.model.shape.vocab_size)
             if kv.dim() != 5 or kv.shape[3] != len(tokens):
                 raise UsageError(
                     f"session {session_id!r}: {len(tokens)} tokens with keys and values of shape "
@@ -286,24 +285,6 @@ class Engine:
         assert session.slab is not None
         return session.slab
 
-    def _checked(self, turn: Turn, session: Session) -> Turn:
-        who = f"session {session.id!r}"
-        if session.turn_id is not None:
-            raise UsageError(f"{who} has a turn already; wait for its end or cancel it")
-        _check_positive(f"{who}: max_new_tokens", turn.max_new_tokens)
-        tokens = _checked_tokens(session.id, turn.new_token_ids, self.model.shape.vocab_size)
-        if not tokens and not session.tokens:
-            raise UsageError(f"{who}: there is no token to go on from; send at least one")
-        num = len(session.tokens) + len(tokens) + turn.max_new_tokens
-        if num > session.max_tokens:
-            raise UsageError(
-                f"{who} holds {len(session.tokens)} tokens; {len(tokens)} new and {turn.max_new_tokens} to "
-                f"decode exceed its {session.max_tokens}: open it with more, or ask for less"
-            )
-        if turn.sampling is not None and (trouble := turn.sampling.trouble()):
-            raise UsageError(f"{who}: {trouble}")
-        return replace(turn, new_token_ids=tokens, stop_ids=tuple(turn.stop_ids))
-
     def __enter__(self) -> Self:
         return self
 
@@ -316,21 +297,3 @@ class Engine:
 def _drawn(model: Model, budget: DeviceBudget) -> Allocation:
     owner = "weights of " + "".join(c for c in model.name if c.isprintable())[:180]
     return budget.allocate(model.weight_bytes, owner=owner)
-
-
-def _checked_tokens(session_id: str, token_ids: Sequence[int], vocab_size: int) -> list[int]:
-    try:
-        tokens = [operator.index(token) for token in token_ids]
-    except TypeError as exc:
-        raise UsageError(f"session {session_id!r}: token ids are to be integers ({exc})") from exc
-    wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)
-    if wrong is not None:
-        raise UsageError(f"session {session_id!r}: token id {wrong} is not in 0 to {vocab_size - 1}")
-    return tokens
-
-
-def _check_positive(name: str, value: int, most: int | None = None) -> None:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    if not is_whole or value < 1 or (most is not None and value > most):
-        limit = "at least 1" if most is None else f"1 to {most}"
-        raise UsageError(f"{name} is {value!r}; give {limit}")
