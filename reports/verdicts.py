@@ -29,8 +29,9 @@ from reports import evidence, tails
 from reports.claims import Claim
 from reports.decision import MOST_MORE, Decision, region, shown
 from reports.errors import RecordError
-from reports.estimates import advantage, lost_rounds
+from reports.estimates import advantage
 from reports.evidence import Found, Stored
+from reports.failing import is_of_failures, told
 from reports.forms import decided, p_value
 from reports.physics import Bound, bound
 from reports.records import Record
@@ -197,7 +198,7 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         return replace(blank, verdict=others.verdict, reason=others.reason)
     interval, decision = decided(claim, record, others)
     if isinstance(interval, Unsupported):
-        if failed := _failed(record):
+        if failed := told(record):
             return replace(blank, verdict="error", reason=failed)
         more = max(0, (interval.needed or 0) - _count(claim, record))
         return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)
@@ -215,7 +216,8 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     if unasked := next((r.evidence for r in (record, *others) if not evidence.is_asked(claim, r)), ""):
         return replace(filled, verdict="out of scope", reason=f"needs measured evidence; this is {unasked}")
     held = decision.verdict == "confirmed"
-    if held and (failed := next(filter(None, map(_failed, (record, *others))), "")):
+    counts = held and not is_of_failures(claim, (record, *others))
+    if counts and (failed := next(filter(None, map(told, (record, *others))), "")):
         return replace(filled, verdict="error", reason=failed)
     controls = tuple(_control(claim, record, stored, name) for name in claim.also_beats)
     unbeaten = [c for c in controls if held and not c["beaten"]]
@@ -256,9 +258,9 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
     found = ahead(claim, record, other.record)
     if isinstance(found, Unsupported):
         return {**out, "why": found.reason}
-    beaten = found.low > 0 and not _failed(other.record)
+    beaten = found.low > 0 and not told(other.record)
     why = "it is better" if found.high < 0 else "no difference is settled"
-    why = "" if beaten else _failed(other.record) or why
+    why = "" if beaten else told(other.record) or why
     return {
         **out,
         "advantage": found.estimate,
@@ -278,18 +280,6 @@ def _reason(claim: Claim, decision: Decision, interval: Interval, unit: str) -> 
     low, high = shown(interval.low, claim), shown(interval.high, claim)
     measured = low if low == high else f"{low} to {high}"
     return f"measured {measured}, published {shown(claim.threshold, claim)}"
-
-
-def _failed(record: Record) -> str:
-    """What failed in a record; empty when nothing did."""
-    lost = lost_rounds(record)
-    if not record.failures and not lost:
-        return ""
-    first = record.failures[0] if record.failures else None
-    what = f"; first: {first.arm}, {first.where}: {first.error}" if first else ""
-    return (
-        f"{record.variant}: {len(record.failures)} failures, {lost} of {len(record.rounds)} rounds lost{what}"
-    )
 
 
 def _count(claim: Claim, record: Record) -> int:

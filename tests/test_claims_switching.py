@@ -12,7 +12,7 @@ pytest.importorskip("msgspec")
 
 from reports.claims import Claim, load, needed_variants
 from reports.coverage import read_published
-from reports.records import Check, Failure, Values
+from reports.records import Check, Failure, Round, Values
 from reports.verdicts import Stored, Verdict, judge
 from tests import switched_runs as runs
 from tests.switched_runs import CONTROL, LIVE, NODE, SIMULATED, checks_of, metrics_of, ran
@@ -225,6 +225,21 @@ def test_a_failed_request_confirms_no_reliability() -> None:
     assert entry.record is not None
     entry.record.failures = [Failure(arm="treatment", round=3, where="request 7", error="ArenaError: x")]
     assert judge(BY_ID["capacity-becomes-latency"], [entry], POCKET).verdict == "error"
+
+
+@pytest.mark.parametrize(("lost", "word"), [(0, "confirmed"), (2, "error")])
+def test_failures_confirm_that_requests_fail_unless_rounds_are_lost(lost: int, word: str) -> None:
+    """8 of 30 in each round, counted; a round that left nothing counts none."""
+    entry = ran("vllm-recreate", 13, on="node")
+    assert entry.record is not None
+    for at, one in enumerate(entry.record.rounds):
+        assert one.treatment is not None
+        one.treatment["completed_share"] = 22 / 30
+        if at < lost:
+            entry.record.rounds[at] = Round(order=one.order, treatment=None, control=one.control)
+    entry.record.failures = [Failure(arm="treatment", round=0, where="request 4", error="out of memory")]
+    verdict = judge(BY_ID["vllm-fails-27-percent"], [entry], AT_NODE)
+    assert verdict.verdict == word
 
 
 def test_a_simulation_confirms_no_live_row() -> None:
