@@ -18,9 +18,17 @@ pytest.importorskip("torch")
 pytest.importorskip("psutil")
 
 import psutil
+import torch
 from switching_asks import asks, setting
 
-from harness.errors import BackendBroken, BackendTimeout, BudgetError, ModelError, UsageError
+from harness.errors import (
+    BackendBroken,
+    BackendTimeout,
+    BudgetError,
+    ModelError,
+    UnavailableError,
+    UsageError,
+)
 from harness.switching.arms import make_arm
 from harness.switching.base import Ask, answer_all
 from harness.switching.process import ArmProcess
@@ -127,6 +135,13 @@ def test_an_arm_that_cannot_be_made_raises_why_and_leaves_no_process() -> None:
     assert set(psutil.Process().children(recursive=True)) == before
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["reference", "home-slot", "fresh", "serverless-warm"])
+def test_an_arm_on_a_gpu_that_is_not_there_says_so(name: str) -> None:
+    with pytest.raises(UnavailableError, match=f"{name}: device is cuda"):
+        make_arm(name, setting(device="cuda", link_bytes_per_s=None))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -137,6 +152,7 @@ def test_an_arm_that_cannot_be_made_raises_why_and_leaves_no_process() -> None:
         ({"link_bytes_per_s": 0.0}, "link_bytes_per_s is 0.0"),
         ({"link_bytes_per_s": float("nan")}, "link_bytes_per_s is nan"),
         ({"dtype": "int8"}, "dtype 'int8'"),
+        ({"device": "tpu"}, "device 'tpu'"),
         ({"seed": -1}, "seed is -1"),
         ({"popularity": {"phi-mini": 1.0}}, "popularity names phi-mini"),
         ({"models": ("a", "b"), "popularity": {"a": 1.0, "b": 0.0}}, "positive share"),

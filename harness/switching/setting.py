@@ -7,6 +7,7 @@ that is declared and paced. Everything here is plain data, so that a process of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -53,6 +54,8 @@ class Setting:
 
     def __post_init__(self) -> None:
         self._check_models()
+        if self.device != "cpu" and not re.fullmatch(r"cuda(:\d+)?", self.device):
+            raise UsageError(f"setting: device {self.device!r}; use cpu, cuda or cuda:NUMBER")
         if self.dtype not in _DTYPES:
             raise UsageError(f"setting: dtype {self.dtype!r}; use one of {', '.join(_DTYPES)}")
         for name in ("arena_bytes", "prompt_tokens", "new_tokens", "threads"):

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import cast
 
 from harness.errors import UsageError
+from harness.models.torch_engine import require_torch
 from harness.residency.arms import ARMS
 from harness.switching.base import Arm
 from harness.switching.setting import Setting
@@ -44,6 +45,8 @@ def make_arm(name: str, setting: Setting) -> Arm:
     UnavailableError: it cannot run here.
     """
     check_arm(name)
+    if not name.startswith("vllm-"):
+        require_torch(name, setting.device, needs_transformers=False)
     if name in ARMS:
         arena = import_module("harness.switching.arms.arena")
         return cast(Arm, arena.ArenaArm(name, setting))

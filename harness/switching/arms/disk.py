@@ -169,6 +169,8 @@ class _Arena:
                 self.memory[place].copy_(torch.frombuffer(staged, dtype=torch.uint8))
             pace.add(load.num_bytes, from_s=perf_counter())
         pace.wait()
+        if self.memory.is_cuda:
+            torch.cuda.synchronize()
 
 
 def _is_saved(blob: HostBlob, folder: Path) -> bool:

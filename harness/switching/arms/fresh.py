@@ -74,6 +74,8 @@ class Fresh(WholeArm):
             memory[begin:end].copy_(source[begin:end])
             pace.add(load.num_bytes)
             pace.wait()
+        if memory.is_cuda:
+            torch.cuda.synchronize()
 
 
 @contextmanager

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
 import torch
 
 from harness.sessions.core.choosing import chosen
+from harness.sessions.core.linear import Linear
 from harness.sessions.core.model import Model, Span
 from harness.sessions.core.slab import Slab
+from harness.sessions.core.weights import Layer
 from harness.sessions.ring.loading import load_resident
 from harness.switching.arms.models import require_model
 from harness.switching.base import Answer, Ask
@@ -29,9 +32,7 @@ class Reference:
     name = "reference"
 
     def __init__(self, setting: Setting) -> None:
-        self._models = {
-            name: load_resident(name, dtype=setting.dtype, seed=setting.seed) for name in setting.models
-        }
+        self._models = {name: _resident(name, setting) for name in setting.models}
 
     def reset(self, *, warm: str = "cold", future: Sequence[str] = ()) -> None:
         """Nothing to begin anew."""
@@ -68,6 +69,28 @@ class Reference:
     def close(self) -> None:
         """Give the memory back."""
         self._models = {}
+
+
+@torch.inference_mode()
+def _resident(name: str, setting: Setting) -> Model:
+    """A model on the device that the arms compute on, whose kernels may choose other tokens than a CPU's."""
+    model = load_resident(name, dtype=setting.dtype, seed=setting.seed)
+    device, weights = torch.device(setting.device), model.weights
+    embedding = weights.embedding.to(device)
+    moved = weights._replace(
+        embedding=embedding,
+        layers=tuple(Layer(*(_moved(part, device) for part in layer)) for layer in weights.layers),
+        norm=weights.norm.to(device),
+        head=Linear(embedding, packed=False) if weights.is_tied else _moved(weights.head, device),
+        inverse_frequencies=weights.inverse_frequencies.to(device),
+    )
+    return Model(name, moved)
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    if isinstance(part, torch.Tensor):
+        return part.to(device)
+    return Linear(*(tensor.to(device) for tensor in part.tensors()), packed=False)
 
 
 @torch.inference_mode()
