@@ -40,6 +40,10 @@ def config(workload: str | None, markexpr: str = "", **more: Any) -> Any:
     return SimpleNamespace(option=SimpleNamespace(**option))
 
 
+def encode(model: str, text: str) -> list[int]:
+    return list(f"{model}: {text}".encode())
+
+
 def trace_file(folder: Path, model: str = "phi-2", **changes: Any) -> str:
     document = {
         "schema": 1, "name": "mine", "source": "a test", "prompt_tokens": 4, "output_tokens": 2,
@@ -133,9 +137,9 @@ def test_the_night_has_all_seeds_and_an_option_has_its_own() -> None:
 def test_the_same_seed_gives_the_same_requests_and_prompts_come_again() -> None:
     """Another seed another order; no more than four prompts per model."""
     work, vocab = Work(), dict.fromkeys(Work().models, 512)
-    first = asks_of(work.trace_of(3), vocab, 7)
-    assert first == asks_of(work.trace_of(3), vocab, 7)
-    other = asks_of(work.trace_of(4), vocab, 7)
+    first = asks_of(work.trace_of(3), vocab, 7, encode)
+    assert first == asks_of(work.trace_of(3), vocab, 7, encode)
+    other = asks_of(work.trace_of(4), vocab, 7, encode)
     assert [ask.model for ask in first] != [ask.model for ask in other]
     assert len({*first, *other}) <= 12 < len(first)
     assert {(len(ask.prompt_ids), ask.new_tokens) for ask in first} == {(8, 2)}
@@ -169,8 +173,8 @@ def test_a_users_trace_may_name_the_published_models_or_those_here(tmp_path: Pat
     work = Work(trace=trace)
     assert work.trace_of(0).models == ("llama-mini", "phi-mini")
     assert work.popularity["mistral-mini"] < work.popularity["phi-mini"]
-    ask = asks_of(work.trace_of(0), dict.fromkeys(work.models, 64), 7)[1]
-    assert ask.prompt_ids == tuple(byte % 64 for byte in b"Why?")
+    ask = asks_of(work.trace_of(0), dict.fromkeys(work.models, 64), 7, encode)[1]
+    assert ask.prompt_ids == tuple(b"phi-mini: Why?")
     assert trace_of(config(trace_file(tmp_path, "phi-mini"))) is not None
 
 
