@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import ArenaError, BudgetError, UnavailableError, UsageError
 from harness.residency.collate import CollatingQueue
+from harness.residency.device.cpu import CpuLane
 from harness.sessions.contract import KvRows, Turn, Undone
 from harness.sessions.ring.engine import RingEngine
 from tests.tiny_ring import (
@@ -34,6 +35,16 @@ def turn_of(engine: RingEngine, session: str, text: list[int], num: int, **more:
 
 def slab_bytes(name: str, num_tokens: int) -> int:
     return num_tokens * tiny_model(name).slab_shape.token_bytes
+
+
+def slow_lane(bytes_per_s: float) -> type[CpuLane]:
+    """A lane behind a declared link."""
+
+    class Slow(CpuLane):
+        def __init__(self, capacity_bytes: int, **options: Any) -> None:
+            super().__init__(capacity_bytes, bytes_per_s=bytes_per_s, **options)
+
+    return Slow
 
 
 class Clock:
@@ -185,6 +196,22 @@ class TestTurns:
             assert stats["hits"] == stats["num_begun"] == 18
             assert stats["bytes_in"] == 0
             assert [stats[f"resident_bytes {name}"] for name in NAMES] == [bytes_of(name) for name in NAMES]
+
+
+class TestTimings:
+    """Where a turn's time went."""
+
+    def test_waiting_for_weights_is_waiting(self) -> None:
+        """What the forward pass was blocked for is in queue_s, and no computing."""
+        with ring(ONE, PLENTY, lane_kind=slow_lane(4e6), queue=CollatingQueue()) as engine:
+            for name in ("ada", "cyd", "ada"):
+                session = f"{name} {engine.stats()['steps']}"
+                engine.open(session, 20, model=name)
+                turn_of(engine, session, [1, 2, 3], 1)
+                (event,) = run(engine)
+                blocked_s = engine.models[name].blocked_s
+            assert engine.stats()["bytes_in"] > 0
+            assert 0 < blocked_s < event.timings.queue_s
 
 
 class TestRoom:

@@ -174,7 +174,8 @@ def tokens_of(events: Sequence[Any], turn_id: int) -> list[int]:
     return [event.token_id for event in events if event.turn_id == turn_id]
 
 
-def bytes_of(name: str) -> int:
+@cache
+def bytes_of(name: str, **kind: bool) -> int:
     """Of a tiny model, packed."""
-    with hosts() as made:
+    with hosts(**kind) as made:
         return made[name].blob.num_bytes

@@ -73,7 +73,7 @@ class RingEngine:
             raise UsageError("ring: no models; give at least one")
         self.arena = arena
         self.budget = budget
-        self._models = dict(models)
+        self.models = dict(models)
         # An empty queue is false.
         self._queue = CollatingQueue(max_wait_s=1.0) if queue is None else queue
         self._looks_ahead = looks_ahead
@@ -87,7 +87,7 @@ class RingEngine:
         self._counters = RingCounters(models)
         turn_ids = count(1)
         self._engines: dict[str, Engine] = {}
-        for name, model in self._models.items():
+        for name, model in self.models.items():
             num_tokens = min(model.shape.max_positions, max_session_tokens or model.shape.max_positions)
             # It computes a little to learn what that costs.
             with model.using(arena.begin(name)):
@@ -212,7 +212,7 @@ class RingEngine:
             running = self.arena.begin(name, upcoming=upcoming)
             self._running = running
             self._counters.begun(running)
-            self._models[name].begin(running)
+            self.models[name].begin(running)
         if upcoming is not None and upcoming != self._ahead:
             self._ahead = upcoming
             # Whose chunks cannot be copied is told when its turn comes.
@@ -222,7 +222,7 @@ class RingEngine:
     def _leave(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            self._models[running.model].end()
+            self.models[running.model].end()
             self._counters.ended(running.model, running.end())
 
     def _give_up(self, name: str, error: HarnessError) -> list[Undone]:
@@ -233,7 +233,7 @@ class RingEngine:
         return undone
 
     def _info(self) -> Info:
-        first = next(iter(self._models.values()))
+        first = next(iter(self.models.values()))
         served = tuple(
             Served(name, engine.model.shape.vocab_size, engine.max_session_tokens)
             for name, engine in self._engines.items()
