@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from harness.errors import ArenaError, BudgetError, UnavailableError, UsageError
+from harness.hardware.budget import DeviceBudget
 from harness.residency.collate import CollatingQueue
 from harness.residency.device.cpu import CpuLane
 from harness.sessions.contract import KvRows, Turn, Undone
 from harness.sessions.ring.engine import RingEngine
+from harness.sessions.ring.hosting import HostedRing, make_lane
 from tests.tiny_ring import (
     NAMES,
     VOCAB_SIZE,
@@ -258,10 +260,25 @@ class TestRoom:
                 engine.open("c", 10, model="cyd")
 
     def test_an_arena_that_cannot_take_a_model_is_refused_at_the_start(self) -> None:
-        """With what it needs, and nothing is kept of it."""
-        short = ring(bytes_of("ada") - 64, PLENTY, arm_name="lru")
-        with pytest.raises(BudgetError, match=r"ada: \d+ bytes in an arena of \d+; give the arena"), short:
-            pass
+        """With what it needs, and the budget has everything back."""
+        budget = DeviceBudget.create(10**8)
+        for arm_name, says in (
+            (
+                "lru",
+                r"phi-mini: 5250880 bytes in an arena of 3000000; give the arena 5250880, or use home-slot",
+            ),
+            ("nothing", "arm 'nothing': unknown; use reload-every"),
+        ):
+            with pytest.raises((BudgetError, UsageError), match=says):
+                HostedRing.load(["phi-mini"], budget, arena_bytes=3_000_000, arm_name=arm_name)
+        with pytest.raises(
+            BudgetError, match="arena: 200000000 bytes asked, 100000000 of 100000000 are free"
+        ):
+            HostedRing.load(["phi-mini"], budget, arena_bytes=200_000_000)
+        with pytest.raises(UsageError, match="declared for cuda, which has its own; leave it out"):
+            make_lane("cuda", 1, bytes_per_s=1e9, budget=budget)
+        assert budget.used_bytes == 0
+        budget.remove()
 
 
 class TestEnds:

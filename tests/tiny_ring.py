@@ -67,10 +67,13 @@ def tiny_hosts(**kind: bool) -> dict[str, HostModel]:
 def hosts(**kind: bool) -> Iterator[dict[str, HostModel]]:
     """Packed, and closed with the context, their bytes as they were."""
     made = tiny_hosts(**kind)
-    yield made
-    for one in made.values():
-        one.blob.verify()
-        one.blob.close()
+    try:
+        yield made
+        for one in made.values():
+            one.blob.verify()
+    finally:
+        for one in made.values():
+            one.blob.close()
 
 
 def host_of(model: Model) -> HostModel:
@@ -98,8 +101,10 @@ def arena_over(
     arena = LiveArena(
         policy, lane, {name: host.blob for name, host in models.items()}, streaming=made.streaming
     )
-    yield arena
-    arena.close()
+    try:
+        yield arena
+    finally:
+        arena.close()
 
 
 class LaneFailingFor(CpuLane):
@@ -153,8 +158,10 @@ def ring(
                 for name, host in models.items()
             }
             engine = RingEngine(arena, streamed, budget, looks_ahead=arm(arm_name).lookahead, **settings)
-            yield engine
-            engine.shutdown()
+            try:
+                yield engine
+            finally:
+                engine.shutdown()
     assert budget.used_bytes == 0, budget.holders()
     budget.remove()
 
