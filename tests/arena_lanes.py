@@ -62,6 +62,7 @@ class SteppedLanding:
         self.num_bytes = num_bytes
         self.has_begun = False
         self.has_failed = False
+        self.stalled_s = 0.0
         self.landed: Landed | None = None
         self.after: list[int] = []
 
@@ -70,8 +71,8 @@ class SteppedLane:
     """A lane without a thread: `step` begins a copy or ends the one that has begun.
 
     A copy that has begun has written half of its chunk. With `has_marks` it stands for a GPU: computing goes
-    on behind the caller's back, `computed` says up to which mark, and a copy that begins before the marks it
-    should wait for is found out by whoever reads the arena then.
+    on behind the caller's back, `computed` says up to which mark, and waiting is the device's: what was
+    waited for since the last mark is in `waited`.
     """
 
     def __init__(self, capacity_bytes: int, *, has_marks: bool = False) -> None:
@@ -84,6 +85,7 @@ class SteppedLane:
         self.num_marks = 0
         self.computed = 0
         self.has_marks = has_marks
+        self.waited: list[SteppedLanding] = []
         self.fail_next = False
 
     def register(self, blob: HostBlob) -> None:
@@ -104,7 +106,7 @@ class SteppedLane:
         self.queue.append(landing)
         return landing
 
-    def step(self, *, is_allowed: bool = True) -> bool:
+    def step(self) -> bool:
         """Begin or end the first copy; return whether there was one that could."""
         if not self.queue:
             return False
@@ -126,14 +128,15 @@ class SteppedLane:
         return True
 
     def wait(self, landing: Landing) -> None:
-        """Step until it has landed."""
+        """Step until it has landed, or leave that to the device."""
         assert isinstance(landing, SteppedLanding)
+        if self.has_marks:
+            self.waited.append(landing)
+            return
         while landing.landed is None:
             if landing.has_failed:
                 raise ArenaError(f"{landing.model}: told to fail")
-            if not self.step():
-                self.computed += 1  # the device computes on while the copy waits for it
-                assert self.computed <= self.num_marks, "deadlock"
+            assert self.step(), "deadlock"
 
     def call_off(self, landings: Iterable[Landing]) -> int:
         """Take off the queue what has not begun."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 
 import pytest
@@ -18,7 +19,7 @@ from harness.residency.live import LiveArena, Pass
 from harness.residency.policies import Policy
 from harness.residency.simulator import Link, Simulator
 from harness.residency.traces import Request
-from tests.arena_lanes import SteppedLane, blobs_of, holds
+from tests.arena_lanes import SteppedLanding, SteppedLane, blobs_of, holds
 from tests.residency_cases import POLICIES, UNIT, Make, cases, layout, layouts_of
 
 Case = tuple[dict[str, ModelLayout], int, list[str]]
@@ -41,7 +42,7 @@ class Driver:
         self.arena = LiveArena(policy, self.lane, self.blobs)
         self.random = random
         self.fails = fails
-        self.computing: dict[int, tuple[Pass, int]] = {}
+        self.computing: deque[tuple[Pass, int, list[SteppedLanding]]] = deque()
 
     def serve(self, model: str, *, guess: str | None = None, passes: int = 1, stops: bool = False) -> bool:
         """Serve one request; return whether it came to its end."""
@@ -79,23 +80,25 @@ class Driver:
             running.done(chunk)
             return
         running.done(chunk)
-        self.computing[self.lane.num_marks] = (running, chunk)
+        self.computing.append((running, chunk, self.lane.waited))
+        self.lane.waited = []
 
     def step(self, *, computing: bool = False) -> None:
         """Let the lane, and the device, go on for a while."""
         for _ in range(self.random.choice([0, 0, 1, 2, 7])):
             if self.fails and self.random.random() < 0.05:
                 self.lane.fail_next = True
-            if self.lane.computed < self.lane.num_marks and self.random.random() < 0.5:
-                self.device()
-            else:
+            if self.random.random() < 0.5 or not self.device():
                 self.lane.step()
 
-    def device(self) -> None:
+    def device(self) -> bool:
         """Compute on what is next on the device: its bytes have come, and no others over them."""
-        running, chunk = self.computing.pop(self.lane.computed + 1)
+        if not self.computing or any(landing.landed is None for landing in self.computing[0][2]):
+            return False
+        running, chunk, _ = self.computing.popleft()
         assert holds(self.lane.arena, self.blobs[running.model], running, chunk)
         self.lane.computed += 1
+        return True
 
     def check_map(self) -> None:
         """No two live chunks overlap, and none lies beyond the arena."""
@@ -107,12 +110,12 @@ class Driver:
 
     def finish(self) -> None:
         """Everything on the map is there at last, and the blobs are as they were."""
-        while self.lane.computed < self.lane.num_marks:
-            self.device()
         for model in self.blobs:
             if model in self.arena.policy.arena.models and not isinstance(self.arena.policy, p.Belady):
                 self.fails, self.lane.fail_next = False, False
                 assert self.serve(model)
+        while self.computing:
+            assert self.lane.step() or self.device(), "deadlock"
         for blob in self.blobs.values():
             blob.verify()
 

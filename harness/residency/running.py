@@ -34,7 +34,7 @@ class PassStats(NamedTuple):
     plan_s: float
     """Deciding, and asking for the copies."""
     wait_s: float
-    """In `wait`, up to the first `again`."""
+    """In `wait`, up to the first `again`; on a GPU also what its stream stood still for."""
     later_wait_s: float
     copied_s: tuple[float, float] | None
     """When its copies began and ended; None without any."""
@@ -71,6 +71,7 @@ class Pass:
         self._bytes_in = 0
         self._plan_s = 0.0
         self._waited_s = [0.0, 0.0]
+        self._waited: tuple[list[Landing], list[Landing]] = ([], [])
         self._is_later = False
         self._has_ended = False
 
@@ -147,6 +148,7 @@ class Pass:
             self._has_ended = True
             self._arena.ended(self, is_whole=not self._coming)
         plan, guess = self.plan, self._guess
+        stalled_s = [sum(landing.stalled_s for landing in landings) for landings in self._waited]
         return PassStats(
             is_hit=self.is_hit,
             bytes_in=self._bytes_in,
@@ -155,8 +157,8 @@ class Pass:
             evicted_bytes=plan.evicted_bytes + guess.evicted_bytes,
             needed_bytes=plan.needed_bytes + guess.needed_bytes,
             plan_s=self._plan_s,
-            wait_s=self._waited_s[0],
-            later_wait_s=self._waited_s[1],
+            wait_s=self._waited_s[0] + stalled_s[0],
+            later_wait_s=self._waited_s[1] + stalled_s[1],
             copied_s=_span(self._copied),
             ahead_s=_span(guess.landings),
         )
@@ -177,7 +179,9 @@ class Pass:
     def _wait_for(self, chunks: Sequence[int]) -> None:
         try:
             for chunk in chunks:
+                landing = self._under_way[chunk]
                 self._arena.landed(self.model, chunk)
+                self._waited[self._is_later].append(landing)
         except ArenaError:
             self._break()
             raise

@@ -54,6 +54,11 @@ class Landing(Protocol):
         """When it crossed; None as long as it has not, or if it never will."""
         ...
 
+    @property
+    def stalled_s(self) -> float:
+        """How long the device stood still for it unseen by its caller; 0 where waiting is the caller's."""
+        ...
+
 
 class Lane(Protocol):
     """An arena of fixed capacity, its pages touched before the first copy, and the way into it."""
