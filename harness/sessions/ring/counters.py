@@ -18,7 +18,10 @@ _SUMMED = (
 
 
 class RingCounters:
-    """Counts switches; the engines count for themselves."""
+    """Counts switches; the engines count for themselves.
+
+    A request in the arena begins when a model's turn comes, and ends with another's or with the last turn.
+    """
 
     def __init__(self, models: Iterable[str]) -> None:
         self._names = tuple(models)
@@ -48,7 +51,7 @@ class RingCounters:
         self._failed[model] += num_turns
 
     def stats(self, arena: LiveArena, running: Pass | None, engines: Mapping[str, Engine]) -> dict[str, Any]:
-        """All of them; of a request that runs, only what it had to copy at its begin is counted."""
+        """All of them; of what still runs, only what it had to copy at its begin is counted."""
         policy = arena.policy
         found: dict[str, Any] = {
             "policy": policy.name,

@@ -147,9 +147,13 @@ class RingEngine:
             return ()
         try:
             self._enter(name)
-            return self._engines[name].step()
+            events = self._engines[name].step()
         except (ArenaError, BudgetError) as exc:
             return self._give_up(name, exc)
+        if self.is_idle:
+            # Counted now, and not when another model has its turn.
+            self._leave()
+        return events
 
     def cancel(self, turn_id: int) -> bool:
         """End a turn and undo it: its session is as before. False when it is over."""
