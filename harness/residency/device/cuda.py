@@ -106,7 +106,9 @@ class CudaLane:
         if not _cuda.is_available():
             raise UnavailableError(f"arena: no NVIDIA GPU for {device!r}; run on one that has, or on the cpu")
         self.capacity_bytes = capacity_bytes
-        self.device = torch.device(device)
+        index = torch.device(device).index
+        # A thread has a current device of its own, so the copier has to be told which one is meant.
+        self.device = torch.device("cuda", _cuda.current_device() if index is None else index)
         self._allocation = budget.allocate(capacity_bytes, owner="arena") if budget else None
         try:
             self._arena: Any = torch.zeros(capacity_bytes, dtype=torch.uint8, device=self.device)
