@@ -129,7 +129,11 @@ def main() -> None:
     options, rest = parser.parse_known_args()
     with open(os.environ["FAKE_VLLM_LOG"], "a") as log:
         log.write(json.dumps({"pid": os.getpid(), "model": options.served_model_name, "args": rest}) + "\n")
-    FakeVllm(options.served_model_name, port=options.port)
+    fake = FakeVllm(options.served_model_name, port=options.port)
+    if os.environ.get("FAKE_VLLM_DIES"):
+        print("(Worker) ERROR 01-01 00:00:00 [executor.py:1] RuntimeError: no such attention", flush=True)
+        print("(APIServer) ERROR 01-01 00:00:00 [serving.py:1] EngineDeadError: see above", flush=True)
+        fake.broken.add("/v1/completions")
     threading.Event().wait()
 
 

@@ -177,6 +177,16 @@ def test_a_server_is_made_anew_for_every_request(started: Path) -> None:
     assert all(answer.is_hit is False and 0 < answer.switch_s <= answer.ttft_s for answer in answers)
 
 
+def test_a_server_that_breaks_says_what_its_log_says(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cause, and not that an engine is dead."""
+    monkeypatch.setenv("FAKE_VLLM_DIES", "1")
+    arm = make_arm("vllm-recreate", setting(models=(str(started.parent / "large"),), deadline_s=60.0))
+    (answer,) = answer_all(arm, [ask(str(started.parent / "large"))], sees_queue=False)
+    arm.close()
+    assert (answer.failure or "").endswith("; its log: RuntimeError: no such attention")
+    assert (answer.failure or "").startswith("BackendBroken: vllm-recreate: http://127.0.0.1")
+
+
 def test_recreating_needs_vllm_and_a_checkpoint(tmp_path: Path) -> None:
     """What is missing is said before the first request."""
     with pytest.raises(UnavailableError, match="phi-mini is made on the spot"):

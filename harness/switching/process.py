@@ -11,6 +11,7 @@ call says why: the signal, or the last line of the traceback.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -176,6 +177,8 @@ def _serve(pipe: Connection, name: str, setting: Setting) -> None:
 
         torch.set_num_threads(setting.threads)
         arm = make_arm(name, setting)
+        # What is imported and loaded by now stays: searching it for garbage would stop a request for a while.
+        gc.freeze()
         pipe.send(("ready", None))
         while True:
             what, arguments = pipe.recv()

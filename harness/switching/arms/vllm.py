@@ -18,14 +18,17 @@ Source: vllm-project/vllm, docs/features/sleep_mode.md; blog.vllm.ai, 2025-10-26
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
-from harness.errors import BackendUnreachable, UnavailableError, UsageError
-from harness.launchers.base import Server
+from harness.errors import BackendError, BackendUnreachable, UnavailableError, UsageError
 from harness.launchers.process import ProcessLauncher
 from harness.launchers.recipes import process_launcher
+from harness.launchers.scratch import scratch_folder
 from harness.residency.homes import by_popularity
 from harness.sessions.ring.minis import is_mini
 from harness.switching.arms.models import require_model
@@ -36,6 +39,8 @@ from harness.switching.setting import Setting
 __all__ = ["VllmRecreate", "VllmSleep"]
 
 _SLACK_TOKENS = 16
+_ERROR = re.compile(r"\bERROR\b.*?(\w+Error: .+)")
+_WORDS_LEN = 300
 _MOST_OF_DEVICE = 0.9
 """What vLLM takes unless told otherwise."""
 
@@ -56,20 +61,18 @@ class VllmSleep:
         if not setting.servers:
             _require_gpu(self.name)
         self._setting = setting
-        self._servers: list[Server] = []
+        self._stack = ExitStack()
         self._clients: dict[str, VllmClient] = {}
+        self._logs: dict[str, Path] = {}
         self._awake: str | None = None
         self._is_sure = True
-        launchers = {} if setting.servers else {model: _launcher(self.name, model, setting) for model in
-                                                 setting.models}  # fmt: skip
-        for launcher in launchers.values():
-            launcher.check_program()
         try:
+            launchers = {} if setting.servers else _launchers(self.name, setting, self._stack)
+            self._logs = {model: launcher.log for model, launcher in launchers.items() if launcher.log}
             for model in setting.models:
                 url, served = setting.servers.get(model), model
                 if url is None:
-                    server = launchers[model].launch()
-                    self._servers.append(server)
+                    server = self._stack.enter_context(launchers[model].launch())
                     url, served = server.url, server.model
                 client = VllmClient(url, served, name=self.name, timeout_s=setting.deadline_s)
                 self._clients[model] = client
@@ -94,9 +97,10 @@ class VllmSleep:
         require_model(ask.model, self._clients)
         began_s = perf_counter()
         is_hit = ask.model == self._awake
-        self._switch(ask.model)
-        awake_s = perf_counter()
-        return _answer(ask, self._clients[ask.model].generate(ask), began_s, awake_s, is_hit=is_hit)
+        with _last_words(self._logs.get(ask.model)):
+            self._switch(ask.model)
+            awake_s = perf_counter()
+            return _answer(ask, self._clients[ask.model].generate(ask), began_s, awake_s, is_hit=is_hit)
 
     def checksums(self) -> Mapping[str, str]:
         """None that could be seen."""
@@ -104,9 +108,7 @@ class VllmSleep:
 
     def close(self) -> None:
         """Stop the servers that were started here."""
-        servers, self._servers = self._servers, []
-        for server in servers:
-            server.stop()
+        self._stack.close()
 
     def _switch(self, model: str | None) -> None:
         if self._is_sure and model == self._awake:
@@ -145,9 +147,12 @@ class VllmRecreate:
         if setting.servers:
             raise UsageError(f"{self.name}: a server is started per request; leave out {setting.servers}")
         self._setting = setting
-        self._launchers = {model: _launcher(self.name, model, setting) for model in setting.models}
-        for launcher in self._launchers.values():
-            launcher.check_program()
+        self._stack = ExitStack()
+        try:
+            self._launchers = _launchers(self.name, setting, self._stack)
+        except BaseException:
+            self.close()
+            raise
 
     def reset(self, *, warm: str = "cold", future: Sequence[str] = ()) -> None:
         """Nothing is kept that could be reset, or warmed up."""
@@ -156,7 +161,8 @@ class VllmRecreate:
         """Start a server, ask it, and end it; its end is in no request's time."""
         require_model(ask.model, self._launchers)
         began_s = perf_counter()
-        with self._launchers[ask.model].launch() as server:
+        launcher = self._launchers[ask.model]
+        with launcher.launch() as server, _last_words(launcher.log):
             there_s = perf_counter()
             deadline_s = self._setting.deadline_s
             client = VllmClient(server.url, server.model, name=self.name, timeout_s=deadline_s)
@@ -168,6 +174,32 @@ class VllmRecreate:
 
     def close(self) -> None:
         """Nothing is left running between requests."""
+        self._stack.close()
+
+
+def _launchers(name: str, setting: Setting, stack: ExitStack) -> dict[str, ProcessLauncher]:
+    """For each model, with a log that is there until the stack is closed."""
+    found = {model: _launcher(name, model, setting) for model in setting.models}
+    for launcher in found.values():
+        launcher.check_program()
+    folder = stack.enter_context(scratch_folder("assay-vllm"))
+    return {
+        model: replace(launcher, log=folder / f"{number}.log")
+        for number, (model, launcher) in enumerate(found.items())
+    }
+
+
+@contextmanager
+def _last_words(log: Path | None) -> Iterator[None]:
+    """Put the first error of the server's log behind ours: an engine that died says only that it did."""
+    try:
+        yield
+    except BackendError as exc:
+        text = log.read_text(errors="replace") if log is not None and log.exists() else ""
+        told = _ERROR.search(text)
+        if told is None:
+            raise
+        raise type(exc)(f"{exc}; its log: {told[1][:_WORDS_LEN]}") from exc
 
 
 def _launcher(name: str, model: str, setting: Setting) -> ProcessLauncher:
