@@ -35,6 +35,8 @@ from harness.residency.store.blob import HostBlob
 
 __all__ = ["LiveArena", "Pass", "PassStats"]
 
+_LOOK_S = 1e-4
+
 
 class _Issued(NamedTuple):
     """A copy that the lane has."""
@@ -156,6 +158,8 @@ class LiveArena:
         for landings in self._landings.values():
             for landing in landings.values():
                 self.lane.wait(landing)
+                while landing.landed is None:  # where waiting is the device's
+                    time.sleep(_LOOK_S)
 
     def reset(self, policy: Policy) -> None:
         """Begin anew with another policy of the same layouts, and nothing in the arena.
