@@ -81,6 +81,7 @@ def switching(request: pytest.FixtureRequest, the_lines: Lines) -> Iterator[Swit
             patch.setenv(key, value)
         stand = SwitchingStand(Work.of(config.option, trace_of(config)))
         try:
+            assert stand.models  # one that is unknown is the same error for every arm
             yield Switching(stand, config.option.profile, the_lines)
         finally:
             stand.close()
@@ -127,7 +128,7 @@ def _measure(
     variant: str, switching: Switching, paired: Pairing, config: pytest.Config, *, is_night: bool
 ) -> None:
     if variant in NODE_ARMS and switching.profile != "node":
-        pytest.skip(f"{variant} needs a GPU and vLLM, or memory for every model; run with --profile node")
+        pytest.skip("vLLM, and a process for each model, need a GPU; run there with --profile node")
     has_trace = switching.stand.work.trace is not None
     seeds = seeds_of(variant, is_night=is_night, asked=config.option.rounds, has_trace=has_trace)
     with plain_errors():

@@ -1,0 +1,110 @@
+"""What is made of eight clients' requests, of a miss beside a memcpy, and of records in a line each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("msgspec")
+
+from fixtures import switching_concurrent as concurrent
+from fixtures.switching_concurrent import METRICS, Turned
+from fixtures.switching_lines import Lines
+from fixtures.switching_variants import Work
+from harness.switching.base import Ask
+from reports.records import Failure, Record, Round, TaskPair
+
+ASK = Ask(model="a", prompt_ids=(1, 2), new_tokens=2)
+
+
+def turned(number: int, asked_s: float, **changes: Any) -> Turned:
+    """The first token after one second, the second after another."""
+    return Turned(number, number % 2, ASK, asked_s, asked_s + 1, asked_s + 2, (7, 8))._replace(**changes)
+
+
+def a_round(*found: Turned, num_asked: int = 2, **counted: float | None) -> Any:
+    return concurrent._Round(found, (), num_asked, 10.0, counted)
+
+
+def test_metrics_of_clients_are_what_their_words_say() -> None:
+    """From sending; a request that was not answered is not completed."""
+    values = concurrent._values(a_round(turned(0, 10.0), turned(1, 11.0), num_switches=1.0))
+    assert values.keys() <= METRICS.keys()
+    assert (values["completed_share"], values["wall_s"], values["requests_per_s"]) == (1, 3.0, 2 / 3)
+    assert (values["ttft_p50_s"], values["num_switches"]) == (1.0, 1.0)
+    assert concurrent._values(a_round(turned(0, 10.0)))["completed_share"] == 0.5
+    assert concurrent._values(a_round(turned(0, 10.0, token_ids=(7,))))["completed_share"] == 0
+    assert concurrent._values(a_round()) == {"completed_share": 0}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "apart"), [(3, 10, 7.0), (None, 10, None), (3, None, None), ("lru", "lru", None)]
+)
+def test_a_counter_that_is_not_there_is_not_nothing(before: Any, after: Any, apart: float | None) -> None:
+    """Absent is never 0."""
+    assert concurrent._apart(before, after) == apart
+
+
+def test_clients_ask_for_the_mix_and_no_trace_comes_twice() -> None:
+    """48 requests of a seed; of a user's own trace its requests again and again."""
+    first, second = (concurrent._trace(Work(), seed) for seed in (0, 1))
+    assert len(first.requests) == len(second.requests) == 48
+    assert first.models != second.models
+    assert set(first.models) == set(Work().models)
+    own = Work(trace=replace(first, requests=first.requests[:2]))
+    assert len(concurrent._trace(own, 0).requests) == 48
+
+
+def record(**changes: Any) -> Record:
+    usual: dict[str, Any] = {
+        "experiment": "switching", "variant": "home-slot", "control": "reload-every", "backend": "arena",
+        "profile": "pocket",
+    }  # fmt: skip
+    return Record(**{**usual, **changes})
+
+
+def line(of: Record) -> str:
+    lines = Lines()
+    lines.tell(of)
+    (text,) = lines.lines
+    return text
+
+
+def test_a_line_says_hits_bytes_and_times_beside_the_control() -> None:
+    """And how the simulator's account compares."""
+    times = {f"ttft_{which}_s": 0.01 for which in ("p50", "mean", "max")}
+    treatment = {**times, "hit_share": 0.5, "bytes_over_belady": 1.25, "blocked_over_simulated": 1.04}
+    control = dict.fromkeys(times, 0.05)
+    text = line(record(rounds=[Round(order="CT", treatment=treatment, control=control)]))
+    assert "50% hits" in text
+    assert "bytes 1.25×" in text
+    assert "10.0 (5.0×), 10.0 (5.0×), 10.0 (5.0×) ms (than reload-every)" in text
+    assert "blocked 1.04 × simulated" in text
+
+
+def test_a_line_says_what_failed() -> None:
+    """Where nothing was measured nothing else is said."""
+    failure = Failure(arm="control", round=0, where="reload-every", error="BudgetError: no room")
+    text = line(record(failures=[failure], rounds=[Round(order="CT", treatment=None)]))
+    assert text.split() == ["home-slot", "failed:", "BudgetError:", "no", "room"]
+
+
+def test_variants_without_a_trace_have_lines_of_their_own() -> None:
+    """Misses, clients, simulations."""
+    miss = Round(order="CT", treatment={"copy_s": 0.02, "hit_switch_s": 5e-5}, control={"copy_s": 0.02})
+    assert "a miss takes 1.000 × memcpy  a hit switches in 50 µs" in line(
+        record(control="memcpy", rounds=[miss])
+    )
+    both = Round(
+        order="CT",
+        treatment={"requests_per_s": 20.0, "completed_share": 1.0},
+        control={"requests_per_s": 10.0},
+    )
+    text = line(record(control="sequential", rounds=[both]))
+    assert "20.0 requests/s, 10.0 sequential  100% completed" in text
+    pair = TaskPair(id="seed-00", treatment={"ttft_mean_s": 1.0}, control={"ttft_mean_s": 4.0})
+    assert "mean TTFT 4.0×, 1 points" in line(
+        record(evidence="simulated", tasks=[pair], sweep=[{"name": "point"}])
+    )
