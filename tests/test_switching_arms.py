@@ -97,6 +97,19 @@ def test_an_arm_gives_the_tokens_of_the_reference(name: str) -> None:
         ]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", HERE)
+def test_an_arm_on_a_gpu_gives_the_tokens_of_the_reference_there(name: str) -> None:
+    """With the same kernels, over the link that there is."""
+    where = setting(device="cuda", link_bytes_per_s=None)
+    with running("reference", where) as reference:
+        right = answer_all(reference, ASKS, sees_queue=False)
+    with running(name, where) as one:
+        one.reset(warm="fill", future=[ask.model for ask in ASKS])
+        answers = answer_all(one, ASKS, sees_queue=True)
+    assert [answer.token_ids for answer in answers] == [answer.token_ids for answer in right]
+
+
 def counts(one: Answer | Served) -> tuple[object, ...]:
     return (one.is_hit, one.bytes_in, one.ahead_bytes, one.bytes_out, one.evicted_bytes, one.needed_bytes)
 

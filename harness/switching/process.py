@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing import Pipe, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self, cast
@@ -183,12 +184,12 @@ def _serve(pipe: Connection, name: str, setting: Setting) -> None:
         while True:
             what, arguments = pipe.recv()
             pipe.send(_answer(arm, what, arguments))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         pass
-    except HarnessError as exc:
-        pipe.send(("error", (type(exc).__name__, str(exc))))
     except Exception as exc:
-        pipe.send(("broke", f"broke: {_last_line(exc)}"))
+        is_foreseen = isinstance(exc, HarnessError)
+        with suppress(OSError):
+            pipe.send(("error", _told(exc)) if is_foreseen else ("broke", f"broke: {_last_line(exc)}"))
     finally:
         if arm is not None:
             arm.close()
@@ -202,7 +203,11 @@ def _answer(arm: Arm, what: str, arguments: Sequence[Any]) -> tuple[str, Any]:
         arm.reset(warm=warm, future=[ask.model for ask in asks])
         return "ok", answer_all(arm, asks, sees_queue=sees_queue)
     except HarnessError as exc:
-        return "error", (type(exc).__name__, str(exc))
+        return "error", _told(exc)
+
+
+def _told(exc: BaseException) -> tuple[str, str]:
+    return type(exc).__name__, str(exc)
 
 
 def _last_line(exc: BaseException) -> str:
