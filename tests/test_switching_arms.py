@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -192,7 +193,7 @@ def test_there_is_no_bound_where_a_model_is_larger_than_the_arena() -> None:
 
 @pytest.mark.parametrize("name", ["reference", "home-slot", "fresh"])
 def test_a_request_for_an_unknown_model_stops_the_trace(name: str) -> None:
-    with running(name, setting(models=("phi-mini",))) as one, pytest.raises(ModelError, match="llama-mini"):
+    with running(name, setting(models=("phi-mini",))) as one, pytest.raises(UsageError, match="llama-mini"):
         answer_all(one, [Ask(model="llama-mini", prompt_ids=(1,), new_tokens=1)], sees_queue=False)
 
 
@@ -265,6 +266,18 @@ def test_a_folder_keeps_the_files_for_the_next_arm(tmp_path: Path) -> None:
     assert len(written) == 1
     assert len(list(tmp_path.rglob("*.blob"))) == 2
     assert all(path.stat().st_mtime_ns == at for path, at in written.items())
+
+
+def test_a_file_that_is_cut_off_costs_its_own_requests(tmp_path: Path) -> None:
+    """It is named, with what it has and what it needs; other models are served on."""
+    where = setting(models=("llama-mini", "phi-mini"), folder=str(tmp_path))
+    with running("serverless-warm", where) as one:
+        (blob,) = tmp_path.glob("llama-mini*/model.blob")
+        os.truncate(blob, 1_000_000)
+        wanted = [Ask(model=model, prompt_ids=(5, 6, 7), new_tokens=2) for model in where.models]
+        broken, sound = answer_all(one, wanted, sees_queue=False)
+    assert (broken.failure or "").startswith(f"ModelError: {blob}: truncated")
+    assert sound.token_ids == expected(tuple(wanted))[1]
 
 
 def test_an_arena_that_the_host_has_not_got_is_refused() -> None:

@@ -70,7 +70,7 @@ def test_a_closed_arm_has_no_process_and_says_so() -> None:
 def test_what_the_arm_foresees_is_raised_as_it_is_and_the_arm_goes_on() -> None:
     """A refusal of the request is no end of the process."""
     with ArmProcess.start("lru", SMALL) as arm:
-        with pytest.raises(ModelError, match="llama-mini"):
+        with pytest.raises(UsageError, match="llama-mini"):
             arm.run([dataclasses.replace(ASK, model="llama-mini")])
         with pytest.raises(UsageError, match="tepid"):
             arm.run([ASK], warm="tepid")

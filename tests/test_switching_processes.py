@@ -14,7 +14,7 @@ pytest.importorskip("msgspec")
 
 from switching_asks import asks, setting
 
-from harness.errors import ModelError, UsageError
+from harness.errors import UsageError
 from harness.switching.arms import make_arm
 from harness.switching.arms.processes import ProcessPerModel
 from harness.switching.base import Ask, answer_all
@@ -46,7 +46,7 @@ def test_a_model_larger_than_the_budget_is_refused_before_anything_starts() -> N
         assert answer.failure is not None
         assert answer.failure.startswith("BudgetError: phi-mini: 52")
         assert "of 5000000 are free" in answer.failure
-        with pytest.raises(ModelError, match="llama-mini"):
+        with pytest.raises(UsageError, match="llama-mini"):
             arm.answer(ask("llama-mini"))
         with pytest.raises(UsageError, match="tepid"):
             arm.reset(warm="tepid")

@@ -17,7 +17,7 @@ import torch
 from fake_vllm import FakeVllm, token_ids
 from switching_asks import setting
 
-from harness.errors import BackendUnreachable, ModelError, UnavailableError, UsageError
+from harness.errors import BackendUnreachable, UnavailableError, UsageError
 from harness.switching.arms import make_arm
 from harness.switching.arms.vllm_client import VllmClient
 from harness.switching.base import Arm, Ask, answer_all
@@ -125,7 +125,7 @@ def test_an_answer_that_is_short_has_failed(arm: Arm, fakes: dict[str, FakeVllm]
 
 
 def test_an_unknown_model_is_refused(arm: Arm) -> None:
-    with pytest.raises(ModelError, match=r"huge.*large, middle, small"):
+    with pytest.raises(UsageError, match=r"huge.*large, middle, small"):
         arm.answer(ask("huge"))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-from harness.errors import ArenaError, BackendError, BudgetError, LaunchError
+from harness.errors import ArenaError, BackendError, BudgetError, LaunchError, ModelError
 
 __all__ = ["Answer", "Arm", "Ask", "answer_all", "failed"]
 
@@ -99,7 +99,8 @@ class Arm(Protocol):
 
         Raises
         ------
-        ModelError: the model is unknown here, or its weights are not what they should be.
+        UsageError: the model is unknown here, or the request makes no sense.
+        ModelError: its weights are not what they should be.
         BudgetError: the model does not fit, and this arm cannot stream it.
         ArenaError: copying broke.
         """
@@ -117,7 +118,7 @@ class Arm(Protocol):
 def answer_all(arm: Arm, asks: Sequence[Ask], *, sees_queue: bool) -> list[Answer]:
     """Answer a trace in sequence: each request is sent when the one before is answered.
 
-    A request that fails does not end the trace.
+    A request that fails does not end the trace: models whose weights are sound are served on.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def _answer(arm: Arm, ask: Ask, upcoming: str | None) -> Answer:
     began_s = perf_counter()
     try:
         return arm.answer(ask, upcoming=upcoming)
-    except (ArenaError, BackendError, BudgetError, LaunchError) as exc:
+    except (ArenaError, BackendError, BudgetError, LaunchError, ModelError) as exc:
         return failed(ask, began_s, f"{type(exc).__name__}: {exc}")
 
 

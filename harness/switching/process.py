@@ -91,7 +91,7 @@ class ArmProcess:
 
         Raises
         ------
-        UsageError: a request makes no sense here; ModelError, its model is unknown.
+        UsageError: a request makes no sense here, such as one for an unknown model.
         BackendBroken: the process died on the way, and there is no result.
         BackendTimeout: the trace took too long; the process was ended.
         """

@@ -79,7 +79,7 @@ class ProcessPerModel:
 
         Raises
         ------
-        ModelError: it is unknown here.
+        UsageError: it is unknown here.
         BudgetError: it does not fit beside those that run, and none is to be stopped for it.
         LaunchError: its server did not come up.
         BackendError: its server broke; the next request for it starts another.

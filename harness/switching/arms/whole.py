@@ -81,7 +81,7 @@ class WholeArm(ABC):
 
         Raises
         ------
-        ModelError: it is unknown here.
+        UsageError: it is unknown here.
         BudgetError: it is larger than the arena.
         """
         require_model(ask.model, self._hosts)
