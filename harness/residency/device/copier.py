@@ -1,11 +1,14 @@
 """The thread that copies: one queue, first come first served, and nobody who waits for it is left waiting.
 
 What copying is, the lane says (`carry`). A copy that fails is its own affair; a copier that ends, however,
-fails everything it had, and the next copy that is asked for gets a new one.
+fails everything it had, and the next copy that is asked for gets a new one. Who waits while nobody copies
+copies himself, one at a time and in the order of the queue like the thread: on a busy machine a thread takes
+milliseconds to wake up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -76,10 +79,9 @@ class Copier:
         """
         if job.is_carried:
             return
-        with self._news:
-            while not job.is_carried and job.error is None:
-                if not self._news.wait(_LOOK_S):
-                    self._bury()
+        while (own := self._helped(job)) is not None:
+            with contextlib.suppress(SystemExit):  # it is the job's, as it would be on the thread
+                self._carry_out(own)
         if job.error is not None:
             cause = job.error if isinstance(job.error, BaseException) else None
             why = f"{type(cause).__name__}: {cause}" if cause else job.error
@@ -121,29 +123,53 @@ class Copier:
         """Carry what is queued; the thread's whole life."""
         try:
             while (job := self._next()) is not None:
-                error = None
-                try:
-                    self._carry(job)
-                except Exception as exc:
-                    error = exc
-                with self._news:
-                    job.error, job.is_carried = error, error is None
-                    self._current = None
-                    self._news.notify_all()
-        except BaseException as exc:  # whatever ends this thread is the waiting caller's to raise
+                self._carry_out(job)
+        except BaseException:  # it is the waiting caller's to raise
             with self._news:
                 self._thread = None
-                self._fail(exc)
 
     def _next(self) -> Job | None:
+        """The thread's next job; None when it is to end."""
         with self._news:
-            while not self._queue and not self.closing.is_set():
+            while not self.closing.is_set():
+                if self._queue and self._current is None:
+                    return self._take()
                 self._news.wait()
-            if self.closing.is_set():
-                return None
-            self._current = job = self._queue.popleft()
-            job.has_begun = True
-            return job
+            return None
+
+    def _helped(self, job: Job) -> Job | None:
+        """What a caller who waits for a job should carry himself; None when the job is over.
+
+        When nobody copies yet, or just now, to do it is quicker than to wait for the thread to wake up.
+        """
+        with self._news:
+            while not job.is_carried and job.error is None:
+                if self._queue and self._current is None and not self.closing.is_set():
+                    return self._take()
+                if not self._news.wait(_LOOK_S):
+                    self._bury()
+            return None
+
+    def _take(self) -> Job:
+        self._current = job = self._queue.popleft()
+        job.has_begun = True
+        return job
+
+    def _carry_out(self, job: Job) -> None:
+        """Carry a job that was taken; a failure is its own, what ends a thread is everyone's."""
+        error = None
+        try:
+            self._carry(job)
+        except Exception as exc:
+            error = exc
+        except BaseException as exc:
+            with self._news:
+                self._fail(exc)
+            raise
+        with self._news:
+            job.error, job.is_carried = error, error is None
+            self._current = None
+            self._news.notify_all()
 
     def _bury(self) -> None:
         """Notice a thread that is gone without a word, as after a fork."""
