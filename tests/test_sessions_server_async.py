@@ -129,3 +129,26 @@ def test_a_declared_link_is_not_passed_over_in_silence(tmp_path: Path) -> None:
         budget.remove()
 
     asyncio.run(main())
+
+
+def test_a_session_whose_opening_is_cancelled_is_closed_when_it_comes(server: SessionServer) -> None:
+    """Nobody else would ever close it."""
+
+    async def main() -> None:
+        async with await AsyncSessionClient.connect(server.address, timeout_s=60) as client:
+            for _ in range(5):
+                opening = asyncio.ensure_future(client.open(100))
+                # It is asked for, and not answered yet.
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                opening.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await opening
+            for _ in range(1000):
+                stats = await client.stats()
+                if not stats["server_sessions"]:
+                    return
+                await asyncio.sleep(0.01)
+            raise AssertionError(stats)
+
+    asyncio.run(main())

@@ -12,6 +12,7 @@ the caller says that it is not to matter. What crosses in the other modes is the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
 from typing import Self, TypeVar, cast
@@ -109,8 +110,14 @@ class AsyncSessionClient:
         """As `SessionClient.open`."""
         check_model(self.address, self.welcome, model)
         request = self._next()
-        opened = await self._ask(Opened, Open(request, max_tokens, linger_s, model), request)
-        return AsyncClientSession(self, opened)
+        message = Open(request, max_tokens, linger_s, model)
+        asking = asyncio.ensure_future(self._ask(Opened, message, request))
+        try:
+            return AsyncClientSession(self, await asyncio.shield(asking))
+        except asyncio.CancelledError:
+            # The session may be made all the same, and nobody would ever close it.
+            asking.add_done_callback(self._close_unwanted)
+            raise
 
     async def resume(self, secret: bytes, *, turn: int = 0, received: int = 0) -> AsyncClientSession:
         """As `SessionClient.resume`."""
@@ -134,6 +141,12 @@ class AsyncSessionClient:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _close_unwanted(self, asking: asyncio.Future[Opened]) -> None:
+        if asking.cancelled() or asking.exception() is not None:
+            return
+        with contextlib.suppress(HarnessError):
+            self._send(Close(self._next(), asking.result().session))
 
     def _next(self) -> int:
         self._last_request += 1
