@@ -81,7 +81,7 @@ class LiveArena:
         self.blobs = dict(blobs)
         self._streaming = streaming
         self._marks = Marks()
-        self._landings: dict[str, dict[int, Landing]] = {}
+        self._landings: dict[str, dict[int, _Issued]] = {}
         self._places: dict[str, tuple[int, ...]] = {}
         self._ahead: _Ahead | None = None
         self._guess = Guess()
@@ -156,9 +156,9 @@ class LiveArena:
         ArenaError: one failed; its model is off the map with the next request.
         """
         for landings in self._landings.values():
-            for landing in landings.values():
-                self.lane.wait(landing)
-                while landing.landed is None:  # where waiting is the device's
+            for one in landings.values():
+                self.lane.wait(one.landing)
+                while one.landing.landed is None:  # where waiting is the device's
                     time.sleep(_LOOK_S)
 
     def reset(self, policy: Policy) -> None:
@@ -172,8 +172,8 @@ class LiveArena:
         if self._running is not None:
             self._running.end()
         self._settle()
-        for landings in self._landings.values():
-            self.lane.call_off(list(landings.values()))
+        for model, landings in self._landings.items():
+            self._forget(model, list(landings))
         self.policy = policy
         self._landings = {model: {} for model in policy.arena.layouts}
         self._places.clear()
@@ -198,7 +198,7 @@ class LiveArena:
         if policy.arena.live:
             raise UsageError(f"{policy.name}: {policy.arena.live[0]} is on the map; give it cold, then fill")
 
-    def under_way(self, model: str) -> Mapping[int, Landing]:
+    def under_way(self, model: str) -> Mapping[int, object]:
         """A model's chunks that nobody has waited for yet, as it stands from now on; a pass asks."""
         return self._landings[model]
 
@@ -218,15 +218,22 @@ class LiveArena:
         """
         return self._ask(model, load).landing
 
-    def landed(self, model: str, chunk: int) -> None:
-        """Wait for a chunk that is under way; a pass asks.
+    def replan(self, plan: Plan) -> None:
+        """What is to be copied anew has not landed by what is still under way; a pass says so."""
+        if self._landings[plan.model]:
+            self._forget(plan.model, [load.chunk for load in plan.loads])
+
+    def landed(self, model: str, chunk: int) -> Landing:
+        """Wait for a chunk that is under way, and return its copy; a pass asks.
 
         Raises
         ------
         ArenaError: it failed.
         """
-        self.lane.wait(self._landings[model][chunk])
+        landing = self._landings[model][chunk].landing
+        self.lane.wait(landing)
         del self._landings[model][chunk]
+        return landing
 
     def copy_out(self, evicted: Sequence[Placed]) -> list[Landing]:
         """Write evicted chunks back, neighbours as one copy; a pass asks.
@@ -258,8 +265,8 @@ class LiveArena:
         self._places.pop(model, None)
         uses = self._marks.take(load.arena_offset, load.arena_offset + load.num_bytes)
         landing = self.lane.copy_in(model, load, after=[use.mark for use in uses])
-        self._landings[model][load.chunk] = landing
-        return _Issued(load, landing, uses)
+        issued = self._landings[model][load.chunk] = _Issued(load, landing, uses)
+        return issued
 
     def _settle(self) -> None:
         """Call a lookahead off; what had begun stays, and counts for the request that comes."""
@@ -269,7 +276,7 @@ class LiveArena:
         num_begun = self.lane.call_off([one.landing for one in ahead.issued])
         for one in ahead.issued[num_begun:]:
             self._landings[ahead.plan.model].pop(one.load.chunk, None)
-            self._marks.put_back(one.uses)
+            self._marks.put_back(one.uses)  # nothing was asked for since
         restored = self.policy.undo(ahead.plan, num_begun)
         begun = ahead.issued[:num_begun]
         if begun:
@@ -281,20 +288,29 @@ class LiveArena:
                 (*self._guess.landings, *(one.landing for one in begun)),
             )
 
+    def _forget(self, model: str, chunks: Iterable[int]) -> None:
+        """Wait no more for copies under way; those behind which nothing has to wait are called off.
+
+        One that waits for the device does so for whatever was asked for later: it has to take its turn.
+        """
+        landings = self._landings[model]
+        gone = [landings.pop(chunk) for chunk in chunks if chunk in landings]
+        if gone:
+            self.lane.call_off([one.landing for one in gone if not one.uses])
+
     def _collect(self) -> None:
         """Forget what has landed or gone; take models off the map whose copies failed."""
         for model, landings in self._landings.items():
-            for chunk, landing in list(landings.items()) if landings else ():
+            for chunk, one in list(landings.items()) if landings else ():
                 is_live = self.policy.arena.offset_of(model, chunk) is not None
-                if landing.landed is not None or not is_live:
+                if one.landing.landed is not None or not is_live:
                     del landings[chunk]
-                elif landing.has_failed:
+                elif one.landing.has_failed:
                     self._drop(model)
                     break
 
     def _drop(self, model: str) -> None:
         """Nothing of the model may be computed on."""
         self._settle()
-        self.lane.call_off(list(self._landings[model].values()))
-        self._landings[model].clear()
+        self._forget(model, list(self._landings[model]))
         self.policy.drop(model)

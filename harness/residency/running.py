@@ -164,6 +164,7 @@ class Pass:
         )
 
     def _bring(self, plan: Plan) -> None:
+        self._arena.replan(plan)
         self._computed.clear()
         self._coming.extend(plan.loads)
         self._bytes_in += plan.num_bytes
@@ -179,9 +180,7 @@ class Pass:
     def _wait_for(self, chunks: Sequence[int]) -> None:
         try:
             for chunk in chunks:
-                landing = self._under_way[chunk]
-                self._arena.landed(self.model, chunk)
-                self._waited[self._is_later].append(landing)
+                self._waited[self._is_later].append(self._arena.landed(self.model, chunk))
         except ArenaError:
             self._break()
             raise
