@@ -180,6 +180,35 @@ def test_a_model_larger_than_the_arena_streams_through_it_in_every_pass(
     driver.finish()
 
 
+def break_off(seed: int) -> None:
+    """Stream two models on a device that lags, some requests breaking off."""
+    random = Random(seed)
+    units = [random.randint(1, 4) for _ in range(random.randint(4, 9))]
+    other = [random.randint(1, 4) for _ in range(random.randint(1, 4))]
+    layouts = layouts_of(units, other)
+    capacity_bytes = (max(3 * max(*units, *other), sum(other)) + random.randint(0, 6)) * UNIT
+    driver = Driver(p.HomeSlot(layouts, capacity_bytes), random, has_marks=True)
+    for _ in range(random.randint(1, 8)):
+        guess = random.choice([None, "m0", "m1"])
+        passes, stops = random.choice([1, 2, 3]), random.random() < 0.5
+        driver.serve(random.choice(["m0", "m1"]), guess=guess, passes=passes, stops=stops)
+    driver.finish()
+
+
+@pytest.mark.parametrize("seeds", [range(300), range(1400, 1450)], ids=str)
+def test_a_request_that_breaks_off_takes_no_wait_away_from_those_behind_it(seeds: range) -> None:
+    """Its copies that wait for the device keep their turn: what was asked for later relies on it."""
+    for seed in seeds:
+        break_off(seed)
+
+
+@pytest.mark.nightly
+def test_requests_that_break_off_take_no_wait_away_for_many_seeds() -> None:
+    """The same, longer."""
+    for seed in range(10_000):
+        break_off(seed)
+
+
 def test_a_streamed_model_copies_its_window_anew_in_every_pass() -> None:
     """What stays is copied once; bytes say so, and so does what waiting for them cost later."""
     layouts = layouts_of([1] * 8)
