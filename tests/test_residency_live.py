@@ -180,6 +180,35 @@ def test_a_model_larger_than_the_arena_streams_through_it_in_every_pass(
     driver.finish()
 
 
+def test_a_guess_that_is_called_off_gives_back_what_its_copy_waited_for() -> None:
+    """The copy that comes in its place waits for the same computing, which still goes on."""
+    layouts = layouts_of([2], [2], [2])
+    lane = SteppedLane(4 * UNIT, has_marks=True)
+    arena = LiveArena(p.ChunkLFU(layouts, 4 * UNIT), lane, blobs_of(layouts))
+    for model in ("m0", "m1"):
+        running = arena.begin(model)
+        running.wait(0)
+        running.done(0)
+        running.end()
+    arena.look_ahead("m2")
+    assert [one.after for one in lane.queue if one.model == "m2"] == [[1]]
+    arena.begin("m2")
+    assert [one.after for one in lane.queue if one.model == "m2"] == [[1]]
+
+
+def test_what_is_written_back_is_what_goes() -> None:
+    """Neighbours as one copy, before the first copy in; the arena's bytes are as they were."""
+    layouts = layouts_of([1, 2], [2, 1], [3])
+    lane = SteppedLane(6 * UNIT)
+    arena = LiveArena(p.FifoRingCopyOut(layouts, 6 * UNIT), lane, blobs_of(layouts))
+    for model in ("m0", "m1"):
+        arena.begin(model).wait(1)
+    running = arena.begin("m2")
+    assert [(one.model, one.num_bytes) for one in lane.queue] == [("out", 3 * UNIT), ("m2", 3 * UNIT)]
+    running.wait(0)
+    assert running.end().bytes_out == lane.out_bytes == 3 * UNIT
+
+
 def break_off(seed: int) -> None:
     """Stream two models on a device that lags, some requests breaking off."""
     random = Random(seed)

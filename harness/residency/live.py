@@ -22,11 +22,10 @@ for like any other.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from harness.errors import UsageError
-from harness.residency.arena_map import Placed
 from harness.residency.device.base import Landing, Lane
 from harness.residency.marks import Marks, Use
 from harness.residency.policies.base import Load, Plan, Policy
@@ -234,21 +233,6 @@ class LiveArena:
         self.lane.wait(landing)
         del self._landings[model][chunk]
         return landing
-
-    def copy_out(self, evicted: Sequence[Placed]) -> list[Landing]:
-        """Write evicted chunks back, neighbours as one copy; a pass asks.
-
-        Raises
-        ------
-        ArenaError: the lane is closed.
-        """
-        spans: list[list[int]] = []
-        for placed in sorted(evicted):
-            if spans and spans[-1][1] == placed.start:
-                spans[-1][1] = placed.end
-            else:
-                spans.append([placed.start, placed.end])
-        return [self.lane.copy_out(start, end - start) for start, end in spans]
 
     def mark(self, offset: int, num_bytes: int) -> None:
         """Note that a stretch was computed on; a pass says so."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import ArenaError, UsageError
+from harness.residency.arena_map import Placed
 from harness.residency.device.base import Landing
 from harness.residency.policies.base import Load, Plan
 
@@ -84,7 +85,8 @@ class Pass:
         """
         try:
             if self.plan.copy_out_bytes:
-                self._copied += self._arena.copy_out(self.plan.evictions)
+                lane, spans = self._arena.lane, _spans(self.plan.evictions)
+                self._copied += [lane.copy_out(start, end - start) for start, end in spans]
             self._bring(self.plan)
         except ArenaError:
             self._break()
@@ -200,6 +202,15 @@ class Pass:
             raise UsageError(
                 f"{self.model}: chunk {chunk} comes only after chunk {first}; call done({first})"
             )
+
+
+def _spans(evicted: Sequence[Placed]) -> list[tuple[int, int]]:
+    """Stretches of the arena, neighbours as one."""
+    spans: list[tuple[int, int]] = []
+    for placed in sorted(evicted):
+        begins_at = spans.pop()[0] if spans and spans[-1][1] == placed.start else placed.start
+        spans.append((begins_at, placed.end))
+    return spans
 
 
 def _span(landings: Sequence[Landing]) -> tuple[float, float] | None:
