@@ -43,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(assay, "assay")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out in workers, which have no `Assay`, what runs only when named."""
+    if hasattr(config, "workerinput"):
+        selection.deselect(config, items, selection.needs_naming(config, items))
+
+
 def _refuse_workers(config: pytest.Config) -> None:
     """Tests in workers leave no record here, and measure while others do."""
     if config.getoption("dist", "no") == "no":
