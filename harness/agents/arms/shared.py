@@ -108,11 +108,6 @@ class Shared:
             client = await self._client(num_sessions=0)
             return await client.stats()
 
-    def reuse_lines(self) -> list[str]:
-        """The lines of the server's log that say that a session was reused, and by how many tokens."""
-        lines = self.server.log.splitlines()
-        return [line for line in lines if ", reusing " in line and ", reusing 0," not in line]
-
     @contextlib.asynccontextmanager
     async def with_cause(self) -> AsyncIterator[None]:
         """Add to the error of a connection that broke how the server ended."""
