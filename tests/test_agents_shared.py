@@ -169,6 +169,29 @@ def test_a_cancelled_step_leaves_no_session() -> None:
     asyncio.run(with_arm(Shared, 10**6, use))
 
 
+def test_a_cancelled_opening_leaves_no_session() -> None:
+    """Wherever on its way: the server may have opened it by then."""
+
+    async def use(arm: Shared) -> None:
+        other = SharedRecompute(arm.server)
+        await (await arm.open(10)).close()
+        agent = await other.open(100)
+        await agent.step([1], 1)
+        for num_turns in range(12):
+            for work in (arm.session(100), other.hold(100)):
+                task = asyncio.ensure_future(work)
+                for _ in range(num_turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait((task,))
+                if not task.cancelled():
+                    await task.result().close()
+        assert (await arm.stats())["server_sessions"] == 0
+        await other.close()
+
+    asyncio.run(with_arm(Shared, 10**6, use))
+
+
 def test_more_agents_than_one_connection_may_have() -> None:
     """They are spread over several."""
 
