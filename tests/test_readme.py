@@ -26,7 +26,7 @@ def test_both_set_up_lines_stand_within_the_first_25_lines() -> None:
     """A reader sees how to start without scrolling."""
     head = "\n".join(README.splitlines()[:25])
     assert "pip install -e . && .venv/bin/pytest bench/ -m cascade" in head
-    assert "pip install -e '.[all]' && .venv/bin/pytest tests/" in head
+    assert "pip install -e '.[all]' && .venv/bin/pytest tests/ -n 2 --dist worksteal\n" in head
 
 
 def test_ci_runs_the_test_line_of_the_readme() -> None:
