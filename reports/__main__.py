@@ -2,7 +2,7 @@
 
 python -m reports render results/<run>      tables, figures and the source's own files
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
-python -m reports readme results/<run>      writes its claims table into README.md; --check only compares
+python -m reports readme RUN [RUN …]        writes their claims tables into README.md; --check only compares
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reports.errors import JournalError, ReportError
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "verdicts":
             print(verdicts(args.run))
         elif args.command == "readme":
-            return _readme(args.run, Path("README.md"), is_check=args.check)
+            return _readme(args.runs, Path("README.md"), is_check=args.check)
         else:
             for path in render(args.run):
                 print(path)
@@ -96,26 +96,32 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("render", "make tables, figures and exports again from the folder alone"),
         ("verdicts", "judge the stored records by the folder's own claims again, and write claims.json"),
-        ("readme", "write the run's claims table into README.md"),
+        ("readme", "write the claims tables of runs into README.md; each has experiments of its own"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "run", type=Path, metavar="RUN", help="a run's folder, such as results/20260101-120000"
-        )
-        if name == "readme":
+        place: dict[str, Any] = {
+            "type": Path,
+            "metavar": "RUN",
+            "help": "a run's folder, such as results/20260101-120000",
+        }
+        if name != "readme":
+            command.add_argument("run", **place)
+        else:
+            command.add_argument("runs", nargs="+", **place)
             command.add_argument("--check", action="store_true", help="write nothing; fail when it differs")
     return parser
 
 
-def _readme(run_dir: Path, readme: Path, *, is_check: bool) -> int:
-    """Write or check the README's table; the exit status."""
+def _readme(run_dirs: Sequence[Path], readme: Path, *, is_check: bool) -> int:
+    """Write or check the README's tables; the exit status."""
     from reports.readme import insert, table_of
 
     old = readme.read_text(encoding="utf-8")
-    new = insert(old, table_of(run_dir, run_dir.as_posix().rstrip("/")))
+    new = insert(old, table_of(run_dirs))
     if is_check and new != old:
+        where = ", ".join(str(run_dir) for run_dir in run_dirs)
         print(
-            f"error: {readme}: its claims table is not that of {run_dir}; run without --check",
+            f"error: {readme}: its claims table is not that of {where}; run without --check",
             file=sys.stderr,
         )
         return 1

@@ -23,6 +23,7 @@ __all__ = [
     "VerdictFailed",
     "claims_file_of",
     "experiment_of",
+    "is_variant",
 ]
 
 JUDGE: pytest.StashKey[Any] = pytest.StashKey()
@@ -49,6 +50,15 @@ def experiment_of(item: pytest.Item) -> str:
 def claims_file_of(test_file: Path) -> Path:
     """bench/test_cascade.py → bench/claims/cascade.toml, whether or not it exists."""
     return test_file.parent / "claims" / f"{test_file.stem.removeprefix('test_')}.toml"
+
+
+def is_variant(item: pytest.Item) -> bool:
+    """Whether an item measures: a benchmark test in bench/."""
+    return (
+        not isinstance(item, ClaimItem)
+        and "benchmark" in getattr(item, "fixturenames", ())
+        and item.path.parent == item.config.rootpath / "bench"
+    )
 
 
 class ClaimFile(pytest.File):

@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 
 from reports import entries, journal, options, resume, selection
-from reports.claims import Claim
 from reports.errors import JournalError, ReportError
-from reports.items import JUDGE, ClaimFile, ClaimItem, claims_file_of
+from reports.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, is_variant
+from reports.judge import Judge
 from reports.progress import Progress
 from reports.runs import Run
-from reports.words import BROKEN
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""
@@ -35,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
-    _refuse_workers(config)
+    selection.refuse_workers(config)
     try:
         assay = Assay(config)
     except ReportError as exc:
@@ -43,26 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(assay, "assay")
 
 
-def _refuse_workers(config: pytest.Config) -> None:
-    """Tests in workers leave no record here, and measure while others do."""
-    if config.getoption("dist", "no") == "no":
-        return
-    bench = config.rootpath / "bench"
-    for arg in config.args:
-        path = (config.invocation_params.dir / arg.partition("::")[0]).resolve()
-        if bench.is_dir() and (path == bench or bench in path.parents or path in bench.parents):
-            raise pytest.UsageError(
-                f"{arg}: benchmarks of bench/ disturb each other in workers; run without -n"
-            )
-
-
-def is_variant(item: pytest.Item) -> bool:
-    """Whether an item measures: a benchmark test in bench/."""
-    return (
-        not isinstance(item, ClaimItem)
-        and "benchmark" in getattr(item, "fixturenames", ())
-        and item.path.parent == item.config.rootpath / "bench"
-    )
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out in workers, which have no `Assay`, what runs only when named."""
+    if hasattr(config, "workerinput"):
+        selection.deselect(config, items, selection.needs_naming(config, items))
 
 
 class Assay:
@@ -72,21 +55,17 @@ class Assay:
         self.config = config
         self.claims_mode: str = config.option.claims
         self.results: Path = config.option.results_dir
-        self.profile: str = config.getoption("profile", "pocket")
-        lock = config.rootpath / "claims.lock"
-        self.expected = selection.expected_of(lock, self.profile) if self.claims_mode == "gate" else {}
-        if self.claims_mode == "update":
-            selection.read_lock(lock)  # so that a damaged one is named before hours are measured
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.judge = Judge(
+            config.rootpath / "claims.lock",
+            self.claims_mode,
+            config.getoption("profile", "pocket"),
+            self.entries,
+        )
         self.plan = options.plan_of(config) if config.option.resume else None
         self.run: Path | None = self._run_to_resume() if config.option.resume else None
         self.done = {e["nodeid"]: e for e in journal.read(self.run).entries} if self.run else {}
         self.user_json: str | None = config.option.benchmark_json
-        self.entries: dict[str, dict[str, Any]] = {}
-        self.judged: dict[str, Any] = {}
-        self.rows: list[tuple[str, Claim]] = []
-        self.known: set[str] | None = None
-        """Every claim that there is; `None` when only a part of the suite was asked for."""
-        self.rulings: dict[str, selection.Ruling] | None = None
         self.progress: Progress | None = None
         self.is_broken = False
         """Whether the run's folder can no longer be written."""
@@ -94,7 +73,7 @@ class Assay:
         """Whether its verdicts are written."""
         self.warnings: list[str] = []
         """What went wrong after the last test."""
-        config.stash[JUDGE] = self.judge
+        config.stash[JUDGE] = self.judge.judge
         config.stash[RUN_DIR] = self.run_dir
 
     def _run_to_resume(self) -> Path:
@@ -140,8 +119,8 @@ class Assay:
         yield
         is_whole = not selection.is_part(config)
         if is_whole and len(items) == len(collected) and not config.option.claim:
-            self.known = self._all_claims(collected)
-        self._refuse_gone()
+            self.judge.known = self._all_claims(collected)
+        self.judge.refuse_gone()
         selection.deselect(config, items, selection.needs_naming(config, items))
         if config.option.claim:
             selection.deselect(config, items, selection.not_needed_by(config.option.claim, items))
@@ -153,7 +132,7 @@ class Assay:
             is_whole=is_whole,
         )
         selection.deselect(config, items, [item for item in chosen if item not in kept])
-        self.rows = [(item.experiment, item.claim) for item in kept]
+        self.judge.rows = [(item.experiment, item.claim) for item in kept]
         for item in items:
             if item.nodeid in self.done and is_variant(item):
                 resume.arm(item, self.done[item.nodeid])
@@ -164,14 +143,6 @@ class Assay:
         tests = (self.config.rootpath / "bench").glob("test_*.py")
         files = {path.stem for test in tests if (path := claims_file_of(test)).is_file()}
         return {item.claim.id for item in found} if {item.experiment for item in found} >= files else None
-
-    def _refuse_gone(self) -> None:
-        gone = sorted(self.expected.keys() - self.known) if self.known else []
-        if gone:
-            raise pytest.UsageError(
-                f"--claims=gate: claims.lock expects of profile {self.profile} what no claim is called any "
-                f"more: {', '.join(gone)}; restore them, or make the lock again with --claims=update"
-            )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -242,24 +213,6 @@ class Assay:
 
     # the end
 
-    def judge(self, experiment: str, claim: Claim) -> tuple[Any, str | None]:
-        """The verdict on a claim, and why the gate fails it (`None` outside of gate mode)."""
-        verdict = self._verdict(experiment, claim)
-        if self.claims_mode != "gate":
-            return verdict, None
-        if self.rulings is None:
-            self.rulings = selection.gate(self.expected, [self._verdict(*row) for row in self.rows])
-        ruling = self.rulings.get(claim.id)
-        return verdict, ruling.why if ruling and ruling.outcome == "fail" else None
-
-    def _verdict(self, experiment: str, claim: Claim) -> Any:
-        from reports import verdicts
-
-        if claim.id not in self.judged:
-            stored = [entries.stored_of(e) for e in self.entries.values() if e["experiment"] == experiment]
-            self.judged[claim.id] = verdicts.judge(claim, stored, [f"profile:{self.profile}"])
-        return self.judged[claim.id]
-
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge, and write everything that follows from the journal."""
@@ -288,28 +241,17 @@ class Assay:
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.run is not None
-        out = [self.judge(experiment, claim)[0] for experiment, claim in self.rows]
+        out = [self.judge.judge(*row)[0] for row in self.judge.rows]
         self._snapshot()
         journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
         if self.claims_mode == "update":
-            self._update(session, out)
+            self.judge.update(session, self.warnings.append)
         from reports.__main__ import render
 
         try:
             render(self.run)
         except (ReportError, OSError) as exc:
             self.warnings.append(f"no figures: {exc}")
-
-    def _update(self, session: pytest.Session, out: list[Any]) -> None:
-        """Rewrite the lock, if the session came to its end."""
-        ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if not ended or session.shouldstop or session.shouldfail:
-            self.warnings.append("claims.lock is left as it was, since the session did not come to its end")
-            return
-        broken = [f"{v.id} ({v.word})" for v in out if v.word in BROKEN]
-        if broken:
-            self.warnings.append(f"not put into claims.lock: {', '.join(broken)}")
-        selection.write_lock(self.config.rootpath / "claims.lock", self.profile, out, self.known)
 
     def _snapshot(self) -> None:
         assert self.run is not None
@@ -318,7 +260,7 @@ class Assay:
             shutil.copy(self.user_json, self.run / "benchmark.json")
         folder = self.run / "claims"
         folder.mkdir(exist_ok=True)
-        for experiment in {experiment for experiment, _ in self.rows}:
+        for experiment in {experiment for experiment, _ in self.judge.rows}:
             shutil.copy(self.config.rootpath / "bench" / "claims" / f"{experiment}.toml", folder)
 
     @pytest.hookimpl(trylast=True)
@@ -328,12 +270,12 @@ class Assay:
             return
         from reports import tables
 
-        if self.judged and self.is_finished:
+        if self.judge.has_judged and self.is_finished:
             terminalreporter.section("claims")
             run = Run.read(self.run)
             terminalreporter.write_line(tables.variants_table(run))
             terminalreporter.write_line(tables.claims_table(run.verdicts, markup=_markup(terminalreporter)))
-        for name, ruling in (self.rulings or {}).items():
+        for name, ruling in (self.judge.rulings or {}).items():
             if ruling.outcome in ("rerun", "warn"):
                 terminalreporter.write_line(f"warning: {name}: {ruling.why}", yellow=True)
         for warning in self.warnings:
@@ -348,4 +290,4 @@ def _markup(reporter: Any) -> Any:
     return lambda text, word: reporter._tw.markup(text, **{LETTERS[word][1]: True})
 
 
-__all__ = ["RUN_DIR", "Assay", "is_variant"]
+__all__ = ["RUN_DIR", "Assay"]

@@ -1,8 +1,8 @@
-"""The README's claims tables, generated from a run's folder and checked against it.
+"""The README's claims tables, generated from the folders of runs and checked against them.
 
-Each experiment has one, folded under its counts but for the first. Claims that the run could decide get a row
-each; what is out of scope there is counted in one line, and stands with its reasons in the run's
-`tables/claims.md`.
+Each experiment has one, folded under its counts but for the first, from the one run that has it. Claims that
+the run could decide get a row each; what is out of scope is counted in one line, and stands with its reasons
+in the runs' `tables/claims.md`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ __all__ = ["BEGIN", "END", "insert", "table_of"]
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 
-def table_of(run_dir: Path, shown_as: str) -> str:
-    """The table of a run, as Markdown; `shown_as` is the folder's path from the README.
+def table_of(run_dirs: Sequence[Path]) -> str:
+    """The tables of runs, as Markdown; the folders' paths are as the README is to show them.
 
     Raises
     ------
-    ReportError: the folder holds no claims.json.
+    ReportError: a folder holds no claims.json, or two have the same experiment.
     """
-    path = run_dir / "claims.json"
-    try:
-        verdicts = json.loads(path.read_text())["claims"]
-    except (OSError, ValueError, KeyError) as exc:
-        raise ReportError(f"{path}: no verdicts ({exc}); give the folder of a run") from exc
     by_experiment: dict[str, list[Mapping[str, Any]]] = {}
-    for verdict in verdicts:
-        by_experiment.setdefault(str(verdict["experiment"]), []).append(verdict)
+    places: dict[str, Path] = {}
+    for run_dir in run_dirs:
+        for verdict in _verdicts(run_dir):
+            experiment = str(verdict["experiment"])
+            if places.setdefault(experiment, run_dir) != run_dir:
+                raise ReportError(
+                    f"{run_dir}: has claims of {experiment}, and so has {places[experiment]}; give one"
+                )
+            by_experiment.setdefault(experiment, []).append(verdict)
     lines: list[str] = []
     for number, (experiment, rows) in enumerate(sorted(by_experiment.items())):
         lines += [*_folded(experiment, rows, is_open=number == 0), ""]
-    return "\n".join([*lines, _rest(verdicts, shown_as)])
+    return "\n".join([*lines, _rest(by_experiment, run_dirs)])
 
 
 def insert(text: str, table: str) -> str:
@@ -52,6 +54,14 @@ def insert(text: str, table: str) -> str:
     if not begin or not end:
         raise ReportError(f"README: the marks {BEGIN} and {END} are missing; put them where the table goes")
     return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+
+
+def _verdicts(run_dir: Path) -> list[Mapping[str, Any]]:
+    path = run_dir / "claims.json"
+    try:
+        return list(json.loads(path.read_text())["claims"])
+    except (OSError, ValueError, KeyError) as exc:
+        raise ReportError(f"{path}: no verdicts ({exc}); give the folder of a run") from exc
 
 
 def _folded(experiment: str, verdicts: Sequence[Mapping[str, Any]], *, is_open: bool) -> list[str]:
@@ -75,7 +85,8 @@ def _rows(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _rest(verdicts: Sequence[Mapping[str, Any]], shown_as: str) -> str:
-    others = sum(v["verdict"] == "out of scope" for v in verdicts)
-    where = f"[{shown_as}/tables/claims.md]({shown_as}/tables/claims.md)"
+def _rest(by_experiment: Mapping[str, Sequence[Mapping[str, Any]]], run_dirs: Sequence[Path]) -> str:
+    others = sum(v["verdict"] == "out of scope" for rows in by_experiment.values() for v in rows)
+    pages = [f"{run_dir.as_posix()}/tables/claims.md" for run_dir in run_dirs]
+    where = ", ".join(f"[{page}]({page})" for page in pages)
     return f"{others} more need engines or models that this machine lacks; all, with their reasons: {where}."

@@ -27,6 +27,7 @@ __all__ = [
     "needs_naming",
     "not_needed_by",
     "read_lock",
+    "refuse_workers",
     "reported",
     "write_lock",
 ]
@@ -64,6 +65,19 @@ def needs_naming(config: pytest.Config, items: Sequence[pytest.Item]) -> list[py
         if any(item.get_closest_marker(marker) for marker in quiet)
         and not any(_names(config, arg, item) for arg in config.args if "::" in arg)
     ]
+
+
+def refuse_workers(config: pytest.Config) -> None:
+    """Raise UsageError for bench/ under -n: workers leave no record here, and measure while others do."""
+    if config.getoption("dist", "no") == "no":
+        return
+    bench = config.rootpath / "bench"
+    for arg in config.args:
+        path = (config.invocation_params.dir / arg.partition("::")[0]).resolve()
+        if bench.is_dir() and (path == bench or bench in path.parents or path in bench.parents):
+            raise pytest.UsageError(
+                f"{arg}: benchmarks of bench/ disturb each other in workers; run without -n"
+            )
 
 
 def is_part(config: pytest.Config) -> bool:

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.sessions.address import Address
+from harness.sessions.client import SessionClient
 from harness.sessions.counting import CountingEngine
+from harness.sessions.server import SessionServer
 
-__all__ = ["COMMAND", "Unhurried", "serving", "within"]
+__all__ = ["COMMAND", "TOKEN_BYTES", "Unhurried", "connect", "serving", "within"]
 
 COMMAND = (sys.executable, "-m", "harness.sessions", "serve", "--model", "counting")
 ROOT = Path(__file__).parents[1]
+TOKEN_BYTES = 64
+"""Keys and values of a token of the counting engine."""
 
 
 @contextlib.contextmanager
@@ -32,6 +36,10 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def connect(server: SessionServer) -> SessionClient:
+    return SessionClient.connect(server.address, timeout_s=60)
 
 
 class Unhurried(CountingEngine):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +26,7 @@ class Queue:
         self.budget = DeviceBudget.create(num_slots)
         self.step_s = step_s
         self.dies_at_s = dies_at_s
-        self.is_foreign = False
+        self.raises: Exception | None = None
         self.num_open = self.peak_open = 0
         self._turn = asyncio.Lock()
 
@@ -48,8 +47,8 @@ class Queued:
     async def step(self, new_ids: Sequence[int], max_new_tokens: int) -> Step:
         arm, asked_s = self._arm, now_s()
         async with arm._turn:
-            if arm.is_foreign:
-                raise ZeroDivisionError("a bug")
+            if arm.raises is not None:
+                raise arm.raises
             if arm.dies_at_s is not None and now_s() >= arm.dies_at_s:
                 raise BackendBroken("queue: the server ended with signal 9")
             await asyncio.sleep(arm.step_s)
@@ -68,10 +67,10 @@ def script(sleep_s: float = 10.0) -> Script:
     return Script(prompt_ids=(1, 2), observation_ids=(3,), new_tokens=2, sleep_s=sleep_s)
 
 
-def run(arm: Queue, due_s: Sequence[float], *, deadline_s: float = 1e4, **options: Any) -> AgentsRun:
+def run(arm: Queue, due_s: Sequence[float], *, deadline_s: float = 1e4) -> AgentsRun:
     async def main() -> AgentsRun:
         scripts = [script()] * len(due_s)
-        found = await run_agents(arm, scripts, due_s=due_s, deadline_s=deadline_s, **options)
+        found = await run_agents(arm, scripts, due_s=due_s, deadline_s=deadline_s)
         assert arm.num_open == arm.budget.used_bytes == 0, "an agent was left open"
         return found
 
@@ -93,14 +92,11 @@ def test_latency_counts_from_the_intended_start() -> None:
     assert found.finished_agents == 2
 
 
-def test_all_agents_are_resident_at_once_or_each_for_its_life() -> None:
-    """Late arrivals hold their memory from the begin on, unless told otherwise."""
-    due_s = [0.0, 100.0, 200.0]
-    arm, other = Queue(), Queue()
-    run(arm, due_s)
+def test_all_agents_are_resident_at_once() -> None:
+    """Late arrivals hold their memory from the begin on."""
+    arm = Queue()
+    run(arm, [0.0, 100.0, 200.0])
     assert arm.peak_open == 3
-    run(other, due_s, all_resident=False)
-    assert other.peak_open == 1
 
 
 def test_an_agent_without_room_is_a_finding_with_its_bytes() -> None:
@@ -115,19 +111,13 @@ def test_an_agent_without_room_is_a_finding_with_its_bytes() -> None:
     assert found.failures == ()
 
 
-def test_the_first_refusal_ends_the_run_when_asked_to() -> None:
-    """Nobody steps then, and who was not refused is told as stopped."""
-    found = run(Queue(num_slots=3), [0.0] * 5, stop_on_oom=True)
-    assert found.oom_at == 4
-    assert found.steps == found.failures == ()
-    assert found.stopped == (0, 1, 2, 4)
-
-
-def test_a_late_refusal_ends_the_run_too() -> None:
-    """Agents that are under way are stopped, with the steps that they took."""
-    found = run(Queue(num_slots=1), [0.0, 3.0], stop_on_oom=True, all_resident=False)
-    assert [(one.agent, one.phase) for one in found.steps] == [(0, Phase.REASON)]
-    assert (found.oom_at, found.stopped) == (2, (0,))
+def test_a_step_without_room_is_a_refusal_too() -> None:
+    """It has the phase that it was refused in."""
+    arm = Queue()
+    arm.raises = BudgetError("an agent: 4 bytes asked, 1 of 3 are free")
+    [refusal] = run(arm, [0.0]).refusals
+    assert refusal.phase is Phase.REASON
+    assert (refusal.asked_bytes, refusal.free_bytes, refusal.capacity_bytes) == (4, 1, 3)
 
 
 def test_an_arm_that_dies_fails_its_agents_and_the_run_returns() -> None:
@@ -164,7 +154,7 @@ def test_an_arm_that_does_not_open_fails_at_the_deadline() -> None:
 def test_what_nobody_foresaw_is_a_failure_with_its_kind() -> None:
     """It is not lost."""
     arm = Queue()
-    arm.is_foreign = True
+    arm.raises = ZeroDivisionError("a bug")
     assert [one.cause for one in run(arm, [0.0]).failures] == ["ZeroDivisionError: a bug"]
 
 
@@ -201,22 +191,15 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
     num_slots=st.integers(1, 8),
     dies_at_s=st.one_of(st.none(), st.floats(0, 60)),
     deadline_s=st.floats(1, 80),
-    stop_on_oom=st.booleans(),
-    all_resident=st.booleans(),
 )
 def test_no_agent_is_lost(
-    due_s: list[float], num_slots: int, dies_at_s: float | None, deadline_s: float,
-    stop_on_oom: bool, all_resident: bool,
-) -> None:  # fmt: skip
-    """Whatever happens, every agent has finished, was refused, has failed or was stopped, and just one."""
-    found = run(
-        Queue(num_slots=num_slots, dies_at_s=dies_at_s), due_s,
-        deadline_s=deadline_s, stop_on_oom=stop_on_oom, all_resident=all_resident,
-    )  # fmt: skip
+    due_s: list[float], num_slots: int, dies_at_s: float | None, deadline_s: float
+) -> None:
+    """Whatever happens, every agent has finished, was refused or has failed, and just one."""
+    found = run(Queue(num_slots=num_slots, dies_at_s=dies_at_s), due_s, deadline_s=deadline_s)
     told = [one.agent for one in (*found.of(Phase.REFLECT), *found.refusals, *found.failures)]
-    assert sorted([*told, *found.stopped]) == list(range(len(due_s)))
+    assert sorted(told) == list(range(len(due_s)))
     assert all(one.ttft_s > 0.999 for one in found.steps)
-    assert not (found.stopped and not found.refusals)
 
 
 def test_refusals_are_read_wherever_they_come_from() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -71,7 +72,7 @@ def test_an_agent_reuses_its_history_or_computes_it_again(kind: type[Shared]) ->
     async def use(arm: Shared) -> tuple[Step, Step]:
         steps = await both_steps(await arm.open(SCRIPT.max_tokens))
         assert {one.pid for one in steps} == {arm.server.pid}
-        lines = arm.reuse_lines()
+        lines = [line for line in arm.server.log.splitlines() if re.search(", reusing [1-9]", line)]
         if kind is Shared:
             [line] = lines
             assert f"{NEW_TOKENS} tokens, reusing 44, computing 4 before the first" in line
@@ -164,6 +165,29 @@ def test_a_cancelled_step_leaves_no_session() -> None:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError(stats)
+
+    asyncio.run(with_arm(Shared, 10**6, use))
+
+
+def test_a_cancelled_opening_leaves_no_session() -> None:
+    """Wherever on its way: the server may have opened it by then."""
+
+    async def use(arm: Shared) -> None:
+        other = SharedRecompute(arm.server)
+        await (await arm.open(10)).close()
+        agent = await other.open(100)
+        await agent.step([1], 1)
+        for num_turns in range(12):
+            for work in (arm.session(100), other.hold(100)):
+                task = asyncio.ensure_future(work)
+                for _ in range(num_turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait((task,))
+                if not task.cancelled():
+                    await task.result().close()
+        assert (await arm.stats())["server_sessions"] == 0
+        await other.close()
 
     asyncio.run(with_arm(Shared, 10**6, use))
 

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from reports.claims import Claim
+from reports.forms import decided
 from reports.records import Metric, Record, Round
 from reports.stats import Mean, log_ratio
 from reports.verdicts import Stored, judge
@@ -142,8 +143,8 @@ def mean_of(logs: Sequence[float]) -> Mean:
     return found
 
 
-def verdict_on(logs: Sequence[float], form: str) -> str:
-    """The word on "the treatment is faster" (at_least) or "is slower" (at_most), as a run would give it."""
+def claimed(logs: Sequence[float], form: str) -> tuple[Claim, Record]:
+    """The claim "the treatment is faster" (at_least) or "is slower" (at_most), and what a run recorded."""
     rounds = [
         Round(order=o, treatment={"total_s": exp(v)}, control={"total_s": 1.0})
         for o, v in zip(orders(len(logs)), logs, strict=True)
@@ -171,11 +172,28 @@ def verdict_on(logs: Sequence[float], form: str) -> str:
         published=0.0,
         experiment="gate",
     )
+    return claim, record
+
+
+def verdict_on(logs: Sequence[float], form: str) -> str:
+    """The word on it, as a run would give it."""
+    claim, record = claimed(logs, form)
     return judge(claim, [Stored("test_gate[same]", "passed", "", {"variant": "same"}, record)]).word
 
 
 def is_a_difference(logs: Sequence[float]) -> bool:
-    return "confirmed" in (verdict_on(logs, "at_least"), verdict_on(logs, "at_most"))
+    """By the rule alone, which `judge` follows: a p value beside each word would take 20 times as long."""
+    words = [decided(*claimed(logs, form), ())[1].verdict for form in ("at_least", "at_most")]
+    return "confirmed" in words
+
+
+@pytest.mark.parametrize("draw", NOISES.values(), ids=NOISES)
+def test_the_rule_alone_says_what_a_run_says(draw: Draw) -> None:
+    rng = np.random.default_rng(5)
+    for shift in (0.0, 0.04, -0.1):
+        logs = [v + shift for v in draw(rng, 10)]
+        words = {verdict_on(logs, "at_least"), verdict_on(logs, "at_most")}
+        assert is_a_difference(logs) == ("confirmed" in words)
 
 
 def spread_of(draw: Draw) -> float:

@@ -535,6 +535,17 @@ def test_other_tests_run_in_workers(suite: pytest.Pytester) -> None:
     suite.runpytest("tests", "-n", "1", "-p", "xdist").assert_outcomes(passed=1)
 
 
+def test_what_runs_only_when_named_does_so_in_workers_too(suite: pytest.Pytester) -> None:
+    """A long test is left out, and another one that is named runs."""
+    tests = suite.mkdir("tests")
+    long = "import pytest\n@pytest.mark.nightly\ndef test_long(): pass\n"
+    (tests / "test_x.py").write_text(long)
+    (tests / "test_y.py").write_text(f"{long}def test_short(): pass\n")
+    found = suite.runpytest("tests/test_x.py::test_long", "tests/test_y.py", "-n", "1", "-p", "xdist", "-v")
+    found.assert_outcomes(passed=2)
+    found.stdout.fnmatch_lines_random(["*PASSED*test_x.py::test_long*", "*PASSED*test_y.py::test_short*"])
+
+
 def test_a_plan_changes_with_what_is_measured(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

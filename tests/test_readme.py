@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,21 @@ from reports.readme import BEGIN, END, insert, table_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-REFERENCE = Path("reports/reference/pocket")
+REFERENCES = sorted(path.relative_to(ROOT) for path in (ROOT / "reports/reference").iterdir())
+"""Runs whose results are committed; each experiment is in one of them."""
 
 
 def test_the_claims_table_is_that_of_the_committed_results(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes a verdict or the table changes both."""
     monkeypatch.chdir(ROOT)
-    assert main(["readme", str(REFERENCE), "--check"]) == 0
+    assert main(["readme", *map(str, REFERENCES), "--check"]) == 0
 
 
 def test_both_set_up_lines_stand_within_the_first_25_lines() -> None:
     """A reader sees how to start without scrolling."""
     head = "\n".join(README.splitlines()[:25])
     assert "pip install -e . && .venv/bin/pytest bench/ -m cascade" in head
-    assert "pip install -e '.[all]' && .venv/bin/pytest tests/" in head
+    assert "pip install -e '.[all]' && .venv/bin/pytest tests/ -n 2 --dist worksteal\n" in head
 
 
 def test_ci_runs_the_test_line_of_the_readme() -> None:
@@ -58,7 +60,14 @@ def test_a_readme_without_marks_is_refused() -> None:
 def test_a_folder_without_verdicts_is_refused(tmp_path: Path) -> None:
     """The message names the file."""
     with pytest.raises(ReportError, match=r"claims\.json"):
-        table_of(tmp_path, "x")
+        table_of([tmp_path])
+
+
+def test_two_runs_of_one_experiment_are_refused(tmp_path: Path) -> None:
+    """Nobody could tell which of them a row is from."""
+    shutil.copy(ROOT / REFERENCES[0] / "claims.json", tmp_path)
+    with pytest.raises(ReportError, match="has claims of agents, and so has"):
+        table_of([ROOT / REFERENCES[0], tmp_path])
 
 
 def test_inserting_twice_changes_nothing() -> None:

@@ -18,16 +18,7 @@ from typing import NamedTuple
 
 from harness.errors import UsageError
 
-__all__ = [
-    "Budgets",
-    "Density",
-    "Footprint",
-    "budgets_for",
-    "density",
-    "most_tokens",
-    "own_models",
-    "sessions",
-]
+__all__ = ["Density", "Footprint", "density", "own_models", "sessions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +57,6 @@ class Density(NamedTuple):
         return self.sessions / self.own_models if self.own_models else None
 
 
-class Budgets(NamedTuple):
-    """The budgets that tell two arms apart: from `least_bytes` on, and below `end_bytes`."""
-
-    least_bytes: int
-    end_bytes: int
-
-
 def own_models(capacity_bytes: int, agent: Footprint) -> int:
     """Agents that fit when each holds a model and its keys and values."""
     return max(0, capacity_bytes) // (agent.process_bytes + agent.weight_bytes + agent.kv_bytes)
@@ -86,29 +70,3 @@ def sessions(capacity_bytes: int, agent: Footprint) -> int:
 def density(capacity_bytes: int, agent: Footprint) -> Density:
     """Both, on a device of that capacity."""
     return Density(own_models(capacity_bytes, agent), sessions(capacity_bytes, agent))
-
-
-def budgets_for(agent: Footprint, *, own: int, shared: int) -> Budgets | None:
-    """The budgets that hold exactly `own` models and at least `shared` sessions; None where there is none.
-
-    Raises
-    ------
-    UsageError: a number below 1.
-    """
-    if min(own, shared) < 1:
-        raise UsageError(f"budget for {own} models and {shared} sessions: give numbers above 0")
-    each = agent.process_bytes + agent.weight_bytes + agent.kv_bytes
-    least = max(own * each, agent.process_bytes + agent.weight_bytes + shared * agent.kv_bytes)
-    end = (own + 1) * each
-    return Budgets(least, end) if least < end else None
-
-
-def most_tokens(agent: Footprint, *, own: int, shared: int) -> int | None:
-    """The longest history for which such a budget exists; None where every length does.
-
-    From P + W + shared·kv < (own + 1)·(P + W + kv): kv·(shared − own − 1) < own·(P + W).
-    """
-    more = shared - own - 1
-    if more <= 0:
-        return None
-    return (own * (agent.process_bytes + agent.weight_bytes) - 1) // (more * agent.kv_token_bytes)

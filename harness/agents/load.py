@@ -3,11 +3,10 @@
 Latency counts from the intended start. REASON's is the agent's due time; REFLECT's is when the answer before
 it was whole and the sleep over. So what an arm keeps an agent waiting for is in its latency, whoever waits.
 
-All agents are opened before the first reasons and closed after the last has reflected, unless told
-otherwise: what they hold is held at once, and the number that fits is a number of residents. An agent that
-the device has no room for is *refused*: a finding, with the bytes, and no failure. Whatever else goes wrong
-is a failure of one agent, with its cause. Nothing is dropped: finished, refused, failed and stopped agents
-together are all agents.
+All agents are opened before the first reasons and closed after the last has reflected: what they hold is
+held at once, and the number that fits is a number of residents. An agent that the device has no room for is
+*refused*: a finding, with the bytes, and no failure. Whatever else goes wrong is a failure of one agent, with
+its cause. Nothing is dropped: finished, refused and failed agents together are all agents.
 
 On a `VirtualTimeLoop` the same program runs in virtual time.
 """
@@ -90,8 +89,6 @@ class AgentsRun:
     """In order of agents, reason before reflect; those of failed agents too, as far as they came."""
     refusals: tuple[Refusal, ...] = ()
     failures: tuple[Failure, ...] = ()
-    stopped: tuple[int, ...] = ()
-    """Agents that came to no end, since another was refused and that ended the run."""
     _by_phase: dict[Phase, tuple[StepRun, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,15 +121,11 @@ async def run_agents(
     *,
     due_s: Sequence[float],
     deadline_s: float,
-    stop_on_oom: bool = False,
-    all_resident: bool = True,
 ) -> AgentsRun:
     """Run an agent per script.
 
     Arguments: `due_s`, when each arrives, in seconds from the begin; `deadline_s`, from the begin: who has
-    not finished then has failed; `stop_on_oom`, whether the first refusal ends the run; `all_resident`,
-    whether all agents are open from before the first is due until the last has ended, else each opens when it
-    is due and closes at its end.
+    not finished then has failed.
 
     Returns when every agent has finished, was refused or has failed, an arm that dies included. When it is
     cancelled, agents are closed first.
@@ -146,7 +139,7 @@ async def run_agents(
             f"{len(scripts)} scripts, {len(due_s)} due times, deadline_s {deadline_s:g}: give a due time "
             "for each script, at least one of them, and a positive deadline"
         )
-    return await _Run(arm, scripts, due_s, deadline_s, stop_on_oom, all_resident).run()
+    return await _Run(arm, scripts, due_s, deadline_s).run()
 
 
 def refused_bytes(cause: str) -> tuple[int | None, int | None, int | None]:
@@ -162,20 +155,12 @@ class _Run:
     """One run under way."""
 
     def __init__(
-        self,
-        arm: Arm,
-        scripts: Sequence[Script],
-        due_s: Sequence[float],
-        deadline_s: float,
-        stops_on_oom: bool,
-        all_resident: bool,
+        self, arm: Arm, scripts: Sequence[Script], due_s: Sequence[float], deadline_s: float
     ) -> None:
         self._arm = arm
         self._scripts = scripts
         self._due_s = due_s
         self._deadline_s = deadline_s
-        self._stops_on_oom = stops_on_oom
-        self._all_resident = all_resident
         self._begin_s = now_s()
         self._agents: dict[int, Agent] = {}
         self._steps: list[StepRun] = []
@@ -183,17 +168,13 @@ class _Run:
         self._failures: list[Failure] = []
         self._phases: dict[int, Phase] = {}
         """What each agent is at."""
-        self._is_stopped = asyncio.Event()
 
     async def run(self) -> AgentsRun:
         """All of it."""
         try:
-            if self._all_resident:
-                await self._within_deadline(self._open_all())
-                self._begin_s = now_s()
-            wanted = list(self._agents) if self._all_resident else list(range(len(self._scripts)))
-            if not self._is_stopped.is_set():
-                await self._serve(wanted)
+            await self._within_deadline(self._open_all())
+            self._begin_s = now_s()
+            await self._serve()
             done_s = now_s()
         finally:
             await self._close_all()
@@ -214,28 +195,20 @@ class _Run:
         # One after the other: who is refused is then the last, and the number before it what fits.
         for number in range(len(self._scripts)):
             await self._noting(number, self._open(number))
-            if self._is_stopped.is_set():
-                return
 
-    async def _serve(self, wanted: Sequence[int]) -> None:
-        """Run these agents, until they have ended, or the deadline, or the refusal that ends the run."""
-        tasks = {asyncio.ensure_future(self._noting(one, self._live(one))): one for one in wanted}
-        stopped = asyncio.ensure_future(self._is_stopped.wait())
-        ends_s = self._begin_s + self._deadline_s
+    async def _serve(self) -> None:
+        """Run the agents that are open, until they have ended, or the deadline."""
+        tasks = {asyncio.create_task(self._noting(one, self._live(one))): one for one in self._agents}
+        left: set[asyncio.Task[None]] = set()
         try:
-            left = set(tasks)
-            while left and not self._is_stopped.is_set() and now_s() < ends_s:
-                done, _ = await asyncio.wait(
-                    {*left, stopped}, timeout=ends_s - now_s(), return_when=asyncio.FIRST_COMPLETED
-                )
-                left -= done
+            if tasks:
+                _, left = await asyncio.wait(tasks, timeout=self._begin_s + self._deadline_s - now_s())
         finally:
-            for task in (*tasks, stopped):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
-        if not self._is_stopped.is_set():
-            for task in left:
-                self._fail(tasks[task], f"not done within {self._deadline_s:g} s")
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in left:
+            self._fail(tasks[task], f"not done within {self._deadline_s:g} s")
 
     async def _noting(self, number: int, work: Coroutine[Any, Any, object]) -> None:
         """Await an agent's work; what it raises is noted, whatever it is."""
@@ -245,28 +218,23 @@ class _Run:
             refusal = refused_bytes(str(exc))
             at_s = now_s() - self._begin_s
             self._refusals.append(Refusal(number, self._phases.get(number), at_s, str(exc), *refusal))
-            if self._stops_on_oom:
-                self._is_stopped.set()
         except HarnessError as exc:
             self._fail(number, str(exc))
         except Exception as exc:
             self._fail(number, f"{type(exc).__name__}: {exc}")
 
-    async def _open(self, number: int) -> Agent:
-        agent = self._agents[number] = await self._arm.open(self._scripts[number].max_tokens)
-        return agent
+    async def _open(self, number: int) -> None:
+        self._agents[number] = await self._arm.open(self._scripts[number].max_tokens)
 
     async def _live(self, number: int) -> None:
         """An agent's life, from when it is due."""
         script, due_s = self._scripts[number], self._begin_s + self._due_s[number]
         await _sleep_until(due_s)
-        agent = self._agents.get(number) or await self._open(number)
+        agent = self._agents[number]
         reason = await self._step(number, agent, Phase.REASON, due_s, script.prompt_ids)
         due_s = reason.done_s + script.sleep_s
         await _sleep_until(due_s)
         await self._step(number, agent, Phase.REFLECT, due_s, script.observation_ids)
-        if not self._all_resident:
-            await self._close(number)
 
     async def _step(
         self, number: int, agent: Agent, phase: Phase, due_s: float, new_ids: Sequence[int]
@@ -304,7 +272,6 @@ class _Run:
             steps=tuple(sorted(self._steps, key=lambda one: (one.agent, one.due_s))),
             refusals=tuple(sorted(self._refusals, key=lambda one: one.agent)),
             failures=tuple(sorted(self._failures, key=lambda one: one.agent)),
-            stopped=tuple(sorted(set(range(len(self._scripts))) - self._ended())),
         )
 
 

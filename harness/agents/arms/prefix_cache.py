@@ -7,7 +7,7 @@ computed from where it differs: as a session does, but for the ids that cross an
 a URL (vLLM, SGLang), whose cache is its own matter.
 
 Tokens agree with those of the session server as far as rounding lets them: other kernels sum in another
-order, and greedy decoding may part there. `agreement` says how far; it is not assumed.
+order, and greedy decoding may part there. Nothing assumes that they agree.
 
 Memory: llama.cpp takes all slots when it starts, each rounded up to 256 tokens. The arm draws weights and
 slots on the budget, a slot at a time, and is started with those that find room: an agent beyond them asks the
@@ -36,7 +36,7 @@ from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
 from harness.launchers.process import ProcessLauncher
 
-__all__ = ["CachedAgent", "PrefixCache", "agreement", "slot_tokens"]
+__all__ = ["CachedAgent", "PrefixCache", "slot_tokens"]
 
 _ROOT = Path(__file__).parents[3]
 _SLOT_ROUNDING = 256
@@ -207,21 +207,6 @@ class CachedAgent:
 def slot_tokens(max_tokens: int) -> int:
     """What llama.cpp takes for a slot that is to hold so many."""
     return -(-max_tokens // _SLOT_ROUNDING) * _SLOT_ROUNDING
-
-
-def agreement(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]]) -> float:
-    """The share of tokens that are the same at the same place, over all steps.
-
-    Raises
-    ------
-    UsageError: other numbers of steps or tokens, so that the work was not equal; or none.
-    """
-    if not found or [len(ids) for ids in found] != [len(ids) for ids in expected]:
-        raise UsageError(f"{len(found)} and {len(expected)} answers of other lengths; compare equal work")
-    pairs = [
-        pair for one, other in zip(found, expected, strict=True) for pair in zip(one, other, strict=True)
-    ]
-    return sum(one == other for one, other in pairs) / len(pairs)
 
 
 def _drawing(budget: DeviceBudget, model: GgufModel, max_tokens: int) -> Callable[[int], Allocation]:

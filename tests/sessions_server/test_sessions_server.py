@@ -5,9 +5,6 @@ The engine's next token is a hash of all tokens before it: a token lost, doubled
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,39 +13,8 @@ from harness.hardware.budget import DeviceBudget
 from harness.sessions.address import Address
 from harness.sessions.client import SessionClient
 from harness.sessions.counting import VOCAB_SIZE, CountingEngine, continuation
-from harness.sessions.server import SessionServer, serve_in_thread
-from tests.session_servers import Unhurried
-
-TOKEN_BYTES = 64
-CAPACITY_BYTES = 20_000 * TOKEN_BYTES
-
-
-@pytest.fixture
-def budget() -> Iterator[DeviceBudget]:
-    budget = DeviceBudget.create(CAPACITY_BYTES)
-    yield budget
-    budget.remove()
-
-
-@pytest.fixture(params=["unix", "tcp"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
-    return Address.of_path(str(tmp_path / "s")) if request.param == "unix" else Address()
-
-
-@pytest.fixture
-def server(budget: DeviceBudget, tmp_path: Path) -> Iterator[SessionServer]:
-    with serve_in_thread(lambda: Unhurried(budget), Address.of_path(str(tmp_path / "s"))) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: SessionServer) -> Iterator[SessionClient]:
-    with connect(server) as client:
-        yield client
-
-
-def connect(server: SessionServer) -> SessionClient:
-    return SessionClient.connect(server.address, timeout_s=60)
+from harness.sessions.server import serve_in_thread
+from tests.session_servers import connect
 
 
 class TestTurns:

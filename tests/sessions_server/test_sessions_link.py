@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,43 +10,11 @@ import pytest
 from harness.errors import UsageError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.address import Address
-from harness.sessions.client import SessionClient
 from harness.sessions.counting import CountingEngine
 from harness.sessions.limits import Limits
 from harness.sessions.link import MAX_LINK_BPS, Pacer
-from harness.sessions.server import SessionServer, serve_in_thread
-from tests.session_servers import Unhurried
-
-TOKEN_BYTES = 64
-CAPACITY_BYTES = 20_000 * TOKEN_BYTES
-
-
-@pytest.fixture
-def budget() -> Iterator[DeviceBudget]:
-    budget = DeviceBudget.create(CAPACITY_BYTES)
-    yield budget
-    budget.remove()
-
-
-@pytest.fixture(params=["unix", "tcp"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
-    return Address.of_path(str(tmp_path / "s")) if request.param == "unix" else Address()
-
-
-@pytest.fixture
-def server(budget: DeviceBudget, tmp_path: Path) -> Iterator[SessionServer]:
-    with serve_in_thread(lambda: Unhurried(budget), Address.of_path(str(tmp_path / "s"))) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: SessionServer) -> Iterator[SessionClient]:
-    with connect(server) as client:
-        yield client
-
-
-def connect(server: SessionServer) -> SessionClient:
-    return SessionClient.connect(server.address, timeout_s=60)
+from harness.sessions.server import serve_in_thread
+from tests.session_servers import connect
 
 
 class TestLink:

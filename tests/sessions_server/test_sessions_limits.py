@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from harness.errors import (
     UsageError,
 )
-from harness.hardware.budget import DeviceBudget
-from harness.sessions.address import Address
 from harness.sessions.limits import Limits
 from harness.sessions.messages import (
     Code,
@@ -22,23 +17,14 @@ from harness.sessions.messages import (
     PutKv,
 )
 from harness.sessions.protocol import encode
-from harness.sessions.server import SessionServer, serve_in_thread
+from harness.sessions.server import SessionServer
 from tests.raw_sessions import PATIENT, Raw
-from tests.session_servers import Unhurried, within
+from tests.session_servers import within
 
 
 @pytest.fixture
-def budget() -> Iterator[DeviceBudget]:
-    budget = DeviceBudget.create(10**6)
-    yield budget
-    budget.remove()
-
-
-@pytest.fixture
-def server(budget: DeviceBudget, tmp_path: Path) -> Iterator[SessionServer]:
-    address = Address.of_path(str(tmp_path / "s"))
-    with serve_in_thread(lambda: Unhurried(budget), address, limits=PATIENT) as server:
-        yield server
+def limits() -> Limits:
+    return PATIENT
 
 
 class TestTooMuch:

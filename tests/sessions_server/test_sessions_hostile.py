@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from harness.hardware.budget import DeviceBudget
-from harness.sessions.address import Address
+from harness.sessions.limits import Limits
 from harness.sessions.messages import (
     VERSION,
     Code,
@@ -23,23 +21,14 @@ from harness.sessions.messages import (
     Turn,
 )
 from harness.sessions.protocol import MAGIC, PREFIX, encode
-from harness.sessions.server import SessionServer, serve_in_thread
+from harness.sessions.server import SessionServer
 from tests.raw_sessions import PATIENT, Raw, bystander, prefix
-from tests.session_servers import Unhurried, within
+from tests.session_servers import within
 
 
 @pytest.fixture
-def budget() -> Iterator[DeviceBudget]:
-    budget = DeviceBudget.create(10**6)
-    yield budget
-    budget.remove()
-
-
-@pytest.fixture
-def server(budget: DeviceBudget, tmp_path: Path) -> Iterator[SessionServer]:
-    address = Address.of_path(str(tmp_path / "s"))
-    with serve_in_thread(lambda: Unhurried(budget), address, limits=PATIENT) as server:
-        yield server
+def limits() -> Limits:
+    return PATIENT
 
 
 class TestHostileFrames:

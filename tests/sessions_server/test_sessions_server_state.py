@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,38 +13,7 @@ from harness.sessions.address import Address
 from harness.sessions.client import SessionClient
 from harness.sessions.counting import CountingEngine, continuation
 from harness.sessions.server import SessionServer, serve_in_thread
-from tests.session_servers import Unhurried, within
-
-TOKEN_BYTES = 64
-CAPACITY_BYTES = 20_000 * TOKEN_BYTES
-
-
-@pytest.fixture
-def budget() -> Iterator[DeviceBudget]:
-    budget = DeviceBudget.create(CAPACITY_BYTES)
-    yield budget
-    budget.remove()
-
-
-@pytest.fixture(params=["unix", "tcp"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
-    return Address.of_path(str(tmp_path / "s")) if request.param == "unix" else Address()
-
-
-@pytest.fixture
-def server(budget: DeviceBudget, tmp_path: Path) -> Iterator[SessionServer]:
-    with serve_in_thread(lambda: Unhurried(budget), Address.of_path(str(tmp_path / "s"))) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: SessionServer) -> Iterator[SessionClient]:
-    with connect(server) as client:
-        yield client
-
-
-def connect(server: SessionServer) -> SessionClient:
-    return SessionClient.connect(server.address, timeout_s=60)
+from tests.session_servers import TOKEN_BYTES, Unhurried, connect, within
 
 
 class TestCrossing:
