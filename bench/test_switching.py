@@ -41,6 +41,7 @@ from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode_variants import ENV  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
 from fixtures.switching import SwitchingStand  # noqa: E402
+from fixtures.switching_belady import measure_belady  # noqa: E402
 from fixtures.switching_concurrent import measure_concurrent  # noqa: E402
 from fixtures.switching_lines import Lines  # noqa: E402
 from fixtures.switching_memcpy import measure_memcpy  # noqa: E402
@@ -119,7 +120,10 @@ def test_simulated(variant: str, paired: Pairing, the_lines: Lines, pytestconfig
     """The same policies at the published scale, on declared links."""
     _skip_other_workloads(pytestconfig)
     with plain_errors():
-        record = measure_simulated(variant, pytestconfig.option, trace_of(pytestconfig), paired)
+        if variant == "sim-belady":
+            record = measure_belady(pytestconfig.option.profile, paired)
+        else:
+            record = measure_simulated(variant, pytestconfig.option, trace_of(pytestconfig), paired)
         the_lines.tell(record)
         _verify(record)
 

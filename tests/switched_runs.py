@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from fixtures.switching_belady import CASES, tasks_of
 from fixtures.switching_concurrent import METRICS as OF_CLIENTS
 from fixtures.switching_memcpy import METRICS as OF_MEMCPY
 from fixtures.switching_simulated import Case, points_of
@@ -39,7 +40,7 @@ LIVE = (
     *("fresh", "serverless-warm", "serverless-cold"),
 )
 NODE = ("vllm-sleep", "vllm-recreate", "process-per-model")
-SIMULATED = ("sim-buffers", "sim-links", "sim-models", "sim-policies", "sim-trace")
+SIMULATED = ("sim-buffers", "sim-links", "sim-models", "sim-policies", "sim-trace", "sim-belady")
 LINK = Link(bytes_per_s=25e9)
 NAMES, SHARES = list(PUBLISHED_MIX), list(PUBLISHED_MIX.values())
 CHECKS = {"equal_tokens", "greedy_deterministic", "own_process", "all_completed"}
@@ -162,6 +163,12 @@ def _beside(variant: str, at: int) -> Round:
 @cache
 def _simulated(variant: str) -> Record:
     """Points of a few seeds, as the fixture makes them, and a task per seed."""
+    if variant == "sim-belady":
+        return Record(
+            experiment="switching", variant=variant, control="belady", backend="simulator", profile="pocket",
+            evidence="simulated", metrics=metrics_of(variant), complete=True,
+            tasks=[task for case in CASES for task in tasks_of(case)],
+        )  # fmt: skip
     base = Case(warm="cold", seeds=10)
     cases = {
         "sim-buffers": [base._replace(warm="fill", buffer_gb=gb) for gb in (20.0, 25.0, 32.0, 40.0)],

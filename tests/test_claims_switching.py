@@ -20,7 +20,7 @@ from tests.switched_runs import CONTROL, LIVE, NODE, SIMULATED, checks_of, metri
 BENCH = Path(__file__).parents[1] / "bench" / "claims"
 CLAIMS = load(BENCH / "switching.toml")
 BY_ID = {claim.id: claim for claim in CLAIMS}
-CONTROLS = {"miss-memcpy": "memcpy", "concurrent-8": "sequential"}
+CONTROLS = {"miss-memcpy": "memcpy", "concurrent-8": "sequential", "sim-belady": "belady"}
 POCKET, AT_NODE = ["profile:pocket"], ["profile:node"]
 KNOWN = {*LIVE, *NODE, *SIMULATED, *CONTROLS}
 SOURCES = "fifo-ring-copy-out"
@@ -144,6 +144,7 @@ NOT_CONFIRMED = {
     # ours: from a filled arena, as the row says
     "pocket-bytes-near-belady": "refuted",
     "pocket-sim-bytes-near-belady": "inconclusive",
+    "pocket-sim-bytes-near-belady-arm-filled": "refuted",
 }
 
 
@@ -309,6 +310,6 @@ def test_the_names_that_rows_and_records_speak_of_are_the_fixtures_own() -> None
     assert set(variants.ARMS) == set(LIVE)
     assert set(variants.NODE_ARMS) == set(NODE)
     assert set(variants.SIMULATED) == set(SIMULATED)
-    assert {variants.CONCURRENT, variants.MEMCPY} == set(CONTROLS)
+    assert {variants.CONCURRENT, variants.MEMCPY, "sim-belady"} == set(CONTROLS)
     assert runs.CONTROL == variants.CONTROL
     assert SOURCES in variants.ARMS
