@@ -86,6 +86,8 @@ class Reply:
     finish_reasons: tuple[str | None, ...]
     sent_s: float
     done_s: float
+    model: str | None = None
+    """The model's name as the server reported it; `None` for a batch."""
     engine_s: float | None = None
     """Prefill and decode by the engine's own clock, where it says so."""
 
@@ -143,6 +145,7 @@ class Call:
     prompt_tokens: int | None
     output_tokens: int | None
     engine_s: float | None
+    model: str | None = None
     error: str | None = None
 
     def charged_tokens(self, max_tokens: int) -> int:
@@ -240,7 +243,9 @@ class Verifier(Protocol):
 class Strategy(Protocol):
     """A way to spend calls on one question."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What tables call it."""
 
     async def solve(
         self,

@@ -161,6 +161,7 @@ class Solving:
             prompt_tokens=None if reply is None else reply.prompt_tokens,
             output_tokens=total(counts),
             engine_s=None if reply is None else reply.engine_s,
+            model=None if reply is None else reply.model,
             error=error,
         )
 
