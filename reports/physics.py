@@ -24,6 +24,8 @@ to what helps the claim most.
     density_ratio   how many times as many agents fit at most when they share weights
     refused_at      which agent with a model of its own finds no memory, at the earliest
     latency_ratio   how many times as fast as a stated time a step can be
+    stated_rate     the most tokens per second by a source's own cells (`reports.stated`, as the next)
+    summed_cells    the longest that a run takes by a source's own cells
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from reports.bounds import Bound
 from reports.counting import compliant_sum, counted_gap, held_at_once
 from reports.decoding import link_ratio, link_ratio_least, token_floor, weight_traffic
 from reports.errors import ClaimError
+from reports.stated import stated_rate, summed_cells
 
 __all__ = ["BOUNDS", "Bound", "bound"]
 
@@ -263,5 +266,7 @@ BOUNDS: dict[str, Callable[..., Bound]] = {
         density_ratio,
         refused_at,
         latency_ratio,
+        stated_rate,
+        summed_cells,
     )
 }

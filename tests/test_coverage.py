@@ -12,7 +12,7 @@ from reports.errors import ClaimError
 
 ROOT = Path(__file__).parents[1]
 CLAIMS, DOCS = ROOT / "bench" / "claims", ROOT / "docs"
-BEGUN = ["agents", "cascade", "decode", "routing"]
+BEGUN = ["agents", "cascade", "decode", "routing", "strategies"]
 
 
 @pytest.mark.parametrize("experiment", BEGUN)

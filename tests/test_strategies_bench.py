@@ -116,11 +116,13 @@ def test_other_answers_are_not_the_same() -> None:
 
 def test_values_of_a_task_and_of_a_round() -> None:
     """Solved is the chosen answer's; the gap is what the rule missed; a call costs its seconds."""
-    missed = task_values(replace(GOOD, chosen=1), [True, False], PRICE)
+    missed = task_values(replace(GOOD, chosen=1), [True, False], PRICE, 2)
     assert (missed["solved"], missed["oracle"], missed["gap"], missed["right_share"]) == (0.0, 1.0, 1.0, 0.5)
     assert (missed["prompt_tokens"], missed["output_tokens"], missed["tokens"]) == (5, 4, 9)
+    assert (missed["temperatures"], missed["not_first"], missed["over_cap"]) == (1, 1, 0)
+    assert task_values(GOOD, [True, False], PRICE, 1)["over_cap"] == 2
     assert missed["cost_usd"] == pytest.approx(1.0, rel=0.1)
-    none = task_values(outcome(chosen=None, failures=(Failure("nano", "x"),)), [], PRICE)
+    none = task_values(outcome(chosen=None, failures=(Failure("nano", "x"),)), [], PRICE, 2)
     assert (none["solved"], none["oracle"], none["failed"], none["distinct"]) == (0.0, 0.0, 1.0, None)
     rounds = round_values([GOOD, replace(GOOD, began_s=1.5, done_s=3.0)], PRICE)
     assert (rounds["total_s"], rounds["output_tokens"], rounds["calls"]) == (3.0, 8, 2)
