@@ -1,7 +1,8 @@
 """The files that the source publishes, under their names, for scripts that plot or compare them.
 
 For routing, `output/routing/report.json`: `routing_report`; for decoding, `output/decode/`:
-`decode_report`; for agents, `output/agents/`: `agents_report`. For the cascade, in `output/cascade/`:
+`decode_report`; for agents, `output/agents/`: `agents_report`; for strategies, `STRATEGIES.md`:
+`strategies_report`. For the cascade, in `output/cascade/`:
 
     baseline_N.json, orla_N.json             one run over the tasks each, baseline and cascade
     ollama_baseline_N.json, ollama_N.json    the same pair where Ollama served it
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import agents_report, decode_report, routing_report
+from reports import agents_report, decode_report, routing_report, strategies_report
 from reports.records import Record, Values
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, stages_of, summarize
@@ -49,7 +50,7 @@ def write(run: Run) -> list[Path]:
     ------
     JournalError: the run's telemetry cannot be read.
     """
-    others = (routing_report, decode_report, agents_report)
+    others = (routing_report, decode_report, agents_report, strategies_report)
     return _cascade(run) + [path for module in others for path in module.write(run)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reports.runs import Run
 
-__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "write"]
+__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "STRATEGIES", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
@@ -21,6 +21,9 @@ DECODE = ("decoding", "roofline", "claims")
 """Those of the experiment "decode"."""
 AGENTS = ("scaling", "reflect", "arrivals", "density", "claims")
 """Those of the experiment "agents"."""
+STRATEGIES = ("tokens", "pareto", "claims")
+"""Those of the experiment "strategies"."""
+_OF = {"routing": ROUTING, "decode": DECODE, "agents": AGENTS, "strategies": STRATEGIES}
 
 
 def write(run: Run, folder: Path) -> list[Path]:
@@ -29,7 +32,7 @@ def write(run: Run, folder: Path) -> list[Path]:
 
     out: list[Path] = []
     for experiment in run.experiments:
-        for name in {"routing": ROUTING, "decode": DECODE, "agents": AGENTS}.get(experiment, NAMES):
+        for name in _OF.get(experiment, NAMES):
             module = import_module(f"reports.figures.{name.replace('-', '_')}")
             with base.style():
                 found = module.data(run, experiment)

@@ -1,0 +1,161 @@
+"""The strategies' report and figure, from records alone: what they compute, recommend and leave out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from reports import exports, figures
+from reports.figures import base, tokens
+from reports.records import Metric, Record, Round, TaskPair
+from reports.runs import Run
+from reports.strategies import advise, cells_of, families_of
+from tests.synthetic_runs import write_run
+
+METRICS = {
+    name: Metric(unit="x", better="lower", what=name)
+    for name in ("total_s", "tokens_per_s", "tokens", "cost_usd", "oracle")
+} | {"solved": Metric(unit="share", better="higher", what="solved")}
+
+
+def graded(
+    model: str, strategy: str, solved: str, single: str, *, tokens: float = 80.0, **more: Any
+) -> Record:
+    """A record of as many tasks as there are digits, half of them code, the others math."""
+    is_single = strategy == "single"
+
+    def values(digit: str, tokens: float) -> dict[str, float | None]:
+        right = float(digit)
+        return {"solved": right, "oracle": max(right, 0.0), "tokens": tokens, "cost_usd": 2e-6}
+
+    tasks = [
+        TaskPair(
+            id=f"{'code' if i % 2 else 'math'}-{i:03d}",
+            treatment=values(mine, tokens),
+            control=None if is_single else values(theirs, 10.0),
+        )
+        for i, (mine, theirs) in enumerate(zip(solved, single, strict=True))
+    ]
+    rounds = [
+        Round(
+            order="CT" if i % 2 else "TC",
+            treatment={"total_s": 4.0 + 0.1 * i, "tokens_per_s": 100.0},
+            control=None if is_single else {"total_s": 1.0 + 0.01 * i},
+        )
+        for i in range(4)
+    ]
+    given: dict[str, Any] = {
+        "experiment": "strategies", "variant": f"{model}-{strategy}", "backend": "llama.cpp",
+        "control": None if is_single else f"{model}-single", "profile": "pocket", "complete": True,
+        "models": {model: f"llama.cpp {model} f16"}, "settings": {"tasks": 4}, "metrics": METRICS,
+        "tasks": tasks, "rounds": rounds,
+    }  # fmt: skip
+    return Record(**{**given, **more})
+
+
+HALF, MOST = "01" * 40, "01" * 15 + "11" * 25
+SWEEP = [
+    {"name": "k", "family": family, "k": k, "tasks": 80, "oracle": 0.1 * k, "best": 0.08 * k,
+     "majority": 0.05 * k, "gap": 0.02 * k, "tokens": 10.0 * k}
+    for family in ("all", "code", "math") for k in (1, 2, 3)
+]  # fmt: skip
+RECORDS = [
+    graded("nano", "single", HALF, HALF, tokens=10.0),
+    graded("nano", "reread", HALF, HALF, tokens=20.0),
+    graded("nano", "best-of-8", MOST, HALF, sweep=SWEEP),
+    graded("nano", "diverse", MOST, HALF, tokens=30.0),
+    graded("large", "single", MOST, MOST, tokens=10.0),
+    graded("large", "best-of-8", MOST, MOST),
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of two models."""
+    return Run.read(write_run(tmp_path / "one", RECORDS))
+
+
+def test_a_cell_is_paired_with_one_greedy_answer() -> None:
+    """Its gain by task, its tokens by task, its time by round; the control has none of them."""
+    cells = {(cell.model, cell.strategy): cell for cell in cells_of(RECORDS)}
+    single, best = cells["nano", "single"], cells["nano", "best-of-8"]
+    assert (single.gain, single.tokens_times, single.time_times) == (None, None, None)
+    assert single.solved is not None
+    assert single.solved.estimate == 0.5
+    assert best.gain is not None
+    assert best.gain.estimate == pytest.approx(25 / 80)
+    assert best.gain.low > 0
+    assert best.tokens_times is not None
+    assert best.tokens_times.estimate == pytest.approx(8.0)
+    assert best.time_times is not None
+    assert 3.9 < best.time_times.estimate < 4.3
+    assert best.cost_per_solved_usd == pytest.approx(2e-6 / (65 / 80))
+    assert best.gap == 0.0
+    assert families_of(RECORDS) == ("all", "math", "code")
+    assert [cell.n for cell in cells_of(RECORDS, "code")] == [40] * 6
+    assert all(cell.time_times is None for cell in cells_of(RECORDS, "code"))
+
+
+def test_advice_needs_a_certain_gain_and_prefers_the_cheaper_of_equals() -> None:
+    """At a level for all strategies of a model together; else one greedy answer."""
+    nano, large = advise(RECORDS)
+    assert (nano.model, nano.strategy) == ("nano", "diverse")
+    assert nano.why == "the largest certain gain; also certain: best-of-8"
+    assert nano.level == pytest.approx(1 - 0.05 / 3)
+    assert nano.gain is not None
+    assert nano.gain.low > 0
+    assert (large.strategy, large.gain) == ("single", None)
+    assert large.why.startswith("no gain is certain; none gains more than")
+    few = [graded("nano", "best-of-8", "0111", "0101")]
+    assert [one.strategy for one in advise(few)] == ["single"]
+    assert advise([RECORDS[0]]) == []
+
+
+def test_the_report_has_the_sources_sections_and_the_numbers_as_json(run: Run) -> None:
+    """Beside the figures; in the same words for whoever reads the file or the data."""
+    written = {path.name: path for path in exports.write(run)}
+    text = written["STRATEGIES.md"].read_text()
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads == [
+        "## Summary statistics", "## Strategy comparison", "## Results by model",
+        "## Analysis and recommendations", "## Detailed results",
+    ]  # fmt: skip
+    assert written["STRATEGIES.md"].parent == run.path
+    assert "4 strategies on 2 models, 80 tasks each" in text
+    assert "capability miniatures" in text
+    assert "| nano | all | diverse | 31 [" in text
+    assert "| large | all | single | – |" in text
+    rows = json.loads(written["results.json"].read_text())["results"]
+    assert len(rows) == len(RECORDS) * 3
+    assert json.loads(text.partition("```json\n")[2].partition("```")[0]) == rows
+
+
+def test_the_figure_shows_every_rule_over_k_beside_one_greedy_answer(run: Run) -> None:
+    """A panel per family, a line per rule; a model without a pool has no line."""
+    found = tokens.data(run, "strategies")
+    assert found is not None
+    assert found.families == ("all", "code", "math")
+    assert found.models == ("nano",)
+    curve = found.curves[0]
+    assert curve.tokens == (10.0, 20.0, 30.0)
+    assert curve.shares["best"] == (0.08, 0.16, 0.24)
+    assert curve.single is not None
+    with base.style():
+        figure = tokens.draw(found)
+    panels = [axes for axes in figure.get_axes() if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == ["all", "code", "math"]
+    assert all(len(axes.get_lines()) == 5 for axes in panels)
+    assert "tokens" in figures.STRATEGIES
+
+
+def test_nothing_is_written_where_nothing_was_graded(tmp_path: Path) -> None:
+    """A batch alone has times and no grades."""
+    batch = graded("nano", "batched-8", "", "", control="nano-one-by-one-8")
+    run = Run.read(write_run(tmp_path / "one", [batch]))
+    assert exports.write(run) == []
+    assert tokens.data(run, "strategies") is None
