@@ -20,7 +20,7 @@ CLAIMS = load(Path(__file__).parents[1] / "bench" / "claims" / "strategies.toml"
 BY_ID = {claim.id: claim for claim in CLAIMS}
 BATCHES = {f"{model}-{BATCHED}" for model in MODELS}
 CHECKS = {check.name for check in (*check_outcomes(STRATEGIES["single"], [], None), check_tasks([]))}
-BATCH_CHECKS = {"same_answers", "drawn_in_one_call"}
+BATCH_CHECKS = {"equal_work", "drawn_in_one_call"}
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)

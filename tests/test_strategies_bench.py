@@ -16,7 +16,7 @@ import pytest
 from fixtures.nodes import specs_of
 from fixtures.pool import Pool, Runner
 from fixtures.strategies import PER_FAMILY, BatchArm, Stand, StrategyArm, tasks_of
-from fixtures.strategies_checks import check_outcomes, check_same_texts, check_tasks
+from fixtures.strategies_checks import check_equal_work, check_outcomes, check_tasks
 from fixtures.strategies_values import (
     BATCH_METRICS,
     ROUND_METRICS,
@@ -106,12 +106,21 @@ def test_a_ladder_that_sends_one_temperature_is_found_out() -> None:
     assert "temperature_sent" in failing(flat, kind="diverse")
 
 
-def test_other_answers_are_not_the_same() -> None:
-    """By question and in order."""
-    assert check_same_texts([GOOD], [GOOD]).ok
-    swapped = replace(GOOD, candidates=GOOD.candidates[::-1])
-    assert not check_same_texts([GOOD], [swapped]).ok
-    assert not check_same_texts([], []).ok
+def test_ways_of_drawing_are_compared_at_equal_work() -> None:
+    """An answer that differs is told of; one that is missing, or much longer, is not equal work."""
+    assert check_equal_work([GOOD], [GOOD]).ok
+    swapped = check_equal_work([GOOD], [replace(GOOD, candidates=GOOD.candidates[::-1])])
+    assert swapped.ok
+    assert swapped.observed.startswith("0 of 2 answers are the same")
+    longer = replace(GOOD, candidates=(GOOD.candidates[0], candidate("b" * 9)))
+    for other in (
+        [replace(GOOD, candidates=GOOD.candidates[:1])],
+        [longer],
+        [replace(GOOD, question="x")],
+        [],
+    ):
+        assert not check_equal_work([GOOD], other).ok
+    assert not check_equal_work([], []).ok
 
 
 def test_values_of_a_task_and_of_a_round() -> None:
@@ -181,7 +190,8 @@ def test_rules_differ_and_their_answers_do_not(stand: Stand) -> None:
     """What two strategies draw by the same seeds is drawn once; each then chooses for itself."""
     best, likeliest = stand.graded("nano", "best-of-8"), stand.graded("nano", "likeliest-of-8")
     assert not best.failures
-    assert check_same_texts(best.outcomes.values(), likeliest.outcomes.values()).ok
+    for task, outcome in best.outcomes.items():
+        assert [c.text for c in outcome.candidates] == [c.text for c in likeliest.outcomes[task].candidates]
     for task in stand.task_set.tasks:
         one = best.outcomes[task.question.id]
         by_tests = bool(task.question.visible)
