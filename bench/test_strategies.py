@@ -97,7 +97,8 @@ def stand(
 
 def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: str) -> Record:
     """Grade and time a variant beside its control, and return its record, checks and all."""
-    _check_role(role, profile, stand)
+    for one in (role, *STRATEGIES[strategy].asks):
+        _check_role(one, profile, stand)
     control = None if strategy == SINGLE else SINGLE
     record = _record(role, strategy, control and f"{role}-{control}", stand, profile)
     sides = [strategy, *([control] if control else [])]
@@ -110,10 +111,11 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
     if strategy in POOLED:
         record.sweep = k_points(graded[0].samples(), graded[0].tokens())
     arms = [StrategyArm(role, side, stand) for side in sides]
+    models = {one: stand.pool.model(one) for one in record.models}
     paired.run(record, *(arm.arm() for arm in arms))
     for side, found, arm, label in zip(sides, graded, arms, ARMS, strict=False):
         outcomes = [*found.outcomes.values(), *arm.outcomes]
-        record.checks += check_outcomes(STRATEGIES[side], outcomes, stand.pool.model(role))
+        record.checks += check_outcomes(STRATEGIES[side], outcomes, models)
         record.failures += [
             Failure(arm=label, round=None, where=f"graded {task}", error=error)
             for task, error in found.failures
@@ -125,14 +127,15 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
 
 def _record(role: str, strategy: str, control: str | None, stand: Stand, profile: str) -> Record:
     kind = STRATEGIES.get(strategy)
+    roles = (role, *(kind.asks if kind else ()))
     left_out = {"left_out": stand.task_set.left_out} if stand.task_set.left_out else {}
     return Record(
         experiment="strategies",
         variant=f"{role}-{strategy}",
         control=control,
-        backend=stand.pool.engine(role),
+        backend="+".join(sorted({stand.pool.engine(one) for one in roles})),
         profile=profile,
-        evidence=stand.pool.evidence([role]),
+        evidence=stand.pool.evidence(roles),
         settings={
             "workload": "pocket" if profile == "pocket" else "seed",
             "tasks": len(stand.task_set.timed),
@@ -148,7 +151,7 @@ def _record(role: str, strategy: str, control: str | None, stand: Stand, profile
             ),
             **left_out,
         },
-        models={role: stand.pool.label(role)},
+        models={one: stand.pool.label(one) for one in roles},
         metrics={**ROUND_METRICS, **TASK_METRICS},
     )
 

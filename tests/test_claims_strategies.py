@@ -19,7 +19,7 @@ from reports.verdicts import judge
 CLAIMS = load(Path(__file__).parents[1] / "bench" / "claims" / "strategies.toml")
 BY_ID = {claim.id: claim for claim in CLAIMS}
 BATCHES = {f"{model}-{BATCHED}" for model in MODELS}
-CHECKS = {check.name for check in (*check_outcomes(STRATEGIES["single"], [], None), check_tasks([]))}
+CHECKS = {check.name for check in (*check_outcomes(STRATEGIES["single"], [], {}), check_tasks([]))}
 BATCH_CHECKS = {"equal_work", "drawn_in_one_call"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from harness.backends import Request
 from harness.backends.fake import FakeBackend
 from harness.backends.llamacpp import LlamaCppBackend
+from harness.backends.openai import OpenAIBackend
 from harness.errors import BackendBroken, UsageError
 from harness.grading import CodeGrader
 from harness.launchers import EmbeddedLauncher
+from harness.launchers.canned import CannedServer, replaying
 from harness.models import gguf_path
 from harness.strategies import (
     BackendSampler,
@@ -321,6 +324,54 @@ def test_a_real_model_draws_the_same_answers_in_every_way(nano: str) -> None:
         assert outcome.chosen == sequential.chosen
     assert batched.prompt_tokens == (sequential.prompt_tokens or 0) // 4
     assert sequential.calls[0].engine_s is not None
+
+
+def test_a_server_that_goes_away_costs_its_answers_and_no_more() -> None:
+    """What was drawn before is chosen among; the rest are failures that name the server."""
+    task = pocket.tasks("fix", 1)[0]
+    server = EmbeddedLauncher(gguf=gguf_path("nano"), model="nano", name="small").launch()
+
+    class Leaving(VisibleTests):
+        """Lets the server go once the first answer is scored."""
+
+        def score(self, question: Question, candidate: Candidate) -> float | None:
+            server.stop()
+            return super().score(question, candidate)
+
+    async def run() -> Outcome:
+        backend = LlamaCppBackend(server.url, model="nano", name="small")
+        try:
+            with CodeGrader() as grader:
+                verifier = Leaving({"python": grader})
+                return await Diverse().solve(task.question, BackendSampler(backend), FREE, verifier)
+        finally:
+            await backend.aclose()
+
+    outcome = asyncio.run(run())
+    assert [call.error is None for call in outcome.calls] == [True, False, False]
+    assert outcome.chosen == 0
+    assert len(outcome.failures) == 2
+    assert "BackendUnreachable: small: " in outcome.failures[0].error
+
+
+def test_a_server_that_does_not_know_n_is_told_of() -> None:
+    """Its one answer is not taken for eight; the remedy stands in the failure."""
+    reply = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "usage": {}}
+    with CannedServer() as canned:
+        canned.behave = replaying(json.dumps(reply).encode(), content_type="application/json")
+
+        async def run() -> Outcome:
+            backend = OpenAIBackend(canned.url, model="m", name="small")
+            try:
+                sampler = BackendSampler(backend, way="batched", at_once=8)
+                return await SelfConsistency(num=8).solve(QUESTION, sampler, FREE)
+            finally:
+                await backend.aclose()
+
+        outcome = asyncio.run(run())
+    assert outcome.chosen is None
+    assert "gave 1 of 8 answers" in outcome.failures[0].error
+    assert "send 8 requests instead" in outcome.failures[0].error
 
 
 def test_a_verifier_of_visible_tests_helps_a_real_model(nano: str) -> None:

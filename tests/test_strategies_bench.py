@@ -35,7 +35,7 @@ from harness.workflow.cost import EngineTimePrice
 from reports.records import Record
 
 ROOT = Path(__file__).resolve().parents[1]
-PRICE = EngineTimePrice(usd_per_vcpu_hour=3600.0)
+PRICES = {"nano": EngineTimePrice(usd_per_vcpu_hour=3600.0)}
 
 
 def candidate(text: str, *, score: float | None = None, temperature: float = 0.8, **more: Any) -> Candidate:
@@ -69,15 +69,17 @@ def outcome(*candidates: Candidate, **changed: Any) -> Outcome:
 GOOD = outcome(candidate("a", score=0.0), candidate("b", score=1.0))
 
 
-def failing(*outcomes: Outcome, kind: str = "best-of-n", model: str | None = "nano") -> list[str]:
+def failing(*outcomes: Outcome, kind: str = "best-of-n") -> list[str]:
     """The names of the checks that do not hold."""
-    return [check.name for check in check_outcomes(STRATEGIES[kind], outcomes, model) if not check.ok]
+    return [
+        check.name for check in check_outcomes(STRATEGIES[kind], outcomes, {"nano": "nano"}) if not check.ok
+    ]
 
 
 def test_an_honest_outcome_passes_every_check() -> None:
     """And each check says what it saw."""
     assert failing(GOOD) == []
-    assert all(check.observed for check in check_outcomes(STRATEGIES["best-of-n"], [GOOD], None))
+    assert all(check.observed for check in check_outcomes(STRATEGIES["best-of-n"], [GOOD], {"nano": None}))
 
 
 @pytest.mark.parametrize(
@@ -125,15 +127,15 @@ def test_ways_of_drawing_are_compared_at_equal_work() -> None:
 
 def test_values_of_a_task_and_of_a_round() -> None:
     """Solved is the chosen answer's; the gap is what the rule missed; a call costs its seconds."""
-    missed = task_values(replace(GOOD, chosen=1), [True, False], PRICE, 2)
+    missed = task_values(replace(GOOD, chosen=1), [True, False], PRICES, 2)
     assert (missed["solved"], missed["oracle"], missed["gap"], missed["right_share"]) == (0.0, 1.0, 1.0, 0.5)
     assert (missed["prompt_tokens"], missed["output_tokens"], missed["tokens"]) == (5, 4, 9)
     assert (missed["temperatures"], missed["not_first"], missed["over_cap"]) == (1, 1, 0)
-    assert task_values(GOOD, [True, False], PRICE, 1)["over_cap"] == 2
+    assert task_values(GOOD, [True, False], PRICES, 1)["over_cap"] == 2
     assert missed["cost_usd"] == pytest.approx(1.0, rel=0.1)
-    none = task_values(outcome(chosen=None, failures=(Failure("nano", "x"),)), [], PRICE, 2)
+    none = task_values(outcome(chosen=None, failures=(Failure("nano", "x"),)), [], PRICES, 2)
     assert (none["solved"], none["oracle"], none["failed"], none["distinct"]) == (0.0, 0.0, 1.0, None)
-    rounds = round_values([GOOD, replace(GOOD, began_s=1.5, done_s=3.0)], PRICE)
+    rounds = round_values([GOOD, replace(GOOD, began_s=1.5, done_s=3.0)], PRICES)
     assert (rounds["total_s"], rounds["output_tokens"], rounds["calls"]) == (3.0, 8, 2)
     assert rounds["tokens_per_s"] == pytest.approx(8 / 3)
     assert rounds["other_s"] == pytest.approx(0.25)
@@ -204,7 +206,9 @@ def test_rules_differ_and_their_answers_do_not(stand: Stand) -> None:
 def test_every_strategy_passes_its_checks_on_a_real_model(stand: Stand, strategy: str) -> None:
     """Graded on each task, and each value that its record promises."""
     graded = stand.graded("nano", strategy)
-    checks = check_outcomes(STRATEGIES[strategy], list(graded.outcomes.values()), "nano")
+    checks = check_outcomes(
+        STRATEGIES[strategy], list(graded.outcomes.values()), {"nano": "nano", "large": "large"}
+    )
     assert [check.name for check in checks if not check.ok] == []
     assert all(values.keys() == TASK_METRICS.keys() for values in graded.values.values())
     assert max(len(one.candidates) for one in graded.outcomes.values()) <= STRATEGIES[strategy].num
