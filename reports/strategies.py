@@ -1,4 +1,4 @@
-"""What became of each strategy on each model: shares, gains over one greedy answer, costs, and what to use.
+"""What became of each strategy on each model: shares, gains over one greedy answer, and costs.
 
 Read of a record "MODEL-STRATEGY" whose control is "MODEL-single": its tasks and its rounds. A task's family
 is its id up to the last dash. Gains and costs are paired, task by task or round by round, with the control
@@ -22,7 +22,7 @@ from reports.stats import (
     total_log_ratio,
 )
 
-__all__ = ["SINGLE", "Advice", "Cell", "advise", "cells_of", "families_of"]
+__all__ = ["ALL", "EXPERIMENT", "SINGLE", "Cell", "cells_of", "families_of", "split", "tasks_of"]
 
 EXPERIMENT = "strategies"
 SINGLE = "single"
@@ -47,7 +47,11 @@ class Cell(NamedTuple):
     """Tokens ÷ the control's."""
     time_times: Interval | None
     """Seconds of a round ÷ the control's; of all families together only."""
+    latency_s: float | None
+    """Mean of a timed task."""
     tokens_per_s: float | None
+    success: float | None
+    """Share of tasks without a failed call, whatever was answered."""
     cost_per_solved_usd: float | None
     failures: int
 
@@ -55,19 +59,6 @@ class Cell(NamedTuple):
     def gap(self) -> float | None:
         """Right answers that were drawn and not chosen."""
         return None if self.oracle is None or self.solved is None else self.oracle - self.solved.estimate
-
-
-class Advice(NamedTuple):
-    """What to use on a model, and on what grounds."""
-
-    model: str
-    family: str
-    strategy: str
-    gain: Interval | None
-    """Of the strategy, or None where it is `single`."""
-    level: float
-    """Of each interval, so that all of the model's together hold at 95 %."""
-    why: str
 
 
 def families_of(records: Iterable[Record]) -> tuple[str, ...]:
@@ -78,48 +69,27 @@ def families_of(records: Iterable[Record]) -> tuple[str, ...]:
 
 def cells_of(records: Iterable[Record], family: str = ALL) -> list[Cell]:
     """A cell per graded record of the experiment, in order of the records."""
-    return [_cell(r, family) for r in records if r.experiment == EXPERIMENT and _tasks(r, family)]
+    return [_cell(r, family) for r in records if r.experiment == EXPERIMENT and tasks_of(r, family)]
 
 
-def advise(records: Sequence[Record], family: str = ALL) -> list[Advice]:
-    """For each model the strategy with the largest gain, if that gain is one.
-
-    A gain counts when its whole interval lies above 0, at a level that keeps all intervals of one model
-    together at 95 % (Bonferroni). Of strategies that gain equally much the one with fewer tokens is taken.
-    Where none counts, one greedy answer is what the data supports.
-    """
-    models: dict[str, list[Record]] = {}
-    for record in records:
-        if record.experiment == EXPERIMENT and record.control is not None and _tasks(record, family):
-            models.setdefault(_split(record)[0], []).append(record)
-    return [_advice(model, family, found) for model, found in models.items()]
+def split(record: Record) -> tuple[str, str]:
+    """Model and strategy of a variant."""
+    model, _, strategy = record.variant.partition("-")
+    return model, strategy
 
 
-def _advice(model: str, family: str, records: Sequence[Record]) -> Advice:
-    level = 1 - (1 - LEVEL) / len(records)
-    gains = [(r, gain) for r in records if (gain := _gain(r, family, level)) is not None]
-    real = [(r, gain) for r, gain in gains if gain.low > 0]
-    if not real:
-        highest = max((gain.high for _, gain in gains), default=None)
-        most = "" if highest is None else f"; none gains more than {100 * highest:.0f} points"
-        return Advice(model, family, SINGLE, None, level, f"no gain is certain{most}")
-    best, gain = min(
-        real, key=lambda pair: (-pair[1].estimate, _mean(_tasks(pair[0], family), "tokens") or 0.0)
-    )
-    others = [_split(r)[1] for r, _ in real if r is not best]
-    why = (
-        f"the largest certain gain; also certain: {', '.join(others)}" if others else "the only certain gain"
-    )
-    return Advice(model, family, _split(best)[1], gain, level, why)
+def tasks_of(record: Record, family: str) -> list[TaskPair]:
+    """The graded tasks of one family, or of all."""
+    return [task for task in record.tasks if family in (ALL, _family(task))]
 
 
 def _cell(record: Record, family: str) -> Cell:
-    tasks = _tasks(record, family)
-    model, strategy = _split(record)
+    tasks = tasks_of(record, family)
+    model, strategy = split(record)
     solved = _known(share([value for task in tasks if (value := task.treatment.get("solved")) is not None]))
     cost, right = _mean(tasks, "cost_usd"), None if solved is None else solved.estimate
-    rounds = record.values("tokens_per_s")
     is_whole = family == ALL
+    failed = _mean(tasks, "failed")
     return Cell(
         model=model,
         strategy=strategy,
@@ -131,23 +101,16 @@ def _cell(record: Record, family: str) -> Cell:
         tokens=_mean(tasks, "tokens"),
         tokens_times=_times(_pairs(tasks, "tokens")),
         time_times=_time_times(record) if is_whole else None,
-        tokens_per_s=sum(rounds) / len(rounds) if is_whole and rounds else None,
+        latency_s=_timed(record, "task_s") if is_whole else None,
+        tokens_per_s=_timed(record, "tokens_per_s") if is_whole else None,
+        success=None if failed is None else 1 - failed,
         cost_per_solved_usd=cost / right if cost is not None and right else None,
         failures=len(record.failures),
     )
 
 
-def _split(record: Record) -> tuple[str, str]:
-    model, _, strategy = record.variant.partition("-")
-    return model, strategy
-
-
 def _family(task: TaskPair) -> str:
     return task.id.rpartition("-")[0]
-
-
-def _tasks(record: Record, family: str) -> list[TaskPair]:
-    return [task for task in record.tasks if family in (ALL, _family(task))]
 
 
 def _pairs(tasks: Sequence[TaskPair], metric: str) -> list[tuple[float, float]]:
@@ -158,7 +121,7 @@ def _pairs(tasks: Sequence[TaskPair], metric: str) -> list[tuple[float, float]]:
 def _gain(record: Record, family: str, level: float = LEVEL) -> Interval | None:
     if record.control is None:
         return None
-    return _known(share_difference(_pairs(_tasks(record, family), "solved"), level))
+    return _known(share_difference(_pairs(tasks_of(record, family), "solved"), level))
 
 
 def _times(pairs: Sequence[tuple[float, float]]) -> Interval | None:
@@ -176,6 +139,11 @@ def _mean(tasks: Sequence[TaskPair], metric: str) -> float | None:
     """The mean over all tasks; None where one of them lacks the metric."""
     values = [value for task in tasks if (value := task.treatment.get(metric)) is not None]
     return sum(values) / len(values) if values and len(values) == len(tasks) else None
+
+
+def _timed(record: Record, metric: str) -> float | None:
+    values = record.values(metric)
+    return sum(values) / len(values) if values else None
 
 
 def _known(found: Interval | Unsupported) -> Interval | None:

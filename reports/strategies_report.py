@@ -4,7 +4,7 @@
     output/strategies/results.json      the numbers as data: a row per strategy, model and family
 
 The source's report is `MODAL_BENCHMARK_RESULTS.md`: summary statistics, strategy comparison table, results by
-model, detailed results JSON, analysis and recommendations. Here the last is computed (`reports.strategies`).
+model, detailed results JSON, analysis and recommendations. `reports.strategies_advice` computes the last.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from reports import cells
+from reports.layout import markdown
 from reports.records import Record
+from reports.routed_tables import Table
 from reports.runs import Run
 from reports.stats import Interval
-from reports.strategies import EXPERIMENT, Advice, Cell, advise, cells_of, families_of
+from reports.strategies import EXPERIMENT, Cell, cells_of, families_of
+from reports.strategies_advice import advise, contests
+from reports.strategies_tables import advice_table, contest_table
 
 __all__ = ["write"]
 
 TITLES = (
-    *("model", "strategy", "tasks", "solved", "gain, points", "oracle", "tokens", "tokens ×", "time ×"),
-    *("tok/s", "cost per solved", "failures"),
+    *("model", "strategy", "tasks", "solved", "gain, points", "oracle", "tokens", "latency", "tok/s"),
+    *("success", "tokens ×", "time ×", "cost per solved", "failures"),
 )
 NOTES = (
     "solved: share of tasks whose chosen answer passes every hidden test, or is right (Wilson's 95 % "
     "interval). gain: solved less that of one greedy answer of the same model on the same tasks (Tango's "
     "95 % interval). oracle: share of tasks of which any answer drawn is right, the ceiling of every rule. "
-    "tokens: read and written per task, as the server counted them; × is against one greedy answer. time: of "
-    "the rounds, paired. “–” was not measured."
+    "tokens: read and written per task, as the server counted them; × is against one greedy answer. latency, "
+    "tok/s, time: of the timed rounds, time × paired. success: tasks without a failed call, whatever was "
+    "answered. “–” was not measured."
 )
 MINIATURES = (
     "The models of the pocket profile are capability miniatures of 0.3 to 3.5 million parameters: what holds "
@@ -110,9 +115,11 @@ def _row(cell: Cell) -> list[str]:
         _estimate(cell.gain, "difference").replace(" points", ""),
         cells.estimate(cell.oracle, None, "share"),
         cells.number(cell.tokens),
+        cells.estimate(cell.latency_s, None, "s"),
+        cells.number(cell.tokens_per_s),
+        cells.estimate(cell.success, None, "share"),
         _estimate(cell.tokens_times, "×"),
         _estimate(cell.time_times, "×"),
-        cells.number(cell.tokens_per_s),
         cells.estimate(cell.cost_per_solved_usd, None, "USD"),
         str(cell.failures),
     ]
@@ -121,21 +128,16 @@ def _row(cell: Cell) -> list[str]:
 def _advice(records: Sequence[Record], families: Sequence[str]) -> Iterator[str]:
     found = [one for family in families for one in advise(records, family)]
     if not found:
-        yield "No strategy was graded beside one greedy answer, so none can be recommended."
+        yield "No strategy was graded beside another on the same model, so none can be recommended."
         return
-    yield (
-        "A strategy is recommended where its gain over one greedy answer is certain: its whole interval lies "
-        "above 0, at a level at which all intervals of a model and family hold together with 95 % "
-        "(Bonferroni). A gain is in solved tasks; what it costs stands in the tables."
-    )
-    yield from ("", "| model | tasks | use | gain, points | why |", "|---|---|---|---:|---|")
-    for one in found:
-        yield f"| {' | '.join(_advised(one))} |"
+    yield from _as_markdown(advice_table(found))
+    if rivals := [one for family in families for one in contests(records, family)]:
+        yield from ("", "### Equal tokens", "", *_as_markdown(contest_table(rivals)))
 
 
-def _advised(one: Advice) -> list[str]:
-    gain = _estimate(one.gain, "difference").replace(" points", "")
-    return [one.model, one.family, one.strategy, gain, one.why]
+def _as_markdown(table: Table) -> Iterator[str]:
+    yield from (*table.notes, "")
+    yield markdown(table.rows[0], table.rows[1:], right=())
 
 
 def _estimate(found: Interval | None, unit: str) -> str:
@@ -150,6 +152,7 @@ def _as_json(cell: Cell) -> dict[str, Any]:
         "model": cell.model, "strategy": cell.strategy, "family": cell.family, "tasks": cell.n,
         "solved": parts(cell.solved), "gain": parts(cell.gain), "oracle": cell.oracle, "gap": cell.gap,
         "tokens": cell.tokens, "tokens_times": parts(cell.tokens_times), "time_times": parts(cell.time_times),
-        "tokens_per_s": cell.tokens_per_s, "cost_per_solved_usd": cell.cost_per_solved_usd,
+        "latency_s": cell.latency_s, "tokens_per_s": cell.tokens_per_s, "success": cell.success,
+        "cost_per_solved_usd": cell.cost_per_solved_usd,
         "failures": cell.failures,
     }  # fmt: skip

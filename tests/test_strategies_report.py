@@ -12,9 +12,11 @@ pytest.importorskip("matplotlib")
 
 from reports import exports, figures
 from reports.figures import base, tokens
-from reports.records import Metric, Record, Round, TaskPair
+from reports.records import Failure, Metric, Record, Round, TaskPair
 from reports.runs import Run
-from reports.strategies import advise, cells_of, families_of
+from reports.strategies import cells_of, families_of
+from reports.strategies_advice import advise, contests
+from reports.tables import variants_markdown, variants_table
 from tests.synthetic_runs import write_run
 
 METRICS = {
@@ -101,19 +103,87 @@ def test_a_cell_is_paired_with_one_greedy_answer() -> None:
     assert all(cell.time_times is None for cell in cells_of(RECORDS, "code"))
 
 
-def test_advice_needs_a_certain_gain_and_prefers_the_cheaper_of_equals() -> None:
-    """At a level for all strategies of a model together; else one greedy answer."""
+def test_advice_walks_up_while_the_next_is_certain_to_solve_more() -> None:
+    """At a level for all strategies of a model together; of equally good ones the cheaper is taken."""
     nano, large = advise(RECORDS)
-    assert (nano.model, nano.strategy) == ("nano", "diverse")
-    assert nano.why == "the largest certain gain; also certain: best-of-8"
+    assert (nano.model, nano.strategy, nano.n) == ("nano", "diverse", 80)
     assert nano.level == pytest.approx(1 - 0.05 / 3)
     assert nano.gain is not None
     assert nano.gain.low > 0
-    assert (large.strategy, large.gain) == ("single", None)
-    assert large.why.startswith("no gain is certain; none gains more than")
-    few = [graded("nano", "best-of-8", "0111", "0101")]
-    assert [one.strategy for one in advise(few)] == ["single"]
+    assert nano.tokens_times == pytest.approx(3.0)
+    assert (large.strategy, large.gain, large.tokens_times) == ("single", None, 1.0)
     assert advise([RECORDS[0]]) == []
+
+
+def test_advice_says_when_it_is_not_decided_and_what_would_tell() -> None:
+    """Four tasks tell nothing; 800 that all agree tell that nothing is gained."""
+    [few] = advise([graded("nano", "best-of-8", "0111", "0101")])
+    assert (few.strategy, few.rival) == ("single", "best-of-8")
+    assert few.rival_gain is not None
+    assert few.rival_gain.low < 0 < 0.05 < few.rival_gain.high
+    assert few.tasks_needed is not None
+    assert 4 < few.tasks_needed < 100
+    same = "01" * 400
+    [many] = advise([graded("nano", "best-of-8", same, same)])
+    assert (many.strategy, many.rival, many.tasks_needed) == ("single", None, None)
+
+
+def test_a_better_strategy_that_a_dearer_one_beats_is_a_step_on_the_way() -> None:
+    """From one answer over best-of-n to best-of-8, each certain to beat the one before."""
+    half, more, most = "0011" * 50, "0111" * 50, "1111" * 50
+    records = [
+        graded("nano", "best-of-8", most, half, tokens=80.0),
+        graded("nano", "best-of-n", more, half, tokens=30.0),
+        graded("nano", "reread", "0001" * 50, half, tokens=20.0),
+    ]
+    [one] = advise(records)
+    assert (one.strategy, one.rival) == ("best-of-8", None)
+    assert one.gain is not None
+    assert one.gain.estimate == 0.5
+    [without] = advise(records[1:])
+    assert (without.strategy, without.rival) == ("best-of-n", None)
+
+
+def test_a_failed_call_is_a_task_that_was_not_solved() -> None:
+    """It lowers solved share and success, and is counted."""
+    lost = graded("nano", "best-of-8", HALF, MOST)
+    lost.tasks[0].treatment["failed"] = 1.0
+    for task in lost.tasks[1:]:
+        task.treatment["failed"] = 0.0
+    lost.failures.append(Failure(arm="treatment", round=None, where="graded math-000", error="reset by peer"))
+    [cell] = cells_of([lost])
+    assert (cell.n, cell.failures) == (80, 1)
+    assert cell.success == pytest.approx(79 / 80)
+    assert cell.solved is not None
+    assert cell.solved.estimate == 0.5
+
+
+def test_a_larger_model_is_compared_at_equal_tokens_task_by_task() -> None:
+    """Best of eight of one against the vote of eight, and one answer, of a model that solves more alone."""
+    records = [*RECORDS, graded("large", "majority-of-8", MOST, MOST, tokens=81.0)]
+    [one] = contests(records)
+    assert (one.model, one.larger, one.tokens, one.vote_tokens, one.single_tokens) == (
+        "nano", "large", 80.0, 81.0, 10.0
+    )  # fmt: skip
+    assert one.over_vote is not None
+    assert one.over_vote.estimate == 0
+    assert one.over_vote.low < 0 < one.over_vote.high
+    assert one.over_single is not None
+    assert one.over_single.n == 80
+
+
+def test_the_terminal_has_a_table_per_model_and_what_to_use(run: Run) -> None:
+    """Within its width, the source's columns among them, and no row of a workflow."""
+    text = variants_table(run, width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "strategies: nano = llama.cpp nano f16 · 80 tasks graded" in text
+    heads = [line.split() for line in text.splitlines() if line.startswith("strategy ")]
+    assert len(heads) == 2
+    assert all({"tokens", "latency", "tok/s", "success", "solved"} <= set(head) for head in heads)
+    assert "recommendation by model" in text
+    assert "equal tokens" in text
+    assert text.count("solved: tasks whose chosen answer") == 1
+    assert "| nano | math, 40 | " in variants_markdown(run)
 
 
 def test_the_report_has_the_sources_sections_and_the_numbers_as_json(run: Run) -> None:
@@ -128,8 +198,8 @@ def test_the_report_has_the_sources_sections_and_the_numbers_as_json(run: Run) -
     assert written["STRATEGIES.md"].parent == run.path
     assert "4 strategies on 2 models, 80 tasks each" in text
     assert "capability miniatures" in text
-    assert "| nano | all | diverse | 31 [" in text
-    assert "| large | all | single | – |" in text
+    assert "| nano | all, 80 | diverse | 81.2 | 31 [" in text
+    assert "| large | all, 80 | single | 81.2 | – | 1.00× |" in text
     rows = json.loads(written["results.json"].read_text())["results"]
     assert len(rows) == len(RECORDS) * 3
     assert json.loads(text.partition("```json\n")[2].partition("```")[0]) == rows
