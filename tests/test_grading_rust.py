@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
 import pytest
 
 from harness.errors import UnavailableError, UsageError
 from harness.grading import Limits
 from harness.grading.rust import RustGrader
 
+ROOT = Path(__file__).resolve().parents[1]
 TESTS = ["f(1) == 2", "f(2) == 3"]
 
 
@@ -88,3 +99,42 @@ def test_without_a_compiler_the_reason_says_where_to_get_one(monkeypatch: pytest
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UnavailableError, match=r"rustc on PATH; install it from https://rustup\.rs"):
         RustGrader()
+
+
+def test_a_compiler_that_builds_nothing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or every candidate would be wrong, as with rustup's own rustc before a toolchain is chosen."""
+    shim = tmp_path / "rustc"
+    shim.write_text("#!/bin/sh\necho 'error: no default toolchain' >&2; exit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(UnavailableError, match="no default toolchain.*rustup default stable"):
+        RustGrader()
+
+
+def test_a_killed_suite_leaves_no_candidate_behind(grader: RustGrader) -> None:
+    """The supervisor of a looping candidate dies with the process that started it."""
+    code = (
+        "from harness.grading import Limits; from harness.grading.rust import RustGrader; "
+        "RustGrader(Limits(cpu_s=60, wall_s=60.0)).grade('fn f() -> u64 { loop {} }', ['f() == 1'])"
+    )
+    suite = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    try:
+        family = wait_for(lambda: [p for p in psutil.Process(suite.pid).children(recursive=True)
+                                   if p.name() == "candidate" or "candidate" in p.cmdline()[:1]])  # fmt: skip
+    finally:
+        suite.kill()
+        suite.wait()
+    wait_for(lambda: [True] if not any(p.is_running() for p in family) else [])
+
+
+def wait_for(found: Callable[[], list[Any]]) -> list[Any]:
+    """Ask until there is something, for half a minute."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psutil.Error):
+            if result := found():
+                return result
+        time.sleep(0.05)
+    raise AssertionError("nothing found within 30 s")

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,23 @@ _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv[1]); from harness.grading.sandbox.native import main; main()"
 )
 _MAX_SHOWN = 120
+_REPAIR = "install a toolchain, `rustup default stable`, and a linker, `cc`"
 
 
 def rustc() -> str:
-    """The compiler on PATH.
+    """The compiler on PATH, if it builds a program that does nothing.
+
+    One without a toolchain or a linker would fail every candidate, right or wrong.
 
     Raises
     ------
-    UnavailableError: there is none; the message is where to get one.
+    UnavailableError: there is none, or it builds nothing; the message is where to get one.
     """
     found = shutil.which("rustc")
     if found is None:
         raise UnavailableError("Rust tasks need rustc on PATH; install it from https://rustup.rs")
+    if trouble := _trouble_with(found):
+        raise UnavailableError(f"Rust tasks need a rustc that builds ({found}: {trouble}); {_REPAIR}")
     return found
 
 
@@ -127,6 +133,23 @@ class RustGrader:
         error = next((reason for reason in verdicts if reason is not None), None)
         kind = "weak" if said["missing"] else "strong"
         return CodeGrade(tuple(r is None for r in verdicts), error, time.monotonic() - began, kind)
+
+
+@cache
+def _trouble_with(compiler: str) -> str | None:
+    """Why a compiler cannot build an empty program; None when it can."""
+    with tempfile.TemporaryDirectory(prefix="assay-rust-") as folder:
+        source = Path(folder, "nothing.rs")
+        source.write_text("fn main() {}\n")
+        try:
+            done = subprocess.run(
+                [compiler, "-o", str(source.with_suffix("")), str(source)],
+                capture_output=True, timeout=_COMPILE_S, cwd=folder,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            return str(exc)
+    said = " ".join(done.stderr.decode("utf-8", "replace").split())
+    return None if done.returncode == 0 else said[:_MAX_SHOWN] or f"exit status {done.returncode}"
 
 
 def _split(test: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ _NOT_RUN = 127
 
 def main() -> NoReturn:
     """Run every place of the program, and say what each printed and how it ended."""
+    confine.die_with_parent()  # a suite that is killed leaves nothing behind
     isolate, program, limits, num = sys.argv[2] == "1", sys.argv[3], json.loads(sys.argv[4]), int(sys.argv[5])
     runs = [_in_a_process(isolate, program, limits, place) for place in range(num)]
     print(json.dumps({"missing": runs[0]["missing"] if runs else [], "runs": runs}))
@@ -40,6 +41,7 @@ def _in_a_process(isolate: bool, program: str, limits: dict[str, Any], place: in
     pid = os.fork()
     if pid == 0:
         os.close(read)
+        confine.die_with_parent()
         try:
             said = json.dumps(_run(isolate, program, limits, place))
         except BaseException as exc:  # whatever it was, the suite is to hear of it
