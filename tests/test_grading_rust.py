@@ -107,7 +107,7 @@ def test_a_compiler_that_builds_nothing_is_none(tmp_path: Path, monkeypatch: pyt
     shim.write_text("#!/bin/sh\necho 'error: no default toolchain' >&2; exit 1\n")
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(UnavailableError, match="no default toolchain.*rustup default stable"):
+    with pytest.raises(UnavailableError, match=r"no default toolchain.*rustup default stable"):
         RustGrader()
 
 
