@@ -241,9 +241,9 @@ def test_filler_is_not_chosen_among(stand: Stand) -> None:
 @pytest.mark.nightly
 def test_a_user_runs_one_variant_and_finds_its_record(tmp_path: Path) -> None:
     """The record holds tasks, rounds, curves and checks; a model of another profile is skipped by name."""
-    assert "nano-best-of-8" in VARIANTS
+    assert "code-best-of-8" in VARIANTS
     command = [sys.executable, "-m", "pytest", "bench/test_strategies.py", "--tasks", "8", "--rounds", "1",
-               "-k", "nano-best-of-8 or small-reread", "--results-dir", str(tmp_path),
+               "-k", "code-best-of-8 or small-reread", "--results-dir", str(tmp_path),
                "-p", "no:cacheprovider", "-q"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -252,7 +252,7 @@ def test_a_user_runs_one_variant_and_finds_its_record(tmp_path: Path) -> None:
     entries = [json.loads(line) for line in journal.read_text().splitlines()]
     [stored] = [e["extra_info"]["assay"] for e in entries if e["outcome"] == "passed"]
     record = Record.from_json(stored)
-    assert (record.variant, record.control, len(record.tasks)) == ("nano-best-of-8", "nano-single", 8)
+    assert (record.variant, record.control, len(record.tasks)) == ("code-best-of-8", "code-single", 8)
     assert record.complete
     assert all(check.ok for check in record.checks)
     assert {point["family"] for point in record.sweep} == {*POCKET_FAMILIES, "all"}
