@@ -54,6 +54,8 @@ class Cell(NamedTuple):
     """Share of tasks without a failed call, whatever was answered."""
     cost_per_solved_usd: float | None
     failures: int
+    asks_others: bool
+    """Whether it asks another model too: then its tokens are not this model's alone."""
 
     @property
     def gap(self) -> float | None:
@@ -106,6 +108,7 @@ def _cell(record: Record, family: str) -> Cell:
         success=None if failed is None else 1 - failed,
         cost_per_solved_usd=cost / right if cost is not None and right else None,
         failures=len(record.failures),
+        asks_others=len(record.models) > 1,
     )
 
 

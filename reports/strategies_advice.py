@@ -7,7 +7,8 @@ taken only after the cheaper strategy was beaten, so that the risk of having gon
 
 A recommendation is decided where no dearer strategy can still gain `MARGIN` over it. Otherwise it is what
 the data supports so far, and the number of tasks that would decide is an estimate from the interval's width.
-A call that failed is a task that was not solved.
+A call that failed is a task that was not solved. A strategy that asks another model too is no strategy of
+this one, and its tokens are not comparable: it stands in the tables and is not recommended.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def _arms(records: Iterable[Record], family: str) -> dict[str, list[_Arm]]:
     own: dict[tuple[str, str], _Arm] = {}
     beside: dict[tuple[str, str], _Arm] = {}
     for record in records:
-        if record.experiment != EXPERIMENT:
+        if record.experiment != EXPERIMENT or len(record.models) > 1:
             continue
         (model, strategy), tasks = split(record), tasks_of(record, family)
         own.setdefault((model, strategy), _Arm(strategy, {t.id: t.treatment for t in tasks}))

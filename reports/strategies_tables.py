@@ -35,6 +35,7 @@ ADVICE = ("model", "tasks", "use", "solved %", "− single", "× tokens", "decid
 ADVICE_NOTES = (
     "use: from the cheapest strategy, by tokens, on to the cheapest one that is certain to solve more, until "
     "none is; all comparisons with one strategy hold together at 95 % (Bonferroni), the intervals here too",
+    "strategies that ask another model too are not compared here: a token of that one costs something else",
     f"decided: no dearer strategy may still gain {100 * MARGIN:.0f} points over it",
 )
 CONTEST = ("best of 8 of", "solved %", "tokens", "against", "− its majority of 8", "− its single", "× tokens")

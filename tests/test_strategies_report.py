@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from reports import exports, figures
-from reports.figures import base, tokens
+from reports.figures import base, front, samples, tokens
 from reports.records import Failure, Metric, Record, Round, TaskPair
 from reports.runs import Run
 from reports.strategies import cells_of, families_of
@@ -205,8 +205,8 @@ def test_the_report_has_the_sources_sections_and_the_numbers_as_json(run: Run) -
     assert json.loads(text.partition("```json\n")[2].partition("```")[0]) == rows
 
 
-def test_the_figure_shows_every_rule_over_k_beside_one_greedy_answer(run: Run) -> None:
-    """A panel per family, a line per rule; a model without a pool has no line."""
+def test_the_compute_optimal_figure_shows_models_at_equal_tokens(run: Run) -> None:
+    """A panel per family, a line per rule, one greedy answer as a mark; without a pool there is no line."""
     found = tokens.data(run, "strategies")
     assert found is not None
     assert found.families == ("all", "code", "math")
@@ -219,8 +219,54 @@ def test_the_figure_shows_every_rule_over_k_beside_one_greedy_answer(run: Run) -
         figure = tokens.draw(found)
     panels = [axes for axes in figure.get_axes() if axes.get_title(loc="left")]
     assert [axes.get_title(loc="left") for axes in panels] == ["all", "code", "math"]
-    assert all(len(axes.get_lines()) == 5 for axes in panels)
+    assert all(len(axes.get_lines()) == 4 for axes in panels)
     assert "tokens" in figures.STRATEGIES
+
+
+def test_the_front_holds_what_nothing_cheaper_beats(run: Run) -> None:
+    """Per model; what the data supports is ringed, and what asks another model is no point of it."""
+    helped = graded("nano", "escalate-to-large", "11" * 40, HALF, tokens=12.0)
+    helped.models["large"] = "llama.cpp large f16"
+    found = front.data(Run.read(write_run(run.path.parent / "two", [*RECORDS, helped])), "strategies")
+    assert found is not None
+    nano, large = found.panels
+    assert [cell.strategy for cell in nano.front] == ["single", "diverse"]
+    assert (nano.advised, large.advised) == ("diverse", "single")
+    assert [cell.strategy for cell in large.front] == ["single"]
+    assert len(nano.cells) == 5
+    with base.style():
+        figure = front.draw(found)
+    panels = [axes for axes in figure.get_axes() if axes.get_title(loc="left")]
+    marks = [line.get_marker() for line in panels[0].get_lines()]
+    assert marks.count("^") == 1
+    assert [line.get_markersize() for line in panels[0].get_lines()].count(13) == 1
+    texts = [text for axes in panels for text in axes.texts]
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+    assert {name for text in texts for name in text.get_text().split()} == {
+        "single", "reread", "best-of-8", "diverse", "escalate-to-large"
+    }  # fmt: skip
+
+
+def test_the_gap_between_oracle_and_verifier_is_shaded_over_k(run: Run) -> None:
+    """oracle@k, best@k and majority@k of each family; confidence beside them where it chose, too."""
+    confident = graded("nano", "likeliest-of-8", HALF, HALF, sweep=[{**p, "best": 0.01} for p in SWEEP])
+    found = samples.data(Run.read(write_run(run.path.parent / "two", [*RECORDS, confident])), "strategies")
+    assert found is not None
+    assert (found.models, found.families) == (("nano",), ("all", "code", "math"))
+    panel = found.panels[0]
+    assert panel.ks == (1, 2, 3)
+    assert panel.shares["oracle"] == pytest.approx((0.1, 0.2, 0.3))
+    assert panel.shares["likeliest"] == (0.01, 0.01, 0.01)
+    with base.style():
+        figure = samples.draw(found)
+    axes = next(axes for axes in figure.get_axes() if axes.get_title(loc="left") == "nano, all")
+    [gap] = axes.collections
+    shaded = gap.get_paths()[0].get_extents()
+    assert (shaded.y0, shaded.y1) == pytest.approx((8.0, 30.0))
+    bare = samples.data(run, "strategies")
+    assert bare is not None
+    assert "likeliest" not in bare.panels[0].shares
 
 
 def test_nothing_is_written_where_nothing_was_graded(tmp_path: Path) -> None:
@@ -228,4 +274,4 @@ def test_nothing_is_written_where_nothing_was_graded(tmp_path: Path) -> None:
     batch = graded("nano", "batched-8", "", "", control="nano-one-by-one-8")
     run = Run.read(write_run(tmp_path / "one", [batch]))
     assert exports.write(run) == []
-    assert tokens.data(run, "strategies") is None
+    assert all(figure.data(run, "strategies") is None for figure in (front, samples, tokens))

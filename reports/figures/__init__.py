@@ -21,7 +21,7 @@ DECODE = ("decoding", "roofline", "claims")
 """Those of the experiment "decode"."""
 AGENTS = ("scaling", "reflect", "arrivals", "density", "claims")
 """Those of the experiment "agents"."""
-STRATEGIES = ("tokens", "pareto", "claims")
+STRATEGIES = ("front", "samples", "tokens", "claims")
 """Those of the experiment "strategies"."""
 _OF = {"routing": ROUTING, "decode": DECODE, "agents": AGENTS, "strategies": STRATEGIES}
 

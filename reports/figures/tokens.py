@@ -1,4 +1,4 @@
-"""Solved share against tokens: what more answers of a small model buy beside one answer of a larger one.
+"""The compute-optimal question: at equal tokens, more answers of a small model, or a larger one?
 
 The compute-optimal question, by token: at equal tokens, is it better to draw more answers and choose by a
 verifier, to let them vote, or to ask a larger model once? Lines come from one pool of samples per task, by
@@ -25,13 +25,16 @@ __all__ = ["Curve", "Data", "data", "draw"]
 POOL = "best-of-8"
 """The strategy whose records hold the points over k."""
 POINT = "k"
-RULES: Mapping[str, Any] = {"best": "solid", "majority": (0, (4, 1.5)), "oracle": (0, (1, 1.5))}
-"""What is drawn over k, and its dashes."""
+RULES: Mapping[str, Any] = {"best": "solid", "majority": (0, (4, 1.5))}
+"""What is drawn over k, and its dashes; `samples` draws what the samples hold."""
+MARKS = "osD^vP*"
+"""Of models, so that colour alone tells nothing."""
 HEIGHT = 3.0
 NOTES = (
     "Lines: k = 1 to 8 samples at one temperature; best: the highest score by the verifier (visible tests of "
-    "code and fix, else the least token log-probability); majority: the most frequent answer; oracle: any of "
-    "them right, the ceiling. Square: one greedy answer, with Wilson's 95 % interval.",
+    "code and fix, else the least token log-probability); majority: the most frequent answer. Large hollow "
+    "mark: one greedy answer, with Wilson's 95 % interval. One model against another: read upwards, at equal "
+    "tokens; paired differences stand in the table of equal tokens.",
     "Tokens: read and written per task, the prompt once. A token of a larger model costs more time: equal "
     "tokens are not equal seconds.",
 )
@@ -74,7 +77,8 @@ def data(run: Run, experiment: str) -> Data | None:
     if not found:
         return None
     variants = [v for v in summarize(records) if v.name.endswith(f"-{POOL}")]
-    return Data(f"{experiment}: solved share against tokens", scope(variants), tuple(found), NOTES)
+    title = f"{experiment}: best of k, the vote of k, or a larger model, at equal tokens"
+    return Data(title, scope(variants), tuple(found), NOTES)
 
 
 def draw(data: Data) -> Figure:
@@ -87,7 +91,7 @@ def draw(data: Data) -> Figure:
     for axes, family in zip(flat, data.families, strict=False):
         for curve in data.curves:
             if curve.family == family:
-                _curve(axes, curve, base.PALETTE[data.models.index(curve.model)])
+                _curve(axes, curve, data.models.index(curve.model))
         axes.set_title(family, loc="left")
         axes.set_xlim(left=0)
         axes.set_ylim(-3, 103)
@@ -123,25 +127,31 @@ def _curve_of(model: str, family: str, points: Sequence[dict[str, Any]], records
     )
 
 
-def _curve(axes: Axes, curve: Curve, colour: str) -> None:
+def _curve(axes: Axes, curve: Curve, place: int) -> None:
+    colour, marker = base.PALETTE[place % len(base.PALETTE)], MARKS[place % len(MARKS)]
     for rule, dashes in RULES.items():
         shares = [100 * share for share in curve.shares[rule]]
-        axes.plot(curve.tokens, shares, color=colour, linestyle=dashes, linewidth=1.3, zorder=2)
+        axes.plot(
+            curve.tokens, shares, color=colour, linestyle=dashes, linewidth=1.3, zorder=2,
+            marker=marker, markersize=3.6 if rule == "best" else 2.6,
+        )  # fmt: skip
     cell = curve.single
     if cell is not None and cell.tokens is not None and cell.solved is not None:
         ends = [100 * cell.solved.low, 100 * cell.solved.high]
         axes.plot([cell.tokens] * 2, ends, color=colour, linewidth=0.9, alpha=0.5, zorder=1)
         axes.plot(
-            cell.tokens, 100 * cell.solved.estimate, "s", color=colour, markersize=6,
-            markeredgecolor="white", zorder=3,
+            cell.tokens, 100 * cell.solved.estimate, marker, color=colour, markersize=8.5,
+            markerfacecolor="white", markeredgewidth=1.4, zorder=3,
         )  # fmt: skip
 
 
 def _key(top: Axes, models: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
+    from reports.figures.agents import line, mark
 
-    handles = [Line2D([], [], color=base.PALETTE[place], linewidth=2) for place, _ in enumerate(models)]
-    handles += [Line2D([], [], color=base.INK, linestyle=dashes) for dashes in RULES.values()]
-    handles += [Line2D([], [], color=base.INK, linestyle="none", marker="s")]
-    names = [*models, *(f"{rule}@k" for rule in RULES), "one greedy answer"]
-    top.legend(handles, names, loc="upper left", ncols=len(names), handlelength=2.2, columnspacing=1.2)
+    handles = [
+        line(curves.Look(base.PALETTE[i % len(base.PALETTE)], MARKS[i % len(MARKS)], "solid"), model)
+        for i, model in enumerate(models)
+    ]
+    handles += [line(curves.Look(base.INK, "", dashes), f"{rule}@k") for rule, dashes in RULES.items()]
+    handles += [mark("o", "one greedy answer", markersize=8.5, markerfacecolor="white")]
+    curves.place_key(top, handles, len(handles), handlelength=2.8, columnspacing=1.4)
