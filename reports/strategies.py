@@ -22,7 +22,7 @@ from reports.stats import (
     total_log_ratio,
 )
 
-__all__ = ["ALL", "EXPERIMENT", "SINGLE", "Cell", "cells_of", "families_of", "split", "tasks_of"]
+__all__ = ["ALL", "EXPERIMENT", "SINGLE", "Cell", "cells_of", "families_of", "split", "tasks_of", "troubles"]
 
 EXPERIMENT = "strategies"
 SINGLE = "single"
@@ -45,6 +45,8 @@ class Cell(NamedTuple):
     """Mean per task, read and written."""
     tokens_times: Interval | None
     """Tokens ÷ the control's."""
+    cost_times: Interval | None
+    """Cost of all tasks ÷ the control's."""
     time_times: Interval | None
     """Seconds of a round ÷ the control's; of all families together only."""
     latency_s: float | None
@@ -80,6 +82,12 @@ def split(record: Record) -> tuple[str, str]:
     return model, strategy
 
 
+def troubles(record: Record) -> list[str]:
+    """Why a record's numbers are not what its name says, or not all of them."""
+    broken = [f"{c.name} does not hold: {c.observed}" for c in record.checks if not c.ok]
+    return broken if record.complete else [*broken, "not every planned round was run"]
+
+
 def tasks_of(record: Record, family: str) -> list[TaskPair]:
     """The graded tasks of one family, or of all."""
     return [task for task in record.tasks if family in (ALL, _family(task))]
@@ -102,6 +110,7 @@ def _cell(record: Record, family: str) -> Cell:
         oracle=_mean(tasks, "oracle"),
         tokens=_mean(tasks, "tokens"),
         tokens_times=_times(_pairs(tasks, "tokens")),
+        cost_times=_times(_pairs(tasks, "cost_usd")),
         time_times=_time_times(record) if is_whole else None,
         latency_s=_timed(record, "task_s") if is_whole else None,
         tokens_per_s=_timed(record, "tokens_per_s") if is_whole else None,

@@ -8,7 +8,8 @@ taken only after the cheaper strategy was beaten, so that the risk of having gon
 A recommendation is decided where no dearer strategy can still gain `MARGIN` over it. Otherwise it is what
 the data supports so far, and the number of tasks that would decide is an estimate from the interval's width.
 A call that failed is a task that was not solved. A strategy that asks another model too is no strategy of
-this one, and its tokens are not comparable: it stands in the tables and is not recommended.
+this one, and its tokens are not comparable: it stands in the tables and is not recommended. Nor is one whose
+checks do not hold: it did not do what its name says.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def _arms(records: Iterable[Record], family: str) -> dict[str, list[_Arm]]:
     for record in records:
         if record.experiment != EXPERIMENT or len(record.models) > 1:
             continue
+        if not all(check.ok for check in record.checks):
+            continue
         (model, strategy), tasks = split(record), tasks_of(record, family)
         own.setdefault((model, strategy), _Arm(strategy, {t.id: t.treatment for t in tasks}))
         control = {t.id: t.control for t in tasks if t.control is not None}
@@ -172,7 +175,7 @@ def _difference(arm: _Arm, other: _Arm | None, level: float = LEVEL) -> Interval
 def _needed(gain: Interval) -> int:
     """About how many tasks would show that a gain is one, or that it is below the margin, to two digits."""
     half, distance = (gain.high - gain.low) / 2, max(gain.estimate, MARGIN - gain.estimate)
-    number = gain.n * (half / distance) ** 2
+    number = max(gain.n * (half / distance) ** 2, gain.n + 1)
     step = 10 ** max(math.floor(math.log10(number)) - 1, 0)
     return int(math.ceil(number / step) * step)
 

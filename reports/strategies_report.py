@@ -20,7 +20,7 @@ from reports.records import Record
 from reports.routed_tables import Table
 from reports.runs import Run
 from reports.stats import Interval
-from reports.strategies import EXPERIMENT, Cell, cells_of, families_of
+from reports.strategies import EXPERIMENT, Cell, cells_of, families_of, troubles
 from reports.strategies_advice import advise, contests
 from reports.strategies_tables import advice_table, contest_table
 
@@ -28,7 +28,7 @@ __all__ = ["write"]
 
 TITLES = (
     *("model", "strategy", "tasks", "solved", "gain, points", "oracle", "tokens", "latency", "tok/s"),
-    *("success", "tokens ×", "time ×", "cost per solved", "failures"),
+    *("success", "tokens ×", "time ×", "cost ×", "cost per solved", "failures"),
 )
 NOTES = (
     "solved: share of tasks whose chosen answer passes every hidden test, or is right (Wilson's 95 % "
@@ -67,9 +67,10 @@ def _lines(
     yield from ("# Strategies", "", "## Summary statistics", "")
     yield from _summary(records, whole)
     yield from ("", "## Strategy comparison", "", NOTES, "")
-    yield from _table(sorted(whole, key=lambda cell: cell.strategy != "single"))
+    models = list(dict.fromkeys(cell.model for cell in whole))
+    yield from _table(sorted(whole, key=lambda c: (models.index(c.model), c.strategy != "single")))
     yield from ("", "## Results by model")
-    for model in dict.fromkeys(cell.model for cell in whole):
+    for model in models:
         yield from ("", f"### {model}", "")
         own = [cell._replace(strategy=f"{cell.strategy}, {family}") for family, group in found.items()
                for cell in group if cell.model == model and family != "all"]  # fmt: skip
@@ -93,6 +94,8 @@ def _summary(records: Sequence[Record], whole: Sequence[Cell]) -> Iterator[str]:
     yield f"- {len(strategies)} strategies on {len(models)} models, {tasks} tasks each"
     yield from (f"- {role}: {label}" for role, label in models.items())
     yield f"- failures: {sum(cell.failures for cell in whole)}"
+    for record in records:
+        yield from (f"- {record.variant}: {trouble}" for trouble in troubles(record))
     left_out = {str(r.settings["left_out"]) for r in records if "left_out" in r.settings}
     yield from (f"- left out: {reason}" for reason in sorted(left_out))
     if any(record.profile == "pocket" for record in records):
@@ -120,6 +123,7 @@ def _row(cell: Cell) -> list[str]:
         cells.estimate(cell.success, None, "share"),
         _estimate(cell.tokens_times, "×"),
         _estimate(cell.time_times, "×"),
+        _estimate(cell.cost_times, "×"),
         cells.estimate(cell.cost_per_solved_usd, None, "USD"),
         str(cell.failures),
     ]
@@ -152,6 +156,7 @@ def _as_json(cell: Cell) -> dict[str, Any]:
         "model": cell.model, "strategy": cell.strategy, "family": cell.family, "tasks": cell.n,
         "solved": parts(cell.solved), "gain": parts(cell.gain), "oracle": cell.oracle, "gap": cell.gap,
         "tokens": cell.tokens, "tokens_times": parts(cell.tokens_times), "time_times": parts(cell.time_times),
+        "cost_times": parts(cell.cost_times),
         "latency_s": cell.latency_s, "tokens_per_s": cell.tokens_per_s, "success": cell.success,
         "cost_per_solved_usd": cell.cost_per_solved_usd,
         "failures": cell.failures,

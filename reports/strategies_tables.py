@@ -13,7 +13,7 @@ from reports.cells import ABSENT
 from reports.records import Record
 from reports.routed_tables import Table
 from reports.stats import Interval, Unsupported, as_ratio, log_ratio
-from reports.strategies import ALL, EXPERIMENT, SINGLE, Cell, cells_of, families_of, split
+from reports.strategies import ALL, EXPERIMENT, SINGLE, Cell, cells_of, families_of, split, troubles
 from reports.strategies_advice import MARGIN, Advice, Contest, advise, contests
 from reports.summaries import Estimate, mean
 
@@ -76,7 +76,7 @@ def comparison(records: Sequence[Record], model: str, *, is_whole: bool = True) 
         f"{name}: failures: {len(r.failures)}, the first: {r.failures[0].error}"
         for name, r in mine.items()
         if r.failures
-    ]
+    ] + [f"{name}: {trouble}" for name, r in mine.items() for trouble in troubles(r)]
     return Table(_scope(model, list(mine.values()), found), (TITLES, *rows), tuple(failed))
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib")
 
 from reports import exports, figures
 from reports.figures import base, front, samples, tokens
-from reports.records import Failure, Metric, Record, Round, TaskPair
+from reports.records import Check, Failure, Metric, Record, Round, TaskPair
 from reports.runs import Run
 from reports.strategies import cells_of, families_of
 from reports.strategies_advice import advise, contests
@@ -156,6 +158,44 @@ def test_a_failed_call_is_a_task_that_was_not_solved() -> None:
     assert cell.success == pytest.approx(79 / 80)
     assert cell.solved is not None
     assert cell.solved.estimate == 0.5
+
+
+def test_a_record_that_is_not_what_its_name_says_is_told_of(tmp_path: Path) -> None:
+    """In the report and beneath the table: a check that does not hold, rounds that were not run."""
+    bad = graded("nano", "diverse", MOST, HALF, complete=False)
+    bad.checks.append(Check(name="temperature_effect", ok=False, observed="0 of 80 questions"))
+    run = Run.read(write_run(tmp_path / "one", [RECORDS[0], bad]))
+    exports.write(run)
+    for text in (variants_table(run), (run.path / "STRATEGIES.md").read_text(encoding="utf-8")):
+        assert "diverse: temperature_effect does not hold: 0 of 80 questions" in text
+        assert "diverse: not every planned round was run" in text
+        assert "single: not every" not in text
+    assert advise([RECORDS[0], bad]) == []
+    bad.checks.clear()
+    assert [one.strategy for one in advise([RECORDS[0], bad])] == ["diverse"]
+
+
+@given(
+    answers=st.lists(st.tuples(*[st.sampled_from("01")] * 4), min_size=1, max_size=60),
+    order=st.permutations(range(4)),
+)
+@settings(max_examples=40, deadline=None)
+def test_advice_never_solves_less_than_one_answer_and_knows_no_order(
+    answers: list[tuple[str, ...]], order: list[int]
+) -> None:
+    """Whatever was right, and in whichever order the records stand."""
+    single, *others = ("".join(column) for column in zip(*answers, strict=True))
+    records = [graded("nano", "single", single, single, tokens=10.0)]
+    records += [
+        graded("nano", name, solved, single, tokens=20.0 + 10 * i)
+        for i, (name, solved) in enumerate(zip(("best-of-n", "escalate", "best-of-8"), others, strict=True))
+    ]
+    [one] = advise(records)
+    assert one.solved >= single.count("1") / len(single)
+    assert (one.strategy == "single") == (one.gain is None)
+    assert (one.rival is None) == (one.tasks_needed is None)
+    assert one.tasks_needed is None or one.tasks_needed > len(single)
+    assert advise([records[i] for i in order]) == [one]
 
 
 def test_a_larger_model_is_compared_at_equal_tokens_task_by_task() -> None:
