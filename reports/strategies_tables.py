@@ -94,16 +94,18 @@ def advice_table(found: Sequence[Advice], *, is_whole: bool = True) -> Table:
         )
         for one in found
     ]
-    beneath = [] if is_whole else [f"{one.model}: {advised(one)}" for one in found if one.rival is not None]
+    beneath = [f"{one.model}: {_rival(one)}" for one in found if one.rival is not None and not is_whole]
     return Table("recommendation by model", (ADVICE, *rows), (*beneath, *ADVICE_NOTES))
 
 
 def advised(one: Advice) -> str:
     """Whether a recommendation is decided; if not, what may be better, and how many tasks would tell."""
-    if one.rival is None:
-        return "yes"
+    return "yes" if one.rival is None else f"no: {_rival(one)}"
+
+
+def _rival(one: Advice) -> str:
     gain, margin = _points(one.rival_gain), f"{100 * MARGIN:.0f} points"
-    return f"no: {one.rival} may gain {margin}, measured {gain}; about {one.tasks_needed} tasks would tell"
+    return f"{one.rival} may gain {margin}, measured {gain}; about {one.tasks_needed} tasks would tell"
 
 
 def contest_table(found: Sequence[Contest]) -> Table:
@@ -188,8 +190,8 @@ def _scope(model: str, records: Sequence[Record], found: Sequence[Cell]) -> str:
     left_out = dict.fromkeys(str(r.settings["left_out"]) for r in records if "left_out" in r.settings)
     parts = [
         f"{model} = {first.models.get(model, model)}",
-        f"{max(cell.n for cell in found)} tasks graded",
-        f"{max(len(r.rounds) for r in records)} rounds of {first.settings.get('tasks', '?')} timed",
+        f"tasks graded: {max(cell.n for cell in found)}",
+        f"timed: {first.settings.get('tasks', '?')}, in {max(len(r.rounds) for r in records)} rounds",
         f"profile {first.profile}",
         " and ".join(dict.fromkeys(r.evidence for r in records)),
         *(f"left out: {why}" for why in left_out),

@@ -216,7 +216,7 @@ def test_the_terminal_has_a_table_per_model_and_what_to_use(run: Run) -> None:
     """Within its width, the source's columns among them, and no row of a workflow."""
     text = variants_table(run, width=100)
     assert max(map(len, text.splitlines())) <= 100
-    assert "strategies: nano = llama.cpp nano f16 · 80 tasks graded" in text
+    assert "strategies: nano = llama.cpp nano f16 · tasks graded: 80" in text
     heads = [line.split() for line in text.splitlines() if line.startswith("strategy ")]
     assert len(heads) == 2
     assert all({"tokens", "latency", "tok/s", "success", "solved"} <= set(head) for head in heads)
