@@ -126,7 +126,8 @@ def test_a_command_is_refused_before_a_container_starts() -> None:
     assert suite_limit_s(3600) == 3510
     whole = command("strategies", ["--tasks", "8"], Path("/r"))
     assert whole == [
-        sys.executable, "-m", "pytest", "bench/", "-m", "strategies", "--results-dir=/r", "--tasks", "8"
+        sys.executable, "-m", "pytest", "bench/", "-m", "strategies", "--results-dir=/r",
+        "-p", "no:cacheprovider", "--tasks", "8",
     ]  # fmt: skip
 
 

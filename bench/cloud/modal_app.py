@@ -10,9 +10,10 @@ What runs is this working tree, uncommitted changes included; dependencies are a
 own, built again only when pyproject.toml changes. The command's exit status is pytest's.
 
 Traps. A container that Modal stops takes its files with it, so the suite has a limit of its own, a minute
-and a half shorter: what it had measured by then still comes back. Modal runs
-containers in gVisor, whose kernel is not the one that numbers from a bare machine were measured on; runs of
-different machines never merge. There is no `.git` in the container: its records name no commit.
+and a half shorter: what it had measured by then still comes back. Modal runs containers in gVisor, whose
+kernel is not the one that numbers from a bare machine were measured on; runs of different machines never
+merge. There is no `.git` in the container: its records name no commit. The tree there need not be writable,
+so nothing is cached in it.
 
 API: modal.com/docs/guide/images, modal.com/docs/reference/modal.Function (1.6).
 """
@@ -90,7 +91,8 @@ def command(experiment: str, args: Sequence[str], results: Path) -> list[str]:
     elsewhere = [arg for arg in args if arg.partition("=")[0] == "--results-dir"]
     if elsewhere:
         raise ValueError(f"{elsewhere[0]}: results come back from the container; give --into FOLDER instead")
-    return [sys.executable, "-m", "pytest", "bench/", "-m", experiment, f"--results-dir={results}", *args]
+    return [sys.executable, "-m", "pytest", "bench/", "-m", experiment, f"--results-dir={results}",
+            "-p", "no:cacheprovider", *args]  # fmt: skip
 
 
 def run_suite(experiment: str, args: Sequence[str], limit_s: float, root: str = str(REMOTE)) -> Outcome:
@@ -167,7 +169,8 @@ def suite_limit_s(limit_s: float) -> float:
 
 def _followed(argv: Sequence[str], root: str, limit_s: float) -> tuple[int, str]:
     """Run `argv` with its output passed on; its exit status and the last lines."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1",
+           "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
     stopped = threading.Event()
     process = subprocess.Popen(
         argv, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
