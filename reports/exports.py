@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reports import agents_report, decode_report, routing_report, strategies_report
+from reports import agents_report, decode_report, routing_report
 from reports.records import Record, Values
 from reports.runs import Run
 from reports.summaries import Estimate, Variant, stages_of, summarize
@@ -50,6 +50,8 @@ def write(run: Run) -> list[Path]:
     ------
     JournalError: the run's telemetry cannot be read.
     """
+    from reports import strategies_report  # it needs scipy, and a command's help does not
+
     others = (routing_report, decode_report, agents_report, strategies_report)
     return _cascade(run) + [path for module in others for path in module.write(run)]
 

@@ -10,7 +10,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports import agents_report, cells, strategies, strategies_tables
+from reports import agents_report, cells
 from reports.cells import ABSENT, Scale
 from reports.ladders import ladders
 from reports.layout import GAP, INDENT, WIDTH, Column, Markup, heading, laid_out, markdown, row_of, rule
@@ -104,6 +104,8 @@ def _of(run: Run, experiment: str) -> list[Record]:
 
 def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]:
     """Those of experiments that run no workflow."""
+    from reports import strategies_tables  # it needs scipy, and a command's help does not
+
     found = agents_report.tables(records, is_whole=is_whole)
     found += strategies_tables.tables(records, is_whole=is_whole)
     return found or tables_of(records, is_whole=is_whole)
@@ -111,6 +113,8 @@ def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]
 
 def _workflows(records: Iterable[Record]) -> list[Record]:
     """Those that a row of times, cost and solved tasks says something of."""
+    from reports import strategies
+
     others = (agents_report.EXPERIMENT, strategies.EXPERIMENT)
     return [r for r in records if r.experiment not in others and kind_of(r) is None]
 
