@@ -177,6 +177,17 @@ def test_without_rust_its_tasks_are_left_out_with_the_reason(monkeypatch: pytest
     assert "rustup" in str(found.left_out)
 
 
+def test_what_verifying_costs_is_timed_in_every_language(stand: Stand) -> None:
+    """A verdict recalled in a timed round would cost nothing; graders of the timed rounds remember none."""
+    found = tasks_of("node", None)
+    if found.left_out:
+        pytest.skip(found.left_out)
+    with CodeGrader() as grader, CodeGrader(remember=False) as scorer:
+        timed = Stand(stand.pool, stand.runner, grader, scorer, found).scoring
+        for language, wrong, test in (("rust", "fn f() {}", "g() == 1"), ("python", "f = 1", "assert g")):
+            assert [timed[language].grade(wrong, [test]).wall_s > 0 for _ in range(2)] == [True, True]
+
+
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
     """Eight tasks, and engines for whoever asks."""

@@ -59,11 +59,15 @@ def rustc() -> str:
 
 
 class RustGrader:
-    """Grades Rust candidates; the same source with the same tests is built and run once."""
+    """Grades Rust candidates; the same source with the same tests is built and run once.
 
-    def __init__(self, limits: Limits | None = None, *, isolate: bool = True) -> None:
+    Unless `remember` is off, as it must be where the time of grading counts.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, isolate: bool = True, remember: bool = True) -> None:
         """Find the compiler, as `rustc` does; `isolate=False` is the weak sandbox, on purpose."""
         self._rustc = rustc()
+        self._remember = remember
         self._limits = limits or Limits()
         self._isolate = isolate
         self._memory: dict[tuple[str, tuple[str, ...]], CodeGrade] = {}
@@ -90,7 +94,8 @@ class RustGrader:
                 found = CodeGrade((False,) * len(tests), trouble, time.monotonic() - began, kind)
             else:
                 found = self._run(program, calls, nonce, began)
-        self._memory[key] = found
+        if self._remember:
+            self._memory[key] = found
         return found
 
     def _compile(self, text: str, program: Path) -> str | None:
