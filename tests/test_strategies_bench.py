@@ -225,6 +225,18 @@ def test_every_strategy_passes_its_checks_on_a_real_model(stand: Stand, strategy
     assert max(len(one.candidates) for one in graded.outcomes.values()) <= STRATEGIES[strategy].num
 
 
+def test_a_recalled_verification_costs_what_it_took(stand: Stand) -> None:
+    """Or a strategy would be the cheaper, the more of its answers another had verified before it."""
+
+    def cost() -> float:
+        values = stand.graded("code", "best-of-n").values
+        return sum(told["cost_usd"] or 0.0 for told in values.values())
+
+    first = cost()
+    stand._graded.pop(("code", "best-of-n"))
+    assert cost() == pytest.approx(first, rel=0.1)
+
+
 def test_a_round_times_one_task_of_each_family(stand: Stand) -> None:
     """In its own engine, and in one request per question where answers are drawn together."""
     for arm, metrics in (
