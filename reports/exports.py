@@ -2,7 +2,8 @@
 
 For routing, `output/routing/report.json`: `routing_report`; for decoding, `output/decode/`:
 `decode_report`; for agents, `output/agents/`: `agents_report`; for switching, `output/switching/`:
-`switching_report`. For the cascade, in `output/cascade/`:
+`switching_report`; for strategies, `STRATEGIES.md`: `strategies_report`. For the cascade, in
+`output/cascade/`:
 
     baseline_N.json, orla_N.json             one run over the tasks each, baseline and cascade
     ollama_baseline_N.json, ollama_N.json    the same pair where Ollama served it
@@ -50,7 +51,9 @@ def write(run: Run) -> list[Path]:
     ------
     JournalError: the run's telemetry cannot be read.
     """
-    others = (routing_report, decode_report, agents_report, switching_report)
+    from reports import strategies_report  # it needs scipy, and a command's help does not
+
+    others = (routing_report, decode_report, agents_report, switching_report, strategies_report)
     return _cascade(run) + [path for module in others for path in module.write(run)]
 
 

@@ -31,6 +31,8 @@ to what helps the claim most.
     room_needed     what has to go at most, for one model to come
     whole_requests  how many requests a rounded share is at least
     sum_of_parts    how long a whole takes at least, by its parts
+    stated_rate     the most tokens per second by a source's own cells (`reports.stated`, as the next)
+    summed_cells    the longest that a run takes by a source's own cells
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from reports.bounds import Bound
 from reports.counting import compliant_sum, counted_gap, held_at_once
 from reports.decoding import link_ratio, link_ratio_least, token_floor, weight_traffic
 from reports.errors import ClaimError
+from reports.stated import stated_rate, summed_cells
 from reports.switching_bounds import (
     cold_hits,
     copies_s,
@@ -286,5 +289,7 @@ BOUNDS: dict[str, Callable[..., Bound]] = {
         room_needed,
         whole_requests,
         sum_of_parts,
+        stated_rate,
+        summed_cells,
     )
 }

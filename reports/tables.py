@@ -104,14 +104,19 @@ def _of(run: Run, experiment: str) -> list[Record]:
 
 def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]:
     """Those of experiments that run no workflow."""
+    from reports import strategies_tables  # it needs scipy, and a command's help does not
+
     found = agents_report.tables(records, is_whole=is_whole)
     found = found or switching_tables.tables(records, is_whole=is_whole)
+    found = found or strategies_tables.tables(records, is_whole=is_whole)
     return found or tables_of(records, is_whole=is_whole)
 
 
 def _workflows(records: Iterable[Record]) -> list[Record]:
     """Those that a row of times, cost and solved tasks says something of."""
-    others = (agents_report.EXPERIMENT, switching.EXPERIMENT)
+    from reports import strategies
+
+    others = (agents_report.EXPERIMENT, switching.EXPERIMENT, strategies.EXPERIMENT)
     return [r for r in records if r.experiment not in others and kind_of(r) is None]
 
 

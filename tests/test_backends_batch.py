@@ -61,6 +61,59 @@ def test_a_count_of_the_first_answer_alone_is_no_count(canned: CannedServer) -> 
     assert use(backend, lambda: backend.sample(CHAT, 2)).output_tokens is None
 
 
+def chosen(*lists: list[float]) -> list[dict[str, Any]]:
+    """Choices of a chat, each with a list of its tokens."""
+    return [
+        {
+            "index": i,
+            "message": {"content": "a"},
+            "finish_reason": "stop",
+            "logprobs": {"content": [{"logprob": value} for value in values]},
+        }
+        for i, values in enumerate(lists)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("frame", "total", "each"),
+    [
+        ({"usage": {"completion_tokens": 2}, "timings": {"predicted_ms": 1}}, 5, (2, 3)),
+        ({"usage": {"completion_tokens": 3}, "timings": {"predicted_ms": 1}}, None, ()),
+        ({"usage": {"completion_tokens": 5}}, 5, (2, 3)),
+        ({"usage": {"completion_tokens": 7}}, 7, ()),
+        ({}, None, ()),
+    ],
+    ids=["first alone", "first unlike its list", "all", "all unlike their lists", "none"],
+)
+def test_listed_tokens_count_where_the_servers_own_number_agrees(
+    canned: CannedServer, frame: dict[str, Any], total: int | None, each: tuple[int, ...]
+) -> None:
+    """A list that leaves out the last token of an answer is no count of it."""
+    canned.behave = saying(choices=chosen([-0.5, -0.25], [-1.0, -2.0, -3.0]), **frame)
+    backend = LlamaCppBackend(canned.url, model="m")
+    batch = use(backend, lambda: backend.sample(replace(CHAT, logprobs=True), 2))
+    assert (batch.output_tokens, batch.answer_tokens) == (total, each)
+    assert batch.token_logprobs == ((-0.5, -0.25), (-1.0, -2.0, -3.0))
+
+
+def test_a_real_servers_answers_are_counted_one_by_one() -> None:
+    """Each is the one of its own seed, and their tokens add up to what the engine's counter saw."""
+    request = Request(prompt="def f(x)", max_tokens=8, temperature=1.0, seed=3, logprobs=True)
+    with EmbeddedLauncher(gguf=gguf_path("nano"), model="nano", n_parallel=3).launch() as server:
+        backend = LlamaCppBackend(server.url, model="nano")
+
+        async def draw() -> None:
+            batch = await backend.sample(request, 3)
+            counters = await backend.metrics()
+            assert counters["llamacpp:tokens_predicted_total"] == batch.output_tokens
+            alone = [await backend.generate(replace(request, seed=3 + i)) for i in range(3)]
+            assert batch.texts == tuple(one.text for one in alone)
+            assert batch.answer_tokens == tuple(one.output_tokens for one in alone)
+            assert [len(values or ()) for values in batch.token_logprobs] == list(batch.answer_tokens)
+
+        use(backend, draw)
+
+
 @pytest.mark.parametrize(
     ("behave", "error", "says"),
     [

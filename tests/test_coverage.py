@@ -12,7 +12,7 @@ from reports.errors import ClaimError
 
 ROOT = Path(__file__).parents[1]
 CLAIMS, DOCS = ROOT / "bench" / "claims", ROOT / "docs"
-BEGUN = ["agents", "cascade", "decode", "routing", "switching"]
+BEGUN = ["agents", "cascade", "decode", "routing", "strategies", "switching"]
 
 
 @pytest.mark.parametrize("experiment", BEGUN)

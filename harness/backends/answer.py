@@ -115,19 +115,9 @@ class Answer:
             if finish_reason in _FAILED:
                 raise MalformedAnswer(f"the server gave it up ({finish_reason})")
             self.finish_reason = finish_reason
-        logprobs = choice.get("logprobs")
-        if logprobs:
-            # Chat lists one record per token; plain completions a list of numbers, except llama.cpp's.
-            # A frame without a token may say so by null: `content` is nullable in the API's schema.
-            records = logprobs.get("content")
-            if records is not None:
-                values = [record["logprob"] for record in records]
-            elif "token_logprobs" in logprobs or "content" not in logprobs:
-                values = logprobs["token_logprobs"] or []
-            else:
-                return
-            self._logprobs = self._logprobs or []
-            self._logprobs.extend(v for v in values if v is not None)
+        logprobs = _logprobs_of(choice)
+        if logprobs is not None:
+            self._logprobs = [*(self._logprobs or ()), *(v for v in logprobs if v is not None)]
 
     def _take_accounts(self, frame: dict[str, Any]) -> None:
         error = frame.get("error")
@@ -156,18 +146,60 @@ def read_batch(body: bytes, *, sent_s: float, done_s: float) -> Batch:
             raise MalformedAnswer(f"the server gave up {len(given_up)} of {len(choices)} ({given_up[0]})")
         # llama.cpp, known by its timings, counts the first answer alone.
         is_first_alone = len(choices) > 1 and frame.get("timings") is not None
+        logprobs = [_logprobs_of(choice) for choice in choices]
+        counts = _listed_tokens(logprobs, usage.get("completion_tokens"), is_first_alone=is_first_alone)
+        counted = (sum(counts) if counts else None) if is_first_alone else usage.get("completion_tokens")
         return Batch(
             texts=tuple(
                 (c["text"] if c.get("message") is None else c["message"]["content"]) or "" for c in choices
             ),
             finish_reasons=tuple(choice.get("finish_reason") for choice in choices),
             prompt_tokens=usage.get("prompt_tokens"),
-            output_tokens=None if is_first_alone else usage.get("completion_tokens"),
+            output_tokens=counted,
             sent_s=sent_s,
             done_s=done_s,
+            token_logprobs=tuple(
+                None if values is None else tuple(v for v in values if v is not None) for values in logprobs
+            )
+            if any(values is not None for values in logprobs)
+            else (),
+            answer_tokens=counts,
         )
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as exc:
         raise malformed(body, exc) from exc
+
+
+def _logprobs_of(choice: dict[str, Any]) -> list[float | None] | None:
+    """The log-probabilities that came with an answer or a piece of it; `None` where there are none.
+
+    Chat lists one record per token; plain completions a list of numbers, except llama.cpp's. A frame without
+    a token may say so by null: `content` is nullable in the API's schema.
+    """
+    logprobs = choice.get("logprobs")
+    if not logprobs:
+        return None
+    records = logprobs.get("content")
+    if records is not None:
+        return [record["logprob"] for record in records]
+    if "token_logprobs" in logprobs or "content" not in logprobs:
+        return list(logprobs["token_logprobs"] or [])
+    return None
+
+
+def _listed_tokens(
+    logprobs: list[list[float | None] | None], counted: int | None, *, is_first_alone: bool
+) -> tuple[int, ...]:
+    """The tokens of each answer by its list of them, where the server's own count agrees with it.
+
+    Arguments: `counted`, the server's number, of the first answer alone or of all. A list may leave out the
+    token that ends an answer, and is no count then.
+    """
+    if len(logprobs) == 1 and counted is not None:
+        return (counted,)
+    lengths = tuple(len(values) for values in logprobs if values is not None)
+    if len(lengths) < len(logprobs):
+        return ()
+    return lengths if counted == (lengths[0] if is_first_alone else sum(lengths)) else ()
 
 
 def malformed(data: bytes, exc: Exception) -> MalformedAnswer:

@@ -177,6 +177,10 @@ class Batch:
     done_s: float
     schema_errors: tuple[str | None, ...] = ()
     """For each answer what `Completion.schema_error` says; empty when no schema was asked for."""
+    token_logprobs: tuple[tuple[float, ...] | None, ...] = ()
+    """For each answer what `Completion.token_logprobs` says; empty when none were asked for."""
+    answer_tokens: tuple[int, ...] = ()
+    """Tokens of each answer, by the server's count or by its list of them; empty where it gives neither."""
 
 
 @runtime_checkable

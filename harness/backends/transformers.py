@@ -103,6 +103,8 @@ class TransformersBackend:
             output_tokens=sum(row.num_tokens for row in outcome.rows),
             sent_s=sent_s,
             done_s=perf_counter(),
+            token_logprobs=tuple(row.logprobs for row in outcome.rows) if request.logprobs else (),
+            answer_tokens=tuple(row.num_tokens for row in outcome.rows),
         )
         return batch if request.json_schema is None else with_schema_errors(batch, request.json_schema)
 

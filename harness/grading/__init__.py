@@ -1,5 +1,7 @@
 """Grading of what a stage produced: `code` in a sandbox, `text` by overlap and facts, `exact`, `numeric`.
 
+`rust` is `code` for Rust, where there is a compiler; it is imported from its module.
+
 `python -m harness.workflow check FILE` checks the tasks of a workload. Standard library only at import: the
 sandbox imports this package under a bare interpreter.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reports.runs import Run
 
-__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "SWITCHING", "write"]
+__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "STRATEGIES", "SWITCHING", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
@@ -23,7 +23,15 @@ AGENTS = ("scaling", "reflect", "arrivals", "density", "claims")
 """Those of the experiment "agents"."""
 SWITCHING = ("latency-cdf", "latency-modes", "buffers", "policies", "links", "requests-timeline", "claims")
 """Those of the experiment "switching"."""
-OWN = {"routing": ROUTING, "decode": DECODE, "agents": AGENTS, "switching": SWITCHING}
+STRATEGIES = ("front", "samples", "tokens", "claims")
+"""Those of the experiment "strategies"."""
+OWN = {
+    "routing": ROUTING,
+    "decode": DECODE,
+    "agents": AGENTS,
+    "switching": SWITCHING,
+    "strategies": STRATEGIES,
+}
 """Experiment → its figures; others have `NAMES`."""
 
 
