@@ -101,8 +101,8 @@ class LiveArena:
         Raises
         ------
         UsageError: the model is unknown.
-        BudgetError: it is larger than the arena, and the policy cannot stream it.
-        ArenaError: the lane is closed.
+        BudgetError: it is larger than the arena, and the policy cannot stream it; or as `Pass.start`.
+        ArenaError: as `Pass.start`.
         """
         began_s = time.perf_counter()
         if self._running is not None:
