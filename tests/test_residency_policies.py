@@ -206,6 +206,23 @@ def test_eviction_copies_nothing_but_in_the_published_ring(make: Make, case: Cas
 
 
 @every_policy
+@given(case=cases(), share=st.floats(0, 1))
+@settings(max_examples=20, deadline=None)
+def test_a_lookahead_needs_the_room_of_what_it_copies(make: Make, case: Case, share: float) -> None:
+    """Not of all that its model misses; and of one that is called off, no more than stays driven out."""
+    layouts, capacity_bytes, models = case
+    policy = make(layouts, capacity_bytes, models)
+    for model, following in pairwise(models):
+        policy.request(model)
+        free_bytes = policy.arena.free_bytes
+        plan = policy.lookahead(following, running=model)
+        assert plan.needed_bytes == max(0, plan.num_bytes - free_bytes)
+        num_begun = int(share * len(plan.loads))
+        back_bytes = sum(placed.num_bytes for placed in policy.undo(plan, num_begun))
+        assert plan.needed_for(num_begun) <= plan.evicted_bytes - back_bytes
+
+
+@every_policy
 @given(case=cases())
 @settings(max_examples=15, deadline=None)
 def test_warming_up_evicts_nothing(make: Make, case: Case) -> None:

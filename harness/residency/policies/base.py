@@ -66,7 +66,7 @@ class Plan:
     copy_out_bytes: int = 0
     """Written back to the host before the first copy; 0 for every policy but the seed's."""
     needed_bytes: int = 0
-    """What had to be evicted at the least: the missing bytes less the free ones."""
+    """What had to be evicted at the least: the bytes that come less the free ones."""
 
     @property
     def num_bytes(self) -> int:
@@ -77,6 +77,11 @@ class Plan:
     def evicted_bytes(self) -> int:
         """Bytes taken off the map."""
         return sum(placed.num_bytes for placed in self.evictions)
+
+    def needed_for(self, num_loads: int) -> int:
+        """What had to be evicted at the least for the first so many loads alone."""
+        undone_bytes = sum(load.num_bytes for load in self.loads[num_loads:])
+        return max(0, self.needed_bytes - undone_bytes)
 
     @property
     def loads(self) -> tuple[Load, ...]:

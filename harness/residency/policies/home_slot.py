@@ -108,13 +108,14 @@ class HomeSlot(Policy):
 
     def _bring(self, model: str, barred: frozenset[int]) -> Plan:
         """Copy every missing chunk that is not barred to its home, over whatever lies there."""
-        needed_bytes = self._needed_bytes(model)
+        free_bytes = self.arena.free_bytes
         copies: list[Copy] = []
         evictions: list[Placed] = []
         for first, last in self._stretches(model, barred):
             at = self.homes[model].offsets[first]
             evictions += self.arena.clear(at, at + self.arena.layouts[model].span_bytes(first, last))
             copies.append(self._place(model, first, last, at))
+        needed_bytes = max(0, sum(copy.num_bytes for copy in copies) - free_bytes)
         return self._plan(model, copies, evictions, needed_bytes=needed_bytes)
 
     def _stretches(self, model: str, barred: frozenset[int]) -> list[tuple[int, int]]:
