@@ -63,8 +63,10 @@ def find_homes(
     Raises
     ------
     BudgetError: a model is too large even to stream through this arena.
-    UsageError: the popularity of a model is missing, or is not positive.
+    UsageError: the popularity of a model is missing, or is not positive; or the capacity is not.
     """
+    if capacity_bytes <= 0:
+        raise UsageError(f"arena: capacity {capacity_bytes} bytes; give at least a model's size")
     shares = _shares(layouts, popularity)
     homes: dict[str, Home] = {}
     for sweep in range(MAX_SWEEPS):
