@@ -222,6 +222,15 @@ def test_a_lookahead_needs_the_room_of_what_it_copies(make: Make, case: Case, sh
         assert plan.needed_for(num_begun) <= plan.evicted_bytes - back_bytes
 
 
+def test_a_model_that_streams_needs_no_more_room_than_it_takes() -> None:
+    """Three units go for ten that pass through seven; in its own next pass nothing does."""
+    policy = p.HomeSlot(layouts_of([1] * 10, [1] * 3), 7 * UNIT)
+    policy.request("m1")
+    plans = [policy.request("m0"), policy.again("m0")]
+    assert [plan.needed_bytes for plan in plans] == [3 * UNIT, 0]
+    assert plans[0].evicted_bytes == 3 * UNIT
+
+
 @every_policy
 @given(case=cases())
 @settings(max_examples=15, deadline=None)

@@ -139,7 +139,7 @@ class HomeSlot(Policy):
     def _stream(self, model: str) -> Plan:
         """Copy the missing first chunks to stay, and the others one by one through the window."""
         home, starts = self.homes[model], self.arena.layouts[model].starts
-        needed_bytes = self._needed_bytes(model)
+        room_bytes = self.arena.resident_bytes(model) + self.arena.free_bytes
         copies: list[Copy] = []
         evictions = self.arena.evict(model, home.num_fixed)
         for chunk, at in enumerate(home.offsets):
@@ -149,6 +149,8 @@ class HomeSlot(Policy):
             own = [placed.chunk for placed in over if placed.model == model]
             evictions += [placed for placed in over if placed.model != model]
             copies.append(self._place(model, chunk, chunk + 1, at)._replace(after=max(own, default=None)))
+        # Its own chunks lie on each other: it never has room for all of them.
+        needed_bytes = max(0, self.arena.resident_bytes(model) - room_bytes)
         return self._plan(model, copies, evictions, needed_bytes=needed_bytes)
 
     def _find_in_the_way(self, model: str, running: str) -> frozenset[int]:

@@ -67,9 +67,7 @@ class HostedRing(RingEngine):
         queue = CollatingQueue(max_wait_s=max_wait_s, min_residency_s=min_residency_s)
         chosen = arm(arm_name)
         if arm_name == Belady.name:
-            raise UsageError(
-                "arm belady: a bound, which has to know what will be asked for; serve with another"
-            )
+            raise UsageError("arm belady: a bound, which has to know what will be asked for; use another")
         require_torch("sessions", device, needs_transformers=False)
         torch.set_num_threads(threads)
         with contextlib.ExitStack() as undo:
