@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,30 @@ def test_another_buffer_is_another_claim() -> None:
     assert judge(BY_ID["hits-100-percent-warm"], at_40, POCKET).verdict == "confirmed"
     verdict = judge(BY_ID["buffer-forces-swapping"], at_40, POCKET)
     assert (verdict.verdict, verdict.reason) == ("out of scope", "needs buffer_gb:25.0")
+
+
+ANYWHERE = {
+    # what an arm, a process, a copy or a sweep is, whatever the arena
+    *("no-caching-in-pinned", "serverless-from-disk", "isolated-baselines"),
+    *("pocket-miss-is-a-memcpy", "pocket-hit-is-free"),
+    *(claim.id for claim in CLAIMS if claim.form == "monotone" or claim.treatment == "sim-belady"),
+}
+
+
+@pytest.mark.parametrize("setting", [{"buffer_gb": 40.0}, {"workload": "mine"}], ids=str)
+def test_no_row_is_decided_by_other_settings_than_it_speaks_of(setting: dict[str, Any]) -> None:
+    """Where all models fit no tail is long and no bytes cross; requests of one's own may all hit."""
+    unlike: set[str] = {"fair-baseline", "pinned-wall"} if "buffer_gb" in setting else set()
+    decided = []
+    for claim in decided_here():
+        run = [ran(name, 2) for name in needed_variants(claim)]
+        run = [
+            entry._replace(record=replace(entry.record, settings=entry.record.settings | setting))
+            for entry in run
+            if entry.record is not None
+        ]
+        decided += [claim.id] if judge(claim, run, POCKET).verdict != "out of scope" else []
+    assert set(decided) == ANYWHERE | unlike
 
 
 @pytest.mark.parametrize(
