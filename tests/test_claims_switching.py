@@ -89,6 +89,8 @@ def test_published_numbers_are_kept() -> None:
         "19gb-make-room": 19e9,
     }
     assert {name: BY_ID[name].published for name in published} == published
+    assert BY_ID["p99-2.8x-worse"].published == pytest.approx(5402 / 14905, abs=1e-4)
+    assert BY_ID["concurrent-60-percent"].published == 0.6
     assert BY_ID["vllm-fails-27-percent"].published == pytest.approx(22 / 30, abs=1e-4)
     assert BY_ID["buffer-forces-swapping"].published == pytest.approx(29 / 30, abs=1e-4)
 
@@ -142,6 +144,8 @@ NOT_CONFIRMED = {
     **dict.fromkeys(("fair-baseline", "partial-residency-as-published", "pinned-wall"), "refuted"),
     **dict.fromkeys(("bounded-latency-as-published", "hits-16-of-30-by-default"), "refuted"),
     "hits-16-of-30": "inconclusive",
+    # the source's races are its own
+    "concurrent-60-percent": "refuted",
     # ours: from a filled arena, as the row says
     "pocket-bytes-near-belady": "refuted",
     "pocket-sim-bytes-near-belady": "inconclusive",
