@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.errors import BudgetError, UsageError
 from harness.residency import policies as p
-from harness.residency.layout import ModelLayout
+from harness.residency.layout import ALIGNMENT_BYTES, ModelLayout
 from harness.residency.policies import bound_bytes, whole_model_bytes
 from tests.residency_cases import POLICIES, UNIT, Make, Memory, cases, families, layouts_of
 
@@ -338,3 +338,17 @@ def test_copies_are_coalesced_and_in_layer_order() -> None:
     assert [(load.chunk, load.host_offset, load.num_bytes) for load in plan.loads] == [
         (0, 0, UNIT), (1, UNIT, 2 * UNIT), (2, 3 * UNIT, UNIT),
     ]  # fmt: skip
+
+
+@every_policy
+@given(odd=st.integers(1, ALIGNMENT_BYTES - 1), models=st.lists(st.sampled_from("abc"), max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_every_chunk_lies_on_a_boundary_whatever_the_arenas_size(
+    make: Make, odd: int, models: list[str]
+) -> None:
+    """A tensor is a view of the arena: between two of its type's elements it would be of other bytes."""
+    layouts = {name: ModelLayout.of_layers(name, 3, 6 * UNIT) for name in "abc"}
+    policy = make(layouts, 13 * UNIT + odd, models)
+    for model in models:
+        places = policy.places(policy.request(model))
+        assert not [at for at in places if at % ALIGNMENT_BYTES]

@@ -25,7 +25,7 @@ from typing import ClassVar, NamedTuple
 
 from harness.errors import BudgetError, UsageError
 from harness.residency.arena_map import ArenaMap, Placed
-from harness.residency.layout import ModelLayout
+from harness.residency.layout import ModelLayout, whole_lines
 
 __all__ = ["Copy", "Load", "Plan", "Policy"]
 
@@ -111,6 +111,7 @@ class Policy(ABC):
     """Does a chunk lie in one place for good, so that parameters are bound once?"""
 
     def __init__(self, layouts: Mapping[str, ModelLayout], capacity_bytes: int) -> None:
+        capacity_bytes = whole_lines(capacity_bytes)
         self.arena = ArenaMap(layouts, capacity_bytes)
         self.capacity_bytes = capacity_bytes
 

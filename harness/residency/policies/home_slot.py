@@ -44,7 +44,7 @@ class HomeSlot(Policy):
         homes: Mapping[str, Home] | None = None,
     ) -> None:
         super().__init__(layouts, capacity_bytes)
-        self.homes = homes or find_homes(layouts, capacity_bytes, popularity)
+        self.homes = homes or find_homes(layouts, self.capacity_bytes, popularity)
         self._in_the_way = cache(self._find_in_the_way)
 
     def again(self, model: str) -> Plan:
