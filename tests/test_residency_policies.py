@@ -347,8 +347,10 @@ def test_every_chunk_lies_on_a_boundary_whatever_the_arenas_size(
     make: Make, odd: int, models: list[str]
 ) -> None:
     """A tensor is a view of the arena: between two of its type's elements it would be of other bytes."""
-    layouts = {name: ModelLayout.of_layers(name, 3, 6 * UNIT) for name in "abc"}
-    policy = make(layouts, 13 * UNIT + odd, models)
+    layouts = {
+        name: ModelLayout.of_layers(name, 4, num * UNIT) for name, num in zip("abc", (12, 8, 4), strict=True)
+    }
+    policy = make(layouts, 14 * UNIT + odd, models)
     for model in models:
         places = policy.places(policy.request(model))
         assert not [at for at in places if at % ALIGNMENT_BYTES]
