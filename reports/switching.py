@@ -211,7 +211,7 @@ def scope(found: Sequence[Arm]) -> str:
         _arena(settings),
         f"declared link {settings['link_gb_s']:g} GB/s" if settings.get("link_gb_s") else "link as it is",
         f"{' + '.join(lengths)} tokens" if lengths else "",
-        f"{span(seeds)} seeds of {settings.get('requests', '?')} requests, {settings.get('workload', '?')}",
+        _drawn(seeds, settings),
         f"warmed up: {settings['warm']}" if settings.get("warm") else "",
         "profile " + " and ".join(dict.fromkeys(arm.record.profile for arm in found)),
         " and ".join(dict.fromkeys(arm.record.evidence for arm in found)),
@@ -231,6 +231,14 @@ def _arena(settings: Mapping[str, Any]) -> str:
     if buffer is not None and buffer < 1000:
         return f"arena {buffer:g} MB"
     return f"arena {settings['buffer_gb']:g} GB" if settings.get("buffer_gb") else ""
+
+
+def _drawn(seeds: Sequence[int], settings: Mapping[str, Any]) -> str:
+    """How many traces; a user's own is asked several times, and has no seeds."""
+    requests = f"{settings.get('requests', '?')} requests, {settings.get('workload', '?')}"
+    if settings.get("seeds") == 1 and seeds[-1] > 1:
+        return f"{span(seeds)} rounds of the same {requests}"
+    return f"{span(seeds)} {'seed' if seeds[-1] == 1 else 'seeds'} of {requests}"
 
 
 def span(numbers: Sequence[int]) -> str:

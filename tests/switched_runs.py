@@ -62,7 +62,7 @@ def checks_of(variant: str) -> set[str]:
     if variant in NODE:
         return CHECKS | beside
     told = set() if variant.endswith("lookahead") else SIMULATED_TOO
-    return CHECKS | OF_ARENA | beside | told | (set() if variant in ALIKE else {"link_as_declared"})
+    return CHECKS | OF_ARENA | beside | told | {"link_as_declared"}
 
 
 def metrics_of(variant: str) -> dict[str, Metric]:
@@ -177,7 +177,8 @@ def _simulated(variant: str) -> Record:
     }.get(variant, [base])
     record = Record(
         experiment="switching", variant=variant, control=CONTROL, backend="simulator", profile="pocket",
-        evidence="simulated", metrics=metrics_of(variant), settings=dict(base.head), complete=True,
+        evidence="simulated", metrics=metrics_of(variant), complete=True,
+        settings={"workload": base.workload, **base.head},
     )  # fmt: skip
     record.sweep = [dict(point) for case in cases for point, _ in points_of(case)]
     for seed in range(base.seeds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def test_published_numbers_are_kept() -> None:
         "19gb-make-room": 19e9,
     }
     assert {name: BY_ID[name].published for name in published} == published
+    assert BY_ID["p99-2.8x-worse"].published == pytest.approx(5402 / 14905, abs=1e-4)
+    assert BY_ID["concurrent-60-percent"].published == 0.6
     assert BY_ID["vllm-fails-27-percent"].published == pytest.approx(22 / 30, abs=1e-4)
     assert BY_ID["buffer-forces-swapping"].published == pytest.approx(29 / 30, abs=1e-4)
 
@@ -141,6 +144,8 @@ NOT_CONFIRMED = {
     **dict.fromkeys(("fair-baseline", "partial-residency-as-published", "pinned-wall"), "refuted"),
     **dict.fromkeys(("bounded-latency-as-published", "hits-16-of-30-by-default"), "refuted"),
     "hits-16-of-30": "inconclusive",
+    # the source's races are its own
+    "concurrent-60-percent": "refuted",
     # ours: from a filled arena, as the row says
     "pocket-bytes-near-belady": "refuted",
     "pocket-sim-bytes-near-belady": "inconclusive",
@@ -275,6 +280,30 @@ def test_another_buffer_is_another_claim() -> None:
     assert judge(BY_ID["hits-100-percent-warm"], at_40, POCKET).verdict == "confirmed"
     verdict = judge(BY_ID["buffer-forces-swapping"], at_40, POCKET)
     assert (verdict.verdict, verdict.reason) == ("out of scope", "needs buffer_gb:25.0")
+
+
+ANYWHERE = {
+    # what an arm, a process, a copy or a sweep is, whatever the arena
+    *("no-caching-in-pinned", "serverless-from-disk", "isolated-baselines"),
+    *("pocket-miss-is-a-memcpy", "pocket-hit-is-free"),
+    *(claim.id for claim in CLAIMS if claim.form == "monotone" or claim.treatment == "sim-belady"),
+}
+
+
+@pytest.mark.parametrize("setting", [{"buffer_gb": 40.0}, {"workload": "mine"}], ids=str)
+def test_no_row_is_decided_by_other_settings_than_it_speaks_of(setting: dict[str, Any]) -> None:
+    """Where all models fit no tail is long and no bytes cross; requests of one's own may all hit."""
+    unlike: set[str] = {"fair-baseline", "pinned-wall"} if "buffer_gb" in setting else set()
+    decided = []
+    for claim in decided_here():
+        run = [ran(name, 2) for name in needed_variants(claim)]
+        run = [
+            entry._replace(record=replace(entry.record, settings=entry.record.settings | setting))
+            for entry in run
+            if entry.record is not None
+        ]
+        decided += [claim.id] if judge(claim, run, POCKET).verdict != "out of scope" else []
+    assert set(decided) == ANYWHERE | unlike
 
 
 @pytest.mark.parametrize(

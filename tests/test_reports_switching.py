@@ -233,3 +233,12 @@ def test_a_run_whose_arm_failed_in_every_round_is_rendered(
     assert "keep-last" in out
     assert (path / "output/switching/keep_last_sequential_results.json").is_file()
     assert not (path / "output/switching/lru_sequential_results.json").exists()
+
+
+def test_a_users_trace_that_is_asked_three_times_is_no_three_seeds() -> None:
+    """What is drawn by seed and what is repeated are told apart, also in a run of one round."""
+    repeated = arm_record("home-slot", 3)
+    repeated.settings |= {"seeds": 1, "workload": "mine"}
+    assert "3 rounds of the same 30 requests, mine" in switching.scope(switching.arms([repeated]))
+    assert "3 seeds of 30 requests" in switching.scope(switching.arms([arm_record("home-slot", 3)]))
+    assert "1 seed of 30 requests" in switching.scope(switching.arms([arm_record("home-slot", 1)]))

@@ -99,6 +99,8 @@ def test_an_arena_has_a_size() -> None:
     """None of 0 bytes is made."""
     with pytest.raises(UsageError, match="arena: capacity 0 bytes"):
         ArenaMap(layouts_of([1]), 0)
+    with pytest.raises(UsageError, match="arena: capacity 0 bytes"):
+        find_homes(layouts_of([1]), 0)
 
 
 @given(family=families())

@@ -188,6 +188,30 @@ def test_a_host_out_of_memory_refuses_what_is_new_and_serves_what_is_there(tmp_p
             assert not serve(arena, "m1")
 
 
+def test_a_host_out_of_memory_for_writing_back_leaves_nothing_to_be_computed_on() -> None:
+    """The request is refused before its copies are asked for, so its next one has all of them to make."""
+    size = 16 << 20
+    layouts = {name: ModelLayout.packed(name, [("all", size)]) for name in ("m0", "m1")}
+    with opened(p.FifoRingCopyOut(layouts, size)) as (arena, _):
+        arena.begin("m0").wait(0)
+        with short_of_memory(size // 2), pytest.raises(BudgetError, match=f"scratch: no {size} bytes"):
+            arena.begin("m1")
+        again = arena.begin("m1")
+        assert (again.is_hit, again.plan.num_bytes) == (False, size)
+
+
+def test_a_host_out_of_memory_for_the_copier_says_so_and_serves_when_there_is_some() -> None:
+    """A thread needs a stack."""
+    with opened(home_slot()) as (arena, _):
+        before = threading.stack_size(256 << 20)
+        try:
+            with short_of_memory(64 << 20), pytest.raises(ArenaError, match="no thread that copies"):
+                arena.begin("m0")
+        finally:
+            threading.stack_size(before)
+        assert not serve(arena, "m0")
+
+
 def test_a_lane_that_was_closed_says_so() -> None:
     """To whoever begins, and to whoever waits."""
     with opened(home_slot()) as (arena, _):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.errors import BudgetError, UsageError
 from harness.residency import policies as p
-from harness.residency.layout import ModelLayout
+from harness.residency.layout import ALIGNMENT_BYTES, ModelLayout
 from harness.residency.policies import bound_bytes, whole_model_bytes
 from tests.residency_cases import POLICIES, UNIT, Make, Memory, cases, families, layouts_of
 
@@ -206,6 +206,32 @@ def test_eviction_copies_nothing_but_in_the_published_ring(make: Make, case: Cas
 
 
 @every_policy
+@given(case=cases(), share=st.floats(0, 1))
+@settings(max_examples=20, deadline=None)
+def test_a_lookahead_needs_the_room_of_what_it_copies(make: Make, case: Case, share: float) -> None:
+    """Not of all that its model misses; and of one that is called off, no more than stays driven out."""
+    layouts, capacity_bytes, models = case
+    policy = make(layouts, capacity_bytes, models)
+    for model, following in pairwise(models):
+        policy.request(model)
+        free_bytes = policy.arena.free_bytes
+        plan = policy.lookahead(following, running=model)
+        assert plan.needed_bytes == max(0, plan.num_bytes - free_bytes)
+        num_begun = int(share * len(plan.loads))
+        back_bytes = sum(placed.num_bytes for placed in policy.undo(plan, num_begun))
+        assert plan.needed_for(num_begun) <= plan.evicted_bytes - back_bytes
+
+
+def test_a_model_that_streams_needs_no_more_room_than_it_takes() -> None:
+    """Three units go for ten that pass through seven; in its own next pass nothing does."""
+    policy = p.HomeSlot(layouts_of([1] * 10, [1] * 3), 7 * UNIT)
+    policy.request("m1")
+    plans = [policy.request("m0"), policy.again("m0")]
+    assert [plan.needed_bytes for plan in plans] == [3 * UNIT, 0]
+    assert plans[0].evicted_bytes == 3 * UNIT
+
+
+@every_policy
 @given(case=cases())
 @settings(max_examples=15, deadline=None)
 def test_warming_up_evicts_nothing(make: Make, case: Case) -> None:
@@ -312,3 +338,19 @@ def test_copies_are_coalesced_and_in_layer_order() -> None:
     assert [(load.chunk, load.host_offset, load.num_bytes) for load in plan.loads] == [
         (0, 0, UNIT), (1, UNIT, 2 * UNIT), (2, 3 * UNIT, UNIT),
     ]  # fmt: skip
+
+
+@every_policy
+@given(odd=st.integers(1, ALIGNMENT_BYTES - 1), models=st.lists(st.sampled_from("abc"), max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_every_chunk_lies_on_a_boundary_whatever_the_arenas_size(
+    make: Make, odd: int, models: list[str]
+) -> None:
+    """A tensor is a view of the arena: between two of its type's elements it would be of other bytes."""
+    layouts = {
+        name: ModelLayout.of_layers(name, 4, num * UNIT) for name, num in zip("abc", (12, 8, 4), strict=True)
+    }
+    policy = make(layouts, 14 * UNIT + odd, models)
+    for model in models:
+        places = policy.places(policy.request(model))
+        assert not [at for at in places if at % ALIGNMENT_BYTES]

@@ -266,6 +266,7 @@ class TestRoom:
                 r"phi-mini: 5250880 bytes in an arena of 3000000; give the arena 5250880, or use home-slot",
             ),
             ("nothing", "arm 'nothing': unknown; use reload-every"),
+            ("belady", "arm belady: a bound, which has to know what will be asked for"),
         ):
             with pytest.raises((BudgetError, UsageError), match=says):
                 HostedRing.load(["phi-mini"], budget, arena_bytes=3_000_000, arm_name=arm_name)

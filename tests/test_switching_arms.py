@@ -224,6 +224,15 @@ def test_fresh_memory_goes_back_to_the_system() -> None:
     assert not is_mapped(address)
 
 
+def test_an_arena_behind_files_goes_back_to_the_system() -> None:
+    """When its arm is closed, whoever still has that."""
+    made = make_arm("serverless-warm", setting(models=("phi-mini",)))
+    address = made._arena.memory.data_ptr()  # type: ignore[attr-defined]
+    assert is_mapped(address)
+    made.close()
+    assert not is_mapped(address)
+
+
 def is_mapped(address: int) -> bool:
     rows = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
     return any(int(begin, 16) <= address < int(end, 16) for begin, end in rows)

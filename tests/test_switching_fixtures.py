@@ -154,6 +154,13 @@ def test_the_pocket_is_a_thousandth_of_what_is_declared() -> None:
     assert Work(models=("x", "y")).workload == "zipf-2"
 
 
+def test_the_published_mix_is_of_the_published_sizes() -> None:
+    """Where the smallest model is asked for most, or others stand in, no row on the mix is decided."""
+    assert Work(models=("phi-mini", "llama-mini", "mistral-mini")).workload == "published-shares"
+    assert Work(models=("x", "y", "z")).workload == "published-shares"
+    assert Work(models=("x", "y", "z"), scale=1.0).workload == "published-mix"
+
+
 def test_a_users_trace_is_told_from_other_workloads(tmp_path: Path) -> None:
     """By what it holds; a name, or a file that is nothing yet, only where switching is asked for."""
     path = trace_file(tmp_path)

@@ -112,6 +112,24 @@ def test_an_arm_that_crashes_names_the_signal() -> None:
             arm.run([ASK])
 
 
+def test_a_call_that_is_broken_off_ends_the_arm() -> None:
+    """Its answer would be taken for that of the next call."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with ArmProcess.start("reload-every", setting(link_bytes_per_s=2e7)) as arm:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                arm.run(asks(2))
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        with pytest.raises(BackendBroken, match="reload-every: its call was broken off; start another one"):
+            arm.run([ASK])
+
+
 def test_an_arm_that_takes_too_long_is_ended() -> None:
     with ArmProcess.start("reload-every", setting(link_bytes_per_s=1e6)) as arm:
         arm._timeout_s = 0.2

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import BudgetError, UsageError
-from harness.residency.layout import ModelLayout
+from harness.residency.layout import ModelLayout, whole_lines
 
 __all__ = ["WINDOW_CHUNKS", "Home", "by_popularity", "expected_bytes", "find_homes", "home_at"]
 
@@ -63,8 +63,11 @@ def find_homes(
     Raises
     ------
     BudgetError: a model is too large even to stream through this arena.
-    UsageError: the popularity of a model is missing, or is not positive.
+    UsageError: the popularity of a model is missing, or is not positive; or the capacity is not.
     """
+    if capacity_bytes <= 0:
+        raise UsageError(f"arena: capacity {capacity_bytes} bytes; give at least a model's size")
+    capacity_bytes = whole_lines(capacity_bytes)
     shares = _shares(layouts, popularity)
     homes: dict[str, Home] = {}
     for sweep in range(MAX_SWEEPS):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from harness.errors import ModelError
 
-__all__ = ["ALIGNMENT_BYTES", "Chunk", "ModelLayout", "aligned"]
+__all__ = ["ALIGNMENT_BYTES", "Chunk", "ModelLayout", "aligned", "whole_lines"]
 
 ALIGNMENT_BYTES = 64
 """A cache line, and enough for every vector unit and for torch's own allocator."""
@@ -109,3 +109,8 @@ class ModelLayout:
 def aligned(num_bytes: int) -> int:
     """`num_bytes` rounded up to the alignment."""
     return -(-num_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def whole_lines(capacity_bytes: int) -> int:
+    """`capacity_bytes` rounded down to the alignment: a place counted back from the end is aligned, too."""
+    return capacity_bytes // ALIGNMENT_BYTES * ALIGNMENT_BYTES

@@ -101,8 +101,8 @@ class LiveArena:
         Raises
         ------
         UsageError: the model is unknown.
-        BudgetError: it is larger than the arena, and the policy cannot stream it.
-        ArenaError: the lane is closed.
+        BudgetError: it is larger than the arena, and the policy cannot stream it; or as `Pass.start`.
+        ArenaError: as `Pass.start`.
         """
         began_s = time.perf_counter()
         if self._running is not None:
@@ -268,7 +268,7 @@ class LiveArena:
             self._guess = Guess(
                 self._guess.num_bytes + sum(one.load.num_bytes for one in begun),
                 self._guess.evicted_bytes + ahead.plan.evicted_bytes - back_bytes,
-                self._guess.needed_bytes + ahead.plan.needed_bytes,
+                self._guess.needed_bytes + ahead.plan.needed_for(num_begun),
                 (*self._guess.landings, *(one.landing for one in begun)),
             )
 

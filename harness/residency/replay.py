@@ -28,6 +28,7 @@ class _Ahead(NamedTuple):
     done_s: float
     num_bytes: int
     evicted_bytes: int
+    needed_bytes: int
     late_end_s: float = 0.0
     """End of the prefill as far as the chunk decides that was under way when the turn came."""
 
@@ -74,7 +75,7 @@ class Replay:
             ahead_bytes=ahead.num_bytes if ahead else 0,
             bytes_out=plan.copy_out_bytes,
             evicted_bytes=plan.evicted_bytes + (ahead.evicted_bytes if ahead else 0),
-            needed_bytes=plan.needed_bytes + (ahead.plan.needed_bytes if ahead else 0),
+            needed_bytes=plan.needed_bytes + (ahead.needed_bytes if ahead else 0),
             copied_s=copied_s,
             ahead_s=(ahead.began_s, ahead.done_s) if ahead else None,
         )
@@ -85,7 +86,8 @@ class Replay:
         if plan.copies:
             begin_s = max(known_s, self.free_s)
             done_s = begin_s + plan.num_bytes / self.link.bytes_per_s + self.link.copy_s * len(plan.copies)
-            self.ahead = _Ahead(plan, begin_s, done_s, plan.num_bytes, plan.evicted_bytes)
+            amounts = plan.num_bytes, plan.evicted_bytes, plan.needed_bytes
+            self.ahead = _Ahead(plan, begin_s, done_s, *amounts)
 
     def _model(self, name: str) -> SimModel:
         model = self.models.get(name)
@@ -119,7 +121,8 @@ class Replay:
             late_end_s = at_s + own.from_here_s[load.chunk] if at_s > began_s else 0.0
         restored = self.policy.undo(ahead.plan, num_started)
         evicted_bytes = ahead.evicted_bytes - sum(placed.num_bytes for placed in restored)
-        return _Ahead(ahead.plan, ahead.began_s, at_s, num_bytes, evicted_bytes, late_end_s)
+        needed_bytes = ahead.plan.needed_for(num_started)
+        return _Ahead(ahead.plan, ahead.began_s, at_s, num_bytes, evicted_bytes, needed_bytes, late_end_s)
 
     def _prefill(
         self, model: SimModel, plan: Plan, began_s: float, ahead: _Ahead | None

@@ -81,14 +81,15 @@ class Pass:
 
         Raises
         ------
-        ArenaError: the lane is closed.
+        ArenaError: the lane is closed, or there is no thread for it.
+        BudgetError: the host has no room for what is to be written back.
         """
         try:
             if self.plan.copy_out_bytes:
                 lane, spans = self._arena.lane, _spans(self.plan.evictions)
                 self._copied += [lane.copy_out(start, end - start) for start, end in spans]
             self._bring(self.plan)
-        except ArenaError:
+        except BaseException:  # the map says what no copy has made true
             self._break()
             raise
         self._plan_s = time.perf_counter() - self._began_s

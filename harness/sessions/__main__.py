@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--model", "--model-id", default="llama-34m", metavar="M",
                      help="llama-34m (default), a pocket model, a folder, ORG/NAME, counting")  # fmt: skip
     one.add_argument("--models", type=names, metavar="A,B,…",
-                     help="several, through one arena; the first is the default of a session")  # fmt: skip
+                     help="several, through one arena: llama-mini, mistral-mini, phi-mini, or as --model "
+                          "(not counting); the first is the default of a session")  # fmt: skip
     model.add_argument("--device", default="cpu", metavar="D")
     model.add_argument("--dtype", default="float32", metavar="T", help="of the weights in memory")
     model.add_argument("--threads", type=positive(int), default=1, metavar="N", help="within one operation")

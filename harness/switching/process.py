@@ -126,7 +126,15 @@ class ArmProcess:
                 self._pipe.send((what, arguments))
             except OSError as exc:
                 self._break(None, exc)
-        return self._receive()
+        try:
+            return self._receive()
+        except HarnessError:
+            raise
+        except BaseException:
+            # What it still sends would be taken for the answer to the next call.
+            self._process.kill()
+            self._cause = "its call was broken off"
+            raise
 
     def _receive(self) -> Any:
         if self._cause is not None:

@@ -59,14 +59,13 @@ class Copier:
 
         Raises
         ------
-        ArenaError: the copier is closed.
+        ArenaError: the copier is closed, or the host has no memory for its thread.
         """
         with self._news:
             self.check_open()
             self._bury()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="arena-copier", daemon=True)
-                self._thread.start()
+                self._thread = _started(self._run)
             self._queue.append(job)
             self._news.notify_all()
 
@@ -185,3 +184,12 @@ class Copier:
         self._current = None
         self._queue.clear()
         self._news.notify_all()
+
+
+def _started(run: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=run, name="arena-copier", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as exc:
+        raise ArenaError(f"arena: no thread that copies ({exc}); stop what else runs here") from exc
+    return thread

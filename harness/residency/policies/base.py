@@ -25,7 +25,7 @@ from typing import ClassVar, NamedTuple
 
 from harness.errors import BudgetError, UsageError
 from harness.residency.arena_map import ArenaMap, Placed
-from harness.residency.layout import ModelLayout
+from harness.residency.layout import ModelLayout, whole_lines
 
 __all__ = ["Copy", "Load", "Plan", "Policy"]
 
@@ -66,7 +66,7 @@ class Plan:
     copy_out_bytes: int = 0
     """Written back to the host before the first copy; 0 for every policy but the seed's."""
     needed_bytes: int = 0
-    """What had to be evicted at the least: the missing bytes less the free ones."""
+    """What had to be evicted at the least: the bytes that come less the free ones."""
 
     @property
     def num_bytes(self) -> int:
@@ -77,6 +77,11 @@ class Plan:
     def evicted_bytes(self) -> int:
         """Bytes taken off the map."""
         return sum(placed.num_bytes for placed in self.evictions)
+
+    def needed_for(self, num_loads: int) -> int:
+        """What had to be evicted at the least for the first so many loads alone."""
+        undone_bytes = sum(load.num_bytes for load in self.loads[num_loads:])
+        return max(0, self.needed_bytes - undone_bytes)
 
     @property
     def loads(self) -> tuple[Load, ...]:
@@ -106,6 +111,7 @@ class Policy(ABC):
     """Does a chunk lie in one place for good, so that parameters are bound once?"""
 
     def __init__(self, layouts: Mapping[str, ModelLayout], capacity_bytes: int) -> None:
+        capacity_bytes = whole_lines(capacity_bytes)
         self.arena = ArenaMap(layouts, capacity_bytes)
         self.capacity_bytes = capacity_bytes
 

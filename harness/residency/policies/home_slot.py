@@ -44,7 +44,7 @@ class HomeSlot(Policy):
         homes: Mapping[str, Home] | None = None,
     ) -> None:
         super().__init__(layouts, capacity_bytes)
-        self.homes = homes or find_homes(layouts, capacity_bytes, popularity)
+        self.homes = homes or find_homes(layouts, self.capacity_bytes, popularity)
         self._in_the_way = cache(self._find_in_the_way)
 
     def again(self, model: str) -> Plan:
@@ -108,13 +108,14 @@ class HomeSlot(Policy):
 
     def _bring(self, model: str, barred: frozenset[int]) -> Plan:
         """Copy every missing chunk that is not barred to its home, over whatever lies there."""
-        needed_bytes = self._needed_bytes(model)
+        free_bytes = self.arena.free_bytes
         copies: list[Copy] = []
         evictions: list[Placed] = []
         for first, last in self._stretches(model, barred):
             at = self.homes[model].offsets[first]
             evictions += self.arena.clear(at, at + self.arena.layouts[model].span_bytes(first, last))
             copies.append(self._place(model, first, last, at))
+        needed_bytes = max(0, sum(copy.num_bytes for copy in copies) - free_bytes)
         return self._plan(model, copies, evictions, needed_bytes=needed_bytes)
 
     def _stretches(self, model: str, barred: frozenset[int]) -> list[tuple[int, int]]:
@@ -138,7 +139,7 @@ class HomeSlot(Policy):
     def _stream(self, model: str) -> Plan:
         """Copy the missing first chunks to stay, and the others one by one through the window."""
         home, starts = self.homes[model], self.arena.layouts[model].starts
-        needed_bytes = self._needed_bytes(model)
+        room_bytes = self.arena.resident_bytes(model) + self.arena.free_bytes
         copies: list[Copy] = []
         evictions = self.arena.evict(model, home.num_fixed)
         for chunk, at in enumerate(home.offsets):
@@ -148,6 +149,8 @@ class HomeSlot(Policy):
             own = [placed.chunk for placed in over if placed.model == model]
             evictions += [placed for placed in over if placed.model != model]
             copies.append(self._place(model, chunk, chunk + 1, at)._replace(after=max(own, default=None)))
+        # Its own chunks lie on each other: it never has room for all of them.
+        needed_bytes = max(0, self.arena.resident_bytes(model) - room_bytes)
         return self._plan(model, copies, evictions, needed_bytes=needed_bytes)
 
     def _find_in_the_way(self, model: str, running: str) -> frozenset[int]:

@@ -60,8 +60,9 @@ class SlotPolicy(Policy):
     def _look(self, model: str, running: str) -> Plan:
         if model == running:
             return self._plan(model, (), ())
-        needed_bytes = self._needed_bytes(model)
+        free_bytes = self.arena.free_bytes
         copies, evictions = self._bring(model, keep=(model, running), last_of_all=None)
+        needed_bytes = max(0, sum(copy.num_bytes for copy in copies) - free_bytes)
         return self._plan(model, copies, evictions, needed_bytes=needed_bytes)
 
     def _fill(self, model: str) -> Plan:

@@ -15,6 +15,7 @@ from harness.residency.arms import Setting, arm
 from harness.residency.collate import CollatingQueue
 from harness.residency.device.base import Lane
 from harness.residency.live import LiveArena
+from harness.residency.policies import Belady
 from harness.sessions.ring.engine import RingEngine
 from harness.sessions.ring.loading import HostModel, load_hosts
 from harness.sessions.ring.weights import StreamedModel
@@ -65,6 +66,8 @@ class HostedRing(RingEngine):
             raise UsageError("models: none named; name at least one")
         queue = CollatingQueue(max_wait_s=max_wait_s, min_residency_s=min_residency_s)
         chosen = arm(arm_name)
+        if arm_name == Belady.name:
+            raise UsageError("arm belady: a bound, which has to know what will be asked for; use another")
         require_torch("sessions", device, needs_transformers=False)
         torch.set_num_threads(threads)
         with contextlib.ExitStack() as undo:

@@ -201,7 +201,10 @@ class _View(NamedTuple):
         return cls(typed, spec.shape, strides, spec.offset_bytes // dtype.itemsize)
 
     def at(self, place: int) -> torch.Tensor:
-        first = self.first + place // self.typed.itemsize
+        first, rest = divmod(place, self.typed.itemsize)
+        if rest:
+            raise UsageError(f"arena: a chunk at byte {place} is no place for {self.typed.dtype}; align chunks")
+        first += self.first
         return self.typed.as_strided(self.shape, self.strides, first)
 
 

@@ -64,8 +64,11 @@ class ServerlessWarm(WholeArm):
         self._stack = ExitStack()
         try:
             self._arena = _Arena(setting)
+            self._stack.callback(self._arena.close)
             self._files = self._saved(setting)
             self._models = {name: self._over(host, self._arena.memory) for name, host in self._hosts.items()}
+            # Their views hold the arena's memory.
+            self._stack.callback(self._models.clear)
             for name, host in self._hosts.items():
                 host.blob.close()
                 self._prepare(self._files[name])
@@ -154,6 +157,12 @@ class _Arena:
         else:
             self._host = None
             self.memory = torch.zeros(setting.arena_bytes, dtype=torch.uint8, device=setting.device)
+
+    def close(self) -> None:
+        """Give the memory back; a second call does nothing."""
+        self.memory = None
+        if self._host is not None:
+            self._host.close()
 
     def read(self, plan: Plan, file: PackedFile) -> None:
         """Read a plan's chunks into their places; return when the link has had time for the last of them."""
