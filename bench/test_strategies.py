@@ -15,12 +15,15 @@ artefact of that, and no result about re-reading.
 Usage:
 
     pytest bench/ -m strategies                            every strategy on four pocket models
-    pytest bench/ -m strategies --tasks 800                200 tasks of each family: the nightly table
+    pytest bench/ -m strategies --tasks 800                the nightly table: 200 tasks of each family, in every
+                                                           cell
     pytest bench/ -m strategies --profile node --backend small=ollama:///tinyllama --backend large=http://…
                                                            the source's two tasks, in Rust and Python
 
 A variant is a strategy on a model, `nano-best-of-8`, beside the same model's `single`: one greedy answer.
-Each is graded on every task and timed on one of each family. `MODEL-batched-8` times eight answers in one
+Each is graded on every task and timed on one of each family. By default that is 20 tasks of a family, too few
+to decide most rows; the model nano's variants about eight answers are graded on 200 of `fix` (the further ones
+are called `fix-more-…`, and are in no table), so that the rows about what a verifier gains are decided. `MODEL-batched-8` times eight answers in one
 request beside eight requests. fixtures/strategies_variants.py says what each strategy is.
 """
 
@@ -120,7 +123,7 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
             Failure(arm=label, round=None, where=f"graded {task}", error=error)
             for task, error in found.failures
         ]
-    record.checks = [*merged(record.checks), check_tasks(stand.task_set.tasks)]
+    record.checks = [*merged(record.checks), check_tasks(stand.task_set.graded_by(role, strategy))]
     paired.store(record)
     return record
 
@@ -128,6 +131,7 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
 def _record(role: str, strategy: str, control: str | None, stand: Stand, profile: str) -> Record:
     kind = STRATEGIES.get(strategy)
     roles = (role, *(kind.asks if kind else ()))
+    graded = stand.task_set.graded_by(role, strategy)
     left_out = {"left_out": stand.task_set.left_out} if stand.task_set.left_out else {}
     return Record(
         experiment="strategies",
@@ -140,6 +144,7 @@ def _record(role: str, strategy: str, control: str | None, stand: Stand, profile
             "workload": "pocket" if profile == "pocket" else "seed",
             "tasks": len(stand.task_set.timed),
             "graded": len(stand.task_set.tasks),
+            "graded_beside": len(graded) - len(stand.task_set.tasks),
             "families": list(dict.fromkeys(task.family for task in stand.task_set.tasks)),
             "at_once": NUM,
             "seed": SEED,
@@ -166,9 +171,11 @@ def _check_role(role: str, profile: str, stand: Stand) -> None:
 
 
 def _progress(paired: Pairing, name: str, stand: Stand) -> Callable[[int], None]:
+    num = len(stand.task_set.graded_by(*name.split("-", 1)))
+
     def step(done: int) -> None:
         if paired.progress:
-            paired.progress.step(f"{name}, tasks graded", done, len(stand.task_set.tasks))
+            paired.progress.step(f"{name}, tasks graded", done, num)
 
     return step
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,15 @@ import pytest
 
 from fixtures.nodes import specs_of
 from fixtures.pool import Pool, Runner
-from fixtures.strategies import PER_FAMILY, BatchArm, Stand, StrategyArm, tasks_of
+from fixtures.strategies import (
+    DECIDING,
+    DECIDING_FAMILY,
+    PER_FAMILY,
+    BatchArm,
+    Stand,
+    StrategyArm,
+    tasks_of,
+)
 from fixtures.strategies_checks import check_equal_work, check_outcomes, check_tasks
 from fixtures.strategies_values import (
     BATCH_METRICS,
@@ -25,7 +34,7 @@ from fixtures.strategies_values import (
     round_values,
     task_values,
 )
-from fixtures.strategies_variants import STRATEGIES, VARIANTS
+from fixtures.strategies_variants import DECIDED, STRATEGIES, VARIANTS
 from harness.errors import UnavailableError
 from harness.grading import CodeGrader
 from harness.strategies import Call, Candidate, Failure, Outcome
@@ -169,6 +178,25 @@ def test_pocket_tasks_come_in_turns_and_elsewhere_the_sources_two() -> None:
     assert {task.family for task in seeds.tasks} == {"prime_check", "fibonacci"}
 
 
+def test_a_short_run_decides_by_more_tasks_of_one_family() -> None:
+    """As many as its claim asks for, the same ones as a long run's; tables know them by their family."""
+    short, long = tasks_of("pocket", None), tasks_of("pocket", 4 * DECIDING)
+    found = [task for task in short.graded_by("nano", "best-of-8") if task.family == DECIDING_FAMILY]
+    wanted = [task for task in long.tasks if task.family == DECIDING_FAMILY]
+    assert [task.question.prompt for task in found] == [task.question.prompt for task in wanted]
+    assert {task.question.id.rpartition("-")[0] for task in found} == {"fix", "fix-more"}
+    assert len({task.question.id for task in found}) == len(found) == DECIDING
+    assert not long.more
+    assert not tasks_of("pocket", 8).more
+    assert short.graded_by("large", "best-of-8") == short.tasks
+    claims = tomllib.loads((ROOT / "bench/claims/strategies.toml").read_text())["claim"]
+    for claim in claims:
+        if claim.get("min_n") and claim["treatment"].startswith("nano"):
+            wide = {claim["treatment"], claim["control"], claim.get("against", claim["control"])}
+            assert wide | set(claim.get("also_beats", ())) <= set(DECIDED)
+            assert (claim["min_n"], claim["only"]) == (DECIDING, DECIDING_FAMILY)
+
+
 def test_without_rust_its_tasks_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's stay."""
     monkeypatch.setenv("PATH", "/nowhere")
@@ -205,9 +233,9 @@ def test_rules_differ_and_their_answers_do_not(stand: Stand) -> None:
     assert not best.failures
     for task, outcome in best.outcomes.items():
         assert [c.text for c in outcome.candidates] == [c.text for c in likeliest.outcomes[task].candidates]
-    for task in stand.task_set.tasks:
-        one = best.outcomes[task.question.id]
-        by_tests = bool(task.question.visible)
+    for known in stand.task_set.tasks:
+        one = best.outcomes[known.question.id]
+        by_tests = bool(known.question.visible)
         assert all(score is not None for score in (c.score for c in one.candidates))
         assert all((c.score or 0.0) >= 0 for c in one.candidates) == by_tests
     assert best is stand.graded("nano", "best-of-8")
