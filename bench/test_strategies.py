@@ -15,16 +15,15 @@ artefact of that, and no result about re-reading.
 Usage:
 
     pytest bench/ -m strategies                            every strategy on four pocket models
-    pytest bench/ -m strategies --tasks 800                the nightly table: 200 tasks of each family, in every
-                                                           cell
+    pytest bench/ -m strategies --tasks 800                the nightly table: 200 tasks of each family
     pytest bench/ -m strategies --profile node --backend small=ollama:///tinyllama --backend large=http://…
                                                            the source's two tasks, in Rust and Python
 
 A variant is a strategy on a model, `nano-best-of-8`, beside the same model's `single`: one greedy answer.
 Each is graded on every task and timed on one of each family. By default that is 20 tasks of a family, too few
-to decide most rows; the model nano's variants about eight answers are graded on 200 of `fix` (the further ones
-are called `fix-more-…`, and are in no table), so that the rows about what a verifier gains are decided. `MODEL-batched-8` times eight answers in one
-request beside eight requests. fixtures/strategies_variants.py says what each strategy is.
+to decide most rows. So nano's variants of eight answers are graded on 200 of `fix`, which decides what a
+verifier gains; the further 180 are called `fix-more-…`, and are in no table. `MODEL-batched-8` times eight
+answers in one request beside eight requests. fixtures/strategies_variants.py says what each strategy is.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fixtures.backends import plain_errors
+from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.pool import Pool, Runner
 from fixtures.provenance import merged
@@ -58,6 +58,8 @@ from reports.records import ARMS, Check, Failure, Record, TaskPair
 
 pytestmark = pytest.mark.strategies
 
+RULES_ALONE = ("likeliest-of-8", "majority-of-8")
+"""The answers of `best-of-8` by another rule: what they take is known from its rounds, so two are enough."""
 POOLED = ("best-of-8", "likeliest-of-8")
 """Strategies whose eight samples all have a score: their records hold the curves over k."""
 
@@ -115,7 +117,8 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
         record.sweep = k_points(graded[0].samples(), graded[0].tokens())
     arms = [StrategyArm(role, side, stand) for side in sides]
     models = {one: stand.pool.model(one) for one in record.models}
-    paired.run(record, *(arm.arm() for arm in arms))
+    few = Settings(rounds=min(2, paired.settings.rounds), warmup_rounds=0)
+    paired.run(record, *(arm.arm() for arm in arms), settings=few if strategy in RULES_ALONE else None)
     for side, found, arm, label in zip(sides, graded, arms, ARMS, strict=False):
         outcomes = [*found.outcomes.values(), *arm.outcomes]
         record.checks += check_outcomes(STRATEGIES[side], outcomes, models)
