@@ -37,8 +37,9 @@ from fixtures.options import Settings
 from fixtures.pairing import Pairing
 from fixtures.pool import Pool, Runner
 from fixtures.provenance import merged
-from fixtures.strategies import BatchArm, Stand, StrategyArm, tasks_of
+from fixtures.strategies import BatchArm, Stand, StrategyArm
 from fixtures.strategies_checks import check_equal_work, check_outcomes, check_tasks
+from fixtures.strategies_tasks import tasks_of
 from fixtures.strategies_values import BATCH_METRICS, ROUND_METRICS, TASK_METRICS, k_points
 from fixtures.strategies_variants import (
     BATCHED,

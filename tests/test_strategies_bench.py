@@ -16,16 +16,9 @@ import pytest
 
 from fixtures.nodes import specs_of
 from fixtures.pool import Pool, Runner
-from fixtures.strategies import (
-    DECIDING,
-    DECIDING_FAMILY,
-    PER_FAMILY,
-    BatchArm,
-    Stand,
-    StrategyArm,
-    tasks_of,
-)
+from fixtures.strategies import BatchArm, Graded, Stand, StrategyArm
 from fixtures.strategies_checks import check_equal_work, check_outcomes, check_tasks
+from fixtures.strategies_tasks import DECIDING, DECIDING_FAMILY, PER_FAMILY, tasks_of
 from fixtures.strategies_values import (
     BATCH_METRICS,
     ROUND_METRICS,
@@ -96,10 +89,6 @@ def test_an_honest_outcome_passes_every_check() -> None:
     [
         (replace(GOOD, chosen=0), "chosen_by_rule"),
         (replace(GOOD, calls=(call(temperature=0.0),)), "temperature_sent"),
-        (
-            replace(GOOD, candidates=(candidate("a", score=0.0), candidate("a", score=1.0))),
-            "temperature_effect",
-        ),
         (replace(GOOD, calls=(call(output_tokens=None),)), "counts_from_server"),
         (replace(GOOD, failures=(Failure("nano", "broke"),)), "no_fallback"),
         (replace(GOOD, calls=(call(model="large"),)), "models_as_labelled"),
@@ -109,6 +98,17 @@ def test_an_honest_outcome_passes_every_check() -> None:
 def test_each_check_finds_what_it_is_for(changed: Outcome, name: str) -> None:
     """A choice that is not the rule's, a temperature not sent or ignored, an uncounted call, a failure."""
     assert failing(changed) == [name]
+
+
+def test_a_temperature_without_effect_is_told_by_four_questions() -> None:
+    """By fewer it is not: a model that is sure of one answer gives it again, in every round."""
+    same = replace(GOOD, candidates=(candidate("a", score=0.0), candidate("a", score=1.0)))
+    four = [replace(same, question=f"code-{number:03d}") for number in range(4)]
+    assert failing(*four) == ["temperature_effect"]
+    assert failing(*four[:3], *four[:3]) == []
+    assert failing(*four[:3], GOOD) == []
+    checks = check_outcomes(STRATEGIES["best-of-n"], [same, same], {"nano": "nano"})
+    assert "0 of 1 questions got different answers, too few to tell" in [check.observed for check in checks]
 
 
 def test_a_ladder_that_sends_one_temperature_is_found_out() -> None:
@@ -165,6 +165,12 @@ def test_curves_over_k_are_by_family_and_over_all() -> None:
         0.5,
     )
     assert (found["code", 2]["tokens"], found["all", 2]["tokens"]) == (9.0, None)
+
+
+def test_a_prompt_that_each_answer_reads_is_counted_for_each() -> None:
+    """One request reads it once for all of its answers; several requests read it again."""
+    graded = Graded({"batch": GOOD, "each": replace(GOOD, calls=(call(num=1), call(num=1)))}, {}, {})
+    assert graded.tokens() == {"batch": (5.0, 4.0), "each": (0.0, 18.0)}
 
 
 def test_pocket_tasks_come_in_turns_and_elsewhere_the_sources_two() -> None:
