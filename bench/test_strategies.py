@@ -145,7 +145,7 @@ def _record(role: str, strategy: str, control: str | None, stand: Stand, profile
         profile=profile,
         evidence=stand.pool.evidence(roles),
         settings={
-            "workload": "pocket" if profile == "pocket" else "seed",
+            "workload": stand.task_set.workload,
             "tasks": len(stand.task_set.timed),
             "graded": len(stand.task_set.tasks),
             "graded_beside": len(graded) - len(stand.task_set.tasks),

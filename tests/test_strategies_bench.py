@@ -204,11 +204,13 @@ def test_a_short_run_decides_by_more_tasks_of_one_family() -> None:
 
 
 def test_without_rust_its_tasks_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's stay."""
+    """Python's stay, as a workload that decides no published row: the source's tasks are in Rust."""
+    assert (tasks_of("pocket", 4).workload, tasks_of("node", 1).workload) == ("pocket", "seed")
     monkeypatch.setenv("PATH", "/nowhere")
     found = tasks_of("node", None)
     assert {task.question.language for task in found.tasks} == {"python"}
     assert "rustup" in str(found.left_out)
+    assert found.workload == "seed-python"
 
 
 def test_what_verifying_costs_is_timed_in_every_language(stand: Stand) -> None:
