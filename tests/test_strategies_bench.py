@@ -100,6 +100,15 @@ def test_each_check_finds_what_it_is_for(changed: Outcome, name: str) -> None:
     assert failing(changed) == [name]
 
 
+def test_a_server_that_names_no_model_is_not_taken_for_the_one_asked_for() -> None:
+    """Batches never name theirs; one answer does, or any model may have given it."""
+    alone = call(num=1, model=None)
+    assert failing(replace(GOOD, calls=(alone,))) == ["models_as_labelled"]
+    assert failing(replace(GOOD, calls=(call(model=None),))) == []
+    unnamed = check_outcomes(STRATEGIES["best-of-n"], [replace(GOOD, calls=(alone,))], {"nano": None})
+    assert all(check.ok for check in unnamed)
+
+
 def test_a_temperature_without_effect_is_told_by_four_questions() -> None:
     """By fewer it is not: a model that is sure of one answer gives it again, in every round."""
     same = replace(GOOD, candidates=(candidate("a", score=0.0), candidate("a", score=1.0)))
