@@ -27,6 +27,8 @@ __all__ = ["ALL", "EXPERIMENT", "SINGLE", "Cell", "cells_of", "families_of", "sp
 EXPERIMENT = "strategies"
 SINGLE = "single"
 ALL = "all"
+MORE = "-more"
+"""How the family of tasks ends that decide claims of some variants, and that the others lack."""
 
 
 class Cell(NamedTuple):
@@ -67,7 +69,7 @@ class Cell(NamedTuple):
 
 def families_of(records: Iterable[Record]) -> tuple[str, ...]:
     """The families that were graded, in order, after "all"."""
-    found = [_family(task) for r in records if r.experiment == EXPERIMENT for task in r.tasks]
+    found = [_family(task) for r in records if r.experiment == EXPERIMENT for task in tasks_of(r)]
     return (ALL, *dict.fromkeys(found))
 
 
@@ -88,9 +90,10 @@ def troubles(record: Record) -> list[str]:
     return broken if record.complete else [*broken, "not every planned round was run"]
 
 
-def tasks_of(record: Record, family: str) -> list[TaskPair]:
-    """The graded tasks of one family, or of all."""
-    return [task for task in record.tasks if family in (ALL, _family(task))]
+def tasks_of(record: Record, family: str = ALL) -> list[TaskPair]:
+    """The graded tasks of one family, or of all, but for those that only some variants were graded on."""
+    shared = [task for task in record.tasks if not _family(task).endswith(MORE)]
+    return [task for task in shared if family in (ALL, _family(task))]
 
 
 def _cell(record: Record, family: str) -> Cell:

@@ -13,7 +13,7 @@ from reports.cells import ABSENT
 from reports.records import Record
 from reports.routed_tables import Table
 from reports.stats import Interval, Unsupported, as_ratio, log_ratio
-from reports.strategies import ALL, EXPERIMENT, SINGLE, Cell, cells_of, families_of, split, troubles
+from reports.strategies import ALL, EXPERIMENT, SINGLE, Cell, cells_of, families_of, split, tasks_of, troubles
 from reports.strategies_advice import MARGIN, Advice, Contest, advise, contests
 from reports.summaries import Estimate, mean
 
@@ -129,7 +129,7 @@ def contest_table(found: Sequence[Contest]) -> Table:
 
 def _row(cell: Cell, record: Record, digits: int) -> tuple[str, ...]:
     latency, speed = mean(record.values("task_s")), mean(record.values("tokens_per_s"))
-    failed = [v for task in record.tasks if (v := task.treatment.get("failed")) is not None]
+    failed = [v for task in tasks_of(record) if (v := task.treatment.get("failed")) is not None]
     per_solved = cells.scale_of("USD", [cell.cost_per_solved_usd])
     return (
         cell.strategy,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 
 from fixtures.nodes import specs_of
 from fixtures.pool import Pool, Runner
-from fixtures.strategies import PER_FAMILY, BatchArm, Stand, StrategyArm, tasks_of
+from fixtures.strategies import BatchArm, Graded, Stand, StrategyArm
 from fixtures.strategies_checks import check_equal_work, check_outcomes, check_tasks
+from fixtures.strategies_tasks import DECIDING, DECIDING_FAMILY, PER_FAMILY, tasks_of
 from fixtures.strategies_values import (
     BATCH_METRICS,
     ROUND_METRICS,
@@ -25,7 +27,7 @@ from fixtures.strategies_values import (
     round_values,
     task_values,
 )
-from fixtures.strategies_variants import STRATEGIES, VARIANTS
+from fixtures.strategies_variants import DECIDED, STRATEGIES, VARIANTS
 from harness.errors import UnavailableError
 from harness.grading import CodeGrader
 from harness.strategies import Call, Candidate, Failure, Outcome
@@ -87,10 +89,6 @@ def test_an_honest_outcome_passes_every_check() -> None:
     [
         (replace(GOOD, chosen=0), "chosen_by_rule"),
         (replace(GOOD, calls=(call(temperature=0.0),)), "temperature_sent"),
-        (
-            replace(GOOD, candidates=(candidate("a", score=0.0), candidate("a", score=1.0))),
-            "temperature_effect",
-        ),
         (replace(GOOD, calls=(call(output_tokens=None),)), "counts_from_server"),
         (replace(GOOD, failures=(Failure("nano", "broke"),)), "no_fallback"),
         (replace(GOOD, calls=(call(model="large"),)), "models_as_labelled"),
@@ -100,6 +98,26 @@ def test_an_honest_outcome_passes_every_check() -> None:
 def test_each_check_finds_what_it_is_for(changed: Outcome, name: str) -> None:
     """A choice that is not the rule's, a temperature not sent or ignored, an uncounted call, a failure."""
     assert failing(changed) == [name]
+
+
+def test_a_server_that_names_no_model_is_not_taken_for_the_one_asked_for() -> None:
+    """Batches never name theirs; one answer does, or any model may have given it."""
+    alone = call(num=1, model=None)
+    assert failing(replace(GOOD, calls=(alone,))) == ["models_as_labelled"]
+    assert failing(replace(GOOD, calls=(call(model=None),))) == []
+    unnamed = check_outcomes(STRATEGIES["best-of-n"], [replace(GOOD, calls=(alone,))], {"nano": None})
+    assert all(check.ok for check in unnamed)
+
+
+def test_a_temperature_without_effect_is_told_by_four_questions() -> None:
+    """By fewer it is not: a model that is sure of one answer gives it again, in every round."""
+    same = replace(GOOD, candidates=(candidate("a", score=0.0), candidate("a", score=1.0)))
+    four = [replace(same, question=f"code-{number:03d}") for number in range(4)]
+    assert failing(*four) == ["temperature_effect"]
+    assert failing(*four[:3], *four[:3]) == []
+    assert failing(*four[:3], GOOD) == []
+    checks = check_outcomes(STRATEGIES["best-of-n"], [same, same], {"nano": "nano"})
+    assert "0 of 1 questions got different answers, too few to tell" in [check.observed for check in checks]
 
 
 def test_a_ladder_that_sends_one_temperature_is_found_out() -> None:
@@ -158,6 +176,12 @@ def test_curves_over_k_are_by_family_and_over_all() -> None:
     assert (found["code", 2]["tokens"], found["all", 2]["tokens"]) == (9.0, None)
 
 
+def test_a_prompt_that_each_answer_reads_is_counted_for_each() -> None:
+    """One request reads it once for all of its answers; several requests read it again."""
+    graded = Graded({"batch": GOOD, "each": replace(GOOD, calls=(call(num=1), call(num=1)))}, {}, {})
+    assert graded.tokens() == {"batch": (5.0, 4.0), "each": (0.0, 18.0)}
+
+
 def test_pocket_tasks_come_in_turns_and_elsewhere_the_sources_two() -> None:
     """So that the first few are of every family."""
     found = tasks_of("pocket", 6)
@@ -169,12 +193,33 @@ def test_pocket_tasks_come_in_turns_and_elsewhere_the_sources_two() -> None:
     assert {task.family for task in seeds.tasks} == {"prime_check", "fibonacci"}
 
 
+def test_a_short_run_decides_by_more_tasks_of_one_family() -> None:
+    """As many as its claim asks for, the same ones as a long run's; tables know them by their family."""
+    short, long = tasks_of("pocket", None), tasks_of("pocket", 4 * DECIDING)
+    found = [task for task in short.graded_by("nano", "best-of-8") if task.family == DECIDING_FAMILY]
+    wanted = [task for task in long.tasks if task.family == DECIDING_FAMILY]
+    assert [task.question.prompt for task in found] == [task.question.prompt for task in wanted]
+    assert {task.question.id.rpartition("-")[0] for task in found} == {"fix", "fix-more"}
+    assert len({task.question.id for task in found}) == len(found) == DECIDING
+    assert not long.more
+    assert not tasks_of("pocket", 8).more
+    assert short.graded_by("large", "best-of-8") == short.tasks
+    claims = tomllib.loads((ROOT / "bench/claims/strategies.toml").read_text())["claim"]
+    for claim in claims:
+        if claim.get("min_n") and claim["treatment"].startswith("nano"):
+            wide = {claim["treatment"], claim["control"], claim.get("against", claim["control"])}
+            assert wide | set(claim.get("also_beats", ())) <= set(DECIDED)
+            assert (claim["min_n"], claim["only"]) == (DECIDING, DECIDING_FAMILY)
+
+
 def test_without_rust_its_tasks_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's stay."""
+    """Python's stay, as a workload that decides no published row: the source's tasks are in Rust."""
+    assert (tasks_of("pocket", 4).workload, tasks_of("node", 1).workload) == ("pocket", "seed")
     monkeypatch.setenv("PATH", "/nowhere")
     found = tasks_of("node", None)
     assert {task.question.language for task in found.tasks} == {"python"}
     assert "rustup" in str(found.left_out)
+    assert found.workload == "seed-python"
 
 
 def test_what_verifying_costs_is_timed_in_every_language(stand: Stand) -> None:
@@ -205,9 +250,9 @@ def test_rules_differ_and_their_answers_do_not(stand: Stand) -> None:
     assert not best.failures
     for task, outcome in best.outcomes.items():
         assert [c.text for c in outcome.candidates] == [c.text for c in likeliest.outcomes[task].candidates]
-    for task in stand.task_set.tasks:
-        one = best.outcomes[task.question.id]
-        by_tests = bool(task.question.visible)
+    for known in stand.task_set.tasks:
+        one = best.outcomes[known.question.id]
+        by_tests = bool(known.question.visible)
         assert all(score is not None for score in (c.score for c in one.candidates))
         assert all((c.score or 0.0) >= 0 for c in one.candidates) == by_tests
     assert best is stand.graded("nano", "best-of-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from reports.records import Check, Failure, Metric, Record, Round, TaskPair
 from reports.runs import Run
 from reports.strategies import cells_of, families_of
 from reports.strategies_advice import advise, contests
+from reports.strategies_tables import comparison
 from reports.tables import variants_markdown, variants_table
 from tests.synthetic_runs import write_run
 
@@ -103,6 +105,16 @@ def test_a_cell_is_paired_with_one_greedy_answer() -> None:
     assert families_of(RECORDS) == ("all", "math", "code")
     assert [cell.n for cell in cells_of(RECORDS, "code")] == [40] * 6
     assert all(cell.time_times is None for cell in cells_of(RECORDS, "code"))
+
+
+def test_tasks_that_only_some_variants_were_graded_on_are_in_no_table() -> None:
+    """They decide claims; one family over again, they would weigh a model's shares unlike another's."""
+    first = graded("nano", "best-of-8", MOST, HALF)
+    more = [replace(task, id=f"code-more-{number:03d}") for number, task in enumerate(first.tasks)]
+    wide = replace(first, tasks=[*first.tasks, *more])
+    assert families_of([wide]) == families_of([first])
+    assert cells_of([wide]) == cells_of([first])
+    assert comparison([wide], "nano") == comparison([first], "nano")
 
 
 def test_advice_walks_up_while_the_next_is_certain_to_solve_more() -> None:
