@@ -203,7 +203,9 @@ class _View(NamedTuple):
     def at(self, place: int) -> torch.Tensor:
         first, rest = divmod(place, self.typed.itemsize)
         if rest:
-            raise UsageError(f"arena: a chunk at byte {place} is no place for {self.typed.dtype}; align chunks")
+            raise UsageError(
+                f"arena: a chunk at byte {place} is no place for {self.typed.dtype}; align chunks"
+            )
         first += self.first
         return self.typed.as_strided(self.shape, self.strides, first)
 
