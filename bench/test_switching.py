@@ -17,8 +17,7 @@ Usage:
     pytest bench/test_switching.py -k "home-slot and not sync"      some arms
     pytest bench/test_switching.py --rounds 3 --buffer-gb 32        other seeds, a larger arena
     pytest bench/test_switching.py --workload trace.json            requests of your own: docs/traces.md
-    pytest bench/test_switching.py -m "nightly or not nightly" --deselect bench/test_switching.py::test_switching
-                                                                    30 seeds of home-slot and keep-last, 13 of
+    tox -e switching-nightly                                        30 seeds of home-slot and keep-last, 13 of
                                                                     every other arm; eight minutes
 
 Every arm runs in a process of its own, beside `reload-every` on the same trace.
