@@ -32,7 +32,8 @@ class Reference:
     name = "reference"
 
     def __init__(self, setting: Setting) -> None:
-        self._models = {name: _resident(name, setting) for name in setting.models}
+        with torch.inference_mode():
+            self._models = {name: _resident(name, setting) for name in setting.models}
 
     def reset(self, *, warm: str = "cold", future: Sequence[str] = ()) -> None:
         """Nothing to begin anew."""
@@ -41,7 +42,8 @@ class Reference:
         """Compute, and nothing else."""
         require_model(ask.model, self._models)
         began_s = perf_counter()
-        tokens, first_s = _greedy(self._models[ask.model], ask)
+        with torch.inference_mode():
+            tokens, first_s = _greedy(self._models[ask.model], ask)
         return Answer(
             model=ask.model,
             token_ids=tokens,
@@ -71,7 +73,6 @@ class Reference:
         self._models = {}
 
 
-@torch.inference_mode()
 def _resident(name: str, setting: Setting) -> Model:
     """A model on the device that the arms compute on, whose kernels may choose other tokens than a CPU's."""
     model = load_resident(name, dtype=setting.dtype, seed=setting.seed)
@@ -93,7 +94,6 @@ def _moved(part: Any, device: torch.device) -> Any:
     return Linear(*(tensor.to(device) for tensor in part.tensors()), packed=False)
 
 
-@torch.inference_mode()
 def _greedy(model: Model, ask: Ask) -> tuple[tuple[int, ...], float]:
     """The likeliest tokens, and when the first was there."""
     slab = Slab(model.slab_shape, len(ask.prompt_ids) + ask.new_tokens)

@@ -230,7 +230,7 @@ def _share_of_device(num_bytes: int) -> float | None:
     if not torch.cuda.is_available():
         return None
     _, total_bytes = torch.cuda.mem_get_info()
-    return min(_MOST_OF_DEVICE, num_bytes / total_bytes)
+    return min(_MOST_OF_DEVICE, num_bytes / float(total_bytes))
 
 
 def _require_gpu(name: str) -> None:
