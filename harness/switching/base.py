@@ -43,25 +43,25 @@ class Answer:
     first_token_s: float
     done_s: float
     switch_s: float
-    plan_s: float | None
+    plan_s: float | None = None
     """Of `switch_s`: deciding what to copy."""
-    bind_s: float | None
+    bind_s: float | None = None
     """Of `switch_s`: making parameters of the bytes."""
-    wait_s: float | None
+    wait_s: float | None = None
     """Of `switch_s`: for bytes on their way. Later passes of a model that streams wait in `done_s`."""
-    is_hit: bool | None
+    is_hit: bool | None = None
     """Nothing was left to copy when its turn came."""
-    bytes_in: int | None
-    ahead_bytes: int | None
+    bytes_in: int | None = None
+    ahead_bytes: int | None = None
     """Copied before its turn, by lookahead; also what was copied for another, who did not come."""
-    bytes_out: int | None
+    bytes_out: int | None = None
     """From device to host."""
-    evicted_bytes: int | None
-    needed_bytes: int | None
+    evicted_bytes: int | None = None
+    needed_bytes: int | None = None
     """Of them, what had to go at the least."""
-    copied_s: tuple[float, float] | None
+    copied_s: tuple[float, float] | None = None
     """When its copies began and ended; None without any."""
-    ahead_s: tuple[float, float] | None
+    ahead_s: tuple[float, float] | None = None
     disk_bytes: int | None = None
     """Of `bytes_in`, read from the storage device, by the kernel's own count; None where no file is read."""
     failure: str | None = None
@@ -149,16 +149,5 @@ def failed(ask: Ask, began_s: float, why: str) -> Answer:
         first_token_s=gave_up_s,
         done_s=gave_up_s,
         switch_s=gave_up_s - began_s,
-        plan_s=None,
-        bind_s=None,
-        wait_s=None,
-        is_hit=None,
-        bytes_in=None,
-        ahead_bytes=None,
-        bytes_out=None,
-        evicted_bytes=None,
-        needed_bytes=None,
-        copied_s=None,
-        ahead_s=None,
         failure=why,
     )

@@ -104,17 +104,12 @@ class ProcessPerModel:
             first_token_s=tokens.first_s,
             done_s=tokens.done_s,
             switch_s=there_s - began_s,
-            plan_s=None,
-            bind_s=None,
-            wait_s=None,
             is_hit=is_hit,
             bytes_in=0 if is_hit else need_bytes,
             ahead_bytes=0,
             bytes_out=0,
             evicted_bytes=evicted_bytes,
             needed_bytes=0 if is_hit else max(0, need_bytes - free_bytes),
-            copied_s=None,
-            ahead_s=None,
         )
 
     def checksums(self) -> Mapping[str, str]:

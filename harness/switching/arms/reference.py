@@ -60,8 +60,6 @@ class Reference:
             bytes_out=0,
             evicted_bytes=0,
             needed_bytes=0,
-            copied_s=None,
-            ahead_s=None,
         )
 
     def checksums(self) -> Mapping[str, str]:
