@@ -58,13 +58,7 @@ def data(run: Run, experiment: str) -> Data | None:
 
 def draw(data: Data) -> Figure:
     """Two rows of two panels."""
-    from reports.figures import base
-
-    shown = [name for name in data.grid.policies if name in looks.LINES]
-    height = looks.key_height(len(shown))
-    figure, _ = base.frame(2 * HEIGHT + height + 0.4, data.title, data.scope, data.notes)
-    top, rows = curves.grid(figure, 2, 2, HEIGHT, height)
-    looks.key(top, shown)
+    figure, rows = looks.sheet(data, 2, 2, HEIGHT)
     for at, (key, factor, label) in enumerate(PANELS):
         axes = rows[at // 2][at % 2]
         looks.curve(axes, data.grid, key, factor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from reports.figures import base, curves
 from reports.figures.agents import line, log_axis
@@ -18,8 +18,9 @@ from reports.switching_grids import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["LINES", "MODELS", "Skin", "curve", "key", "look", "ratio_axis", "skins", "step"]
+__all__ = ["LINES", "MODELS", "Skin", "curve", "key", "look", "ratio_axis", "sheet", "skins", "step"]
 
 _RELOAD, _DISK, _ENGINE, _LAST, _RING, _WHOLE, _CHUNK, _HOME = (
     base.PALETTE[6], base.PALETTE[5], base.PALETTE[3], base.PALETTE[4], base.PALETTE[1], base.PALETTE[3],
@@ -140,6 +141,29 @@ def curve(axes: Axes, one: Grid, key: str, factor: float = 1.0) -> None:
             [x for x, _ in known], [y for _, y in known], color=mine.colour, marker=mine.marker,
             linestyle=mine.dashes, markersize=4.6, linewidth=1.3, zorder=3,
         )  # fmt: skip
+
+
+class Swept(Protocol):
+    """What a figure of policies along a parameter shows."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def grid(self) -> Grid: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
+def sheet(data: Swept, num_rows: int, num_columns: int, row_height: float) -> tuple[Figure, Any]:
+    """A framed figure with the policies' key on top, and its rows of panels; heights in inches."""
+    shown = [name for name in data.grid.policies if name in LINES]
+    height = key_height(len(shown))
+    figure, _ = base.frame(num_rows * row_height + height + 0.4, data.title, data.scope, data.notes)
+    top, rows = curves.grid(figure, num_rows, num_columns, row_height, height)
+    key(top, shown)
+    return figure, rows
 
 
 def ratio_axis(axes: Axes, name: str) -> None:
