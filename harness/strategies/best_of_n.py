@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.strategies.base import Budget, Outcome, Question, Sampler, Verifier
-from harness.strategies.solving import Solving
+from harness.strategies.solving import Solving, check_sampled
 
 __all__ = ["BestOfN"]
 
@@ -29,9 +29,7 @@ class BestOfN:
     name: str = "best-of-n"
 
     def __post_init__(self) -> None:
-        if self.num < 1 or self.temperature <= 0:
-            what = f"{self.num} answers at temperature {self.temperature}"
-            raise UsageError(f"{self.name}: {what}; give 1 or more, and a temperature above 0")
+        check_sampled(self.name, self.num, self.temperature)
 
     async def solve(
         self,

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.errors import UsageError
 from harness.strategies.base import Budget, Outcome, Question, Sampler, Verifier
-from harness.strategies.solving import Solving
+from harness.strategies.solving import Solving, check_sampled
 
 __all__ = ["SelfConsistency"]
 
@@ -26,9 +25,7 @@ class SelfConsistency:
     name: str = "self-consistency"
 
     def __post_init__(self) -> None:
-        if self.num < 1 or self.temperature <= 0:
-            what = f"{self.num} answers at temperature {self.temperature}"
-            raise UsageError(f"{self.name}: {what}; give 1 or more, and a temperature above 0")
+        check_sampled(self.name, self.num, self.temperature)
 
     async def solve(
         self,

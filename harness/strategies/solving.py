@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.backends.base import Message, Request
 from harness.clock import now_s
-from harness.errors import BackendError
+from harness.errors import BackendError, UsageError
 from harness.strategies.base import (
     Budget,
     Call,
@@ -23,7 +23,7 @@ from harness.strategies.base import (
 )
 from harness.strategies.choosing import RULES
 
-__all__ = ["Solving"]
+__all__ = ["Solving", "check_sampled"]
 
 
 class Solving:
@@ -186,3 +186,15 @@ class Solving:
                 zip(reply.texts, reply.output_tokens, reply.finish_reasons, reply.token_logprobs, strict=True)
             )
         ]
+
+
+def check_sampled(name: str, num: int, temperature: float) -> None:
+    """Check that a strategy draws answers that can differ.
+
+    Raises
+    ------
+    UsageError: it draws none, or greedily.
+    """
+    if num < 1 or temperature <= 0:
+        what = f"{num} answers at temperature {temperature}"
+        raise UsageError(f"{name}: {what}; give 1 or more, and a temperature above 0")
