@@ -50,7 +50,8 @@ def render(run_dir: Path | str) -> list[Path]:
     ------
     JournalError, RecordError: the folder is no run, or holds what this version cannot read.
     """
-    from reports import exports, figures
+    from reports import figures
+    from reports.experiments import exports
     from reports.runs import Run
 
     run = Run.read(run_dir)

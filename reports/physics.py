@@ -11,27 +11,27 @@ to what helps the claim most.
     decode_ratio    how much of a stage a smaller model can save, by the weights each token reads
     decode_floor    the time that decoding takes at least, by the weights each token reads
     priced_tokens   how much of a token bill the routed part can save
-    held_at_once    the memory that named models take (`reports.counting`, as the next two)
+    held_at_once    the memory that named models take (`reports.bounds.counting`, as the next two)
     compliant_sum   how much the models of a job can take in sum when each fits a budget by itself
     counted_gap     how far two mean scores can lie apart, by the tasks on which one arm was better
     token_floor     the time that decoded tokens take at least, by the weights that each reads
-                    (`reports.decoding`, as the next three)
+                    (`reports.bounds.decoding`, as the next three)
     weight_traffic  how fast memory was read at least, by the time a token took
     link_ratio      how much slower a token becomes at most when its state crosses a link
     link_ratio_least  how much slower it becomes at least
     reflect_ratio   how many times as long a first step takes as a second that finds its history kept
-                    (`reports.agents_bounds`, as the next three)
+                    (`reports.bounds.agents`, as the next three)
     density_ratio   how many times as many agents fit at most when they share weights
     refused_at      which agent with a model of its own finds no memory, at the earliest
     latency_ratio   how many times as fast as a stated time a step can be
-    time_left       what a stated total leaves for a switch (`reports.switching_bounds`, as the next six)
+    time_left       what a stated total leaves for a switch (`reports.bounds.switching`, as the next six)
     copies_s        how long a request takes at most that copies so much at a stated rate
     cold_hits       the share of hits at most, with nothing resident at first
     evictable       what an eviction frees at most
     room_needed     what has to go at most, for one model to come
     whole_requests  how many requests a rounded share is at least
     sum_of_parts    how long a whole takes at least, by its parts
-    stated_rate     the most tokens per second by a source's own cells (`reports.stated`, as the next)
+    stated_rate     the most tokens per second by a source's own cells (`reports.bounds.stated`, as the next)
     summed_cells    the longest that a run takes by a source's own cells
 """
 
@@ -42,13 +42,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from reports.agents_bounds import density_ratio, latency_ratio, reflect_ratio, refused_at
-from reports.bounds import Bound
-from reports.counting import compliant_sum, counted_gap, held_at_once
-from reports.decoding import link_ratio, link_ratio_least, token_floor, weight_traffic
-from reports.errors import ClaimError
-from reports.stated import stated_rate, summed_cells
-from reports.switching_bounds import (
+from reports.bounds.agents import density_ratio, latency_ratio, reflect_ratio, refused_at
+from reports.bounds.base import Bound
+from reports.bounds.counting import compliant_sum, counted_gap, held_at_once
+from reports.bounds.decoding import link_ratio, link_ratio_least, token_floor, weight_traffic
+from reports.bounds.stated import stated_rate, summed_cells
+from reports.bounds.switching import (
     cold_hits,
     copies_s,
     evictable,
@@ -57,6 +56,7 @@ from reports.switching_bounds import (
     time_left,
     whole_requests,
 )
+from reports.errors import ClaimError
 
 __all__ = ["BOUNDS", "Bound", "bound"]
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from reports import entries, journal, options, resume, selection
+from reports import journal
 from reports.errors import JournalError, ReportError
-from reports.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, is_variant
-from reports.judge import Judge
-from reports.progress import Progress
 from reports.runs import Run
+from reports.session import entries, options, resume, selection
+from reports.session.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, is_variant
+from reports.session.judge import Judge
+from reports.session.progress import Progress
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""

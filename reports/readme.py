@@ -65,7 +65,7 @@ def _verdicts(run_dir: Path) -> list[Mapping[str, Any]]:
 
 
 def _folded(experiment: str, verdicts: Sequence[Mapping[str, Any]], *, is_open: bool) -> list[str]:
-    from reports.verdict_cells import counts
+    from reports.tabular.verdict_cells import counts
 
     decided = counts(v for v in verdicts if v["verdict"] != "out of scope")
     summary = f"<summary><b>{experiment}</b>, {decided}</summary>"
@@ -73,7 +73,7 @@ def _folded(experiment: str, verdicts: Sequence[Mapping[str, Any]], *, is_open: 
 
 
 def _rows(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    from reports.verdict_cells import measured, published, says
+    from reports.tabular.verdict_cells import measured, published, says
 
     lines = ["| claim | published, or asked | measured [95 %] | verdict |", "|---|---|---|---|"]
     for v in verdicts:

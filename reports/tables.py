@@ -10,15 +10,27 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from reports import agents_report, cells, switching, switching_tables
-from reports.cells import ABSENT, Scale
-from reports.ladders import ladders
-from reports.layout import GAP, INDENT, WIDTH, Column, Markup, heading, laid_out, markdown, row_of, rule
+from reports.experiments import agents_report, switching, switching_tables
+from reports.experiments.routed_tables import Table, kind_of, tables_of
 from reports.records import Record
-from reports.routed_tables import Table, kind_of, tables_of
 from reports.runs import Run
-from reports.summaries import Estimate, Variant, scope, stages_of, summarize
-from reports.verdict_cells import (
+from reports.tabular import cells
+from reports.tabular.cells import ABSENT, Scale
+from reports.tabular.ladders import ladders
+from reports.tabular.layout import (
+    GAP,
+    INDENT,
+    WIDTH,
+    Column,
+    Markup,
+    heading,
+    laid_out,
+    markdown,
+    row_of,
+    rule,
+)
+from reports.tabular.summaries import Estimate, Variant, scope, stages_of, summarize
+from reports.tabular.verdict_cells import (
     Verdict,
     counts,
     letter_and_word,
@@ -104,7 +116,7 @@ def _of(run: Run, experiment: str) -> list[Record]:
 
 def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]:
     """Those of experiments that run no workflow."""
-    from reports import strategies_tables  # it needs scipy, and a command's help does not
+    from reports.experiments import strategies_tables  # it needs scipy, and a command's help does not
 
     found = agents_report.tables(records, is_whole=is_whole)
     found = found or switching_tables.tables(records, is_whole=is_whole)
@@ -114,7 +126,7 @@ def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]
 
 def _workflows(records: Iterable[Record]) -> list[Record]:
     """Those that a row of times, cost and solved tasks says something of."""
-    from reports import strategies
+    from reports.experiments import strategies
 
     others = (agents_report.EXPERIMENT, switching.EXPERIMENT, strategies.EXPERIMENT)
     return [r for r in records if r.experiment not in others and kind_of(r) is None]

@@ -8,7 +8,7 @@ Decided in this order; the first that applies ends it.
     missing         the variant did not run, or ran no whole measurement
     error           the variant broke, or rounds failed that the claim could have lost
     invalid         a provenance check failed or was never made
-    confirmed       the whole interval lies on the claim's side (`reports.decision`)
+    confirmed       the whole interval lies on the claim's side (`reports.decisions.decision`)
     refuted         it lies on the other side
     inconclusive    neither: more rounds or tasks would settle it
 
@@ -25,18 +25,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from reports import evidence, tails
 from reports.claims import Claim
-from reports.decision import MOST_MORE, Decision, region, shown
+from reports.decisions import evidence
+from reports.decisions.decision import MOST_MORE, Decision, region, shown
+from reports.decisions.evidence import Found, Stored
+from reports.decisions.failing import is_of_failures, told
+from reports.decisions.forms import decided, p_value
 from reports.errors import RecordError
-from reports.estimates import advantage
-from reports.evidence import Found, Stored
-from reports.failing import is_of_failures, told
-from reports.forms import decided, p_value
+from reports.intervals import tails
+from reports.intervals.estimates import advantage
+from reports.intervals.units import unit_of
 from reports.physics import Bound, bound
 from reports.records import Record
 from reports.stats import Interval, Unsupported, holm
-from reports.units import unit_of
 from reports.words import BADNESS, LETTERS, WORDS, Word, gate_outcome
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 
 from reports.claims import Claim, load, needed_variants
 from reports.coverage import read_published
-from reports.evidence import by_request
+from reports.decisions.evidence import by_request
 from reports.physics import bound
 from reports.verdicts import Stored, judge
 from tests.synthetic_agents import CHECKS, REQUESTS, ROUNDS, control_of, ran

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reports import exports
+from reports.experiments import exports
 from reports.records import Record, Round
 from reports.runs import Run
 from tests.synthetic_runs import failed, load, record, verdict, write_run

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reports import agents, agents_report, exports, tables
+from reports import tables
+from reports.experiments import agents, agents_report, exports
 from reports.runs import Run
 from tests.synthetic_agents import record_of, records
 from tests.synthetic_runs import record as cascade

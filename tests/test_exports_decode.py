@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reports import exports
+from reports.experiments import exports
 from reports.records import Metric, Record, Round, Values
 from reports.runs import Run
 from tests.synthetic_runs import write_run

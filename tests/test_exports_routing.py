@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reports import exports
 from reports.errors import JournalError
+from reports.experiments import exports
 from reports.records import Record, Round, TaskPair
 from reports.runs import Run
 from tests.synthetic_routing import GEMMA, QWEN, record, swept, telemetry, write_artifact, write_telemetry

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from reports import figures, switching
+from reports import figures
+from reports.experiments import switching
 from reports.figures import (
     base,
     buffers,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from reports.experiments.telemetry import read
 from reports.figures import base, score_cost, timeline
 from reports.runs import Run
-from reports.telemetry import read
 from tests.synthetic_routing import (
     GEMMA,
     phased,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reports.figures import base, claims, sweeps
 from reports.runs import Run
-from reports.verdict_cells import measured
+from reports.tabular.verdict_cells import measured
 from tests.synthetic_routing import parameter
 from tests.synthetic_runs import verdict, write_run
 

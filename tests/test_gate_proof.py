@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from reports.claims import Claim
-from reports.forms import decided
+from reports.decisions.forms import decided
 from reports.records import Metric, Record, Round
 from reports.stats import Mean, log_ratio
 from reports.verdicts import Stored, judge

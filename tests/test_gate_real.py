@@ -22,8 +22,8 @@ from fixtures.workflows import WorkflowArm
 from harness.routers import LARGE, FixedRouter
 from harness.workflow import load
 from reports.claims import Claim
-from reports.decision import decide
-from reports.estimates import measure
+from reports.decisions.decision import decide
+from reports.intervals.estimates import measure
 from reports.records import Metric, Record
 
 pytestmark = pytest.mark.nightly

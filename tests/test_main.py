@@ -128,7 +128,8 @@ def test_an_old_verdict_is_shown_by_its_own_word(tmp_path: Path) -> None:
 
 def test_help_needs_neither_matplotlib_nor_pandas(tmp_path: Path) -> None:
     """The command line answers at once."""
-    code = "import sys, reports.__main__, reports.tables, reports.figures, reports.runs, reports.exports\n"
+    code = "import sys, reports.__main__, reports.tables, reports.figures, reports.runs\n"
+    code += "import reports.experiments.exports\n"
     code += "print(sorted({'matplotlib', 'pandas', 'scipy'} & sys.modules.keys()))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -16,7 +16,7 @@ import pandas  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
 
-from reports import options
+from reports.session import options
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import pooled
 from reports.claims import Claim
-from reports.pooled import Arm, pooled_log_ratio, pooled_quantile, scaled
+from reports.intervals import pooled
+from reports.intervals.pooled import Arm, pooled_log_ratio, pooled_quantile, scaled
 from reports.records import Check, Failure, Metric, Record, Round, Values
 from reports.stats import Interval, Unsupported
 from reports.verdicts import Stored, Verdict, judge

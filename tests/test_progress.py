@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from reports.progress import Progress
+from reports.session.progress import Progress
 
 
 class Terminal:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.quantiles import needed_for, quantile_of
+from reports.intervals.quantiles import needed_for, quantile_of
 from reports.stats import Interval, Unsupported
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from reports import __main__ as cli
-from reports import exports, switching, switching_grids, switching_tables, tables
+from reports import tables
+from reports.experiments import exports, switching, switching_grids, switching_tables
 from reports.records import Record
 from reports.runs import Run
 from tests.synthetic_runs import record as cascade

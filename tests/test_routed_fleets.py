@@ -20,7 +20,7 @@ from harness.hardware import budget as budgets
 from harness.routers.orchestration import Estimates, graded_by
 from harness.routers.orchestration.loadable import DrawnOutcomes
 from harness.workflow.jobs import Job, JobTask, instances, published
-from reports import telemetry as told
+from reports.experiments import telemetry as told
 from tests.orchestrated import job_of
 from tests.routed_runs import pool_of
 

@@ -18,7 +18,7 @@ import pandas  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
 
-from reports import telemetry
+from reports.experiments import telemetry
 from reports.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]

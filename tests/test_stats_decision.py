@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.claims import Claim
-from reports.decision import decide, region, shown
+from reports.decisions.decision import decide, region, shown
 from reports.stats import Interval
 
 

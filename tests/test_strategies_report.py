@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib")
 
-from reports import exports, figures
+from reports import figures
+from reports.experiments import exports
+from reports.experiments.strategies import cells_of, families_of
+from reports.experiments.strategies_advice import advise, contests
+from reports.experiments.strategies_tables import comparison
 from reports.figures import base, front, samples, tokens
 from reports.records import Check, Failure, Metric, Record, Round, TaskPair
 from reports.runs import Run
-from reports.strategies import cells_of, families_of
-from reports.strategies_advice import advise, contests
-from reports.strategies_tables import comparison
 from reports.tables import variants_markdown, variants_table
 from tests.synthetic_runs import write_run
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reports import tables
 from reports.records import Round, TaskPair
 from reports.runs import Run
-from reports.verdict_cells import counts, measured, published, sentence
+from reports.tabular.verdict_cells import counts, measured, published, sentence
 from reports.verdicts import WORDS
 from tests.synthetic_runs import failed, realistic, record, verdict, verdicts, write_run
 

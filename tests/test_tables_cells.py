@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reports import cells
+from reports.tabular import cells
 
 finite = st.floats(min_value=-1e9, max_value=1e9, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-9)
 positive = st.floats(min_value=1e-6, max_value=1e6)

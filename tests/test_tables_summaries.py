@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reports.records import Record, Round, TaskPair
-from reports.summaries import scope, stages_of, summarize
+from reports.tabular.summaries import scope, stages_of, summarize
 from tests.synthetic_runs import failed, load, record
 
 

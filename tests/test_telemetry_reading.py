@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reports.errors import JournalError
-from reports.telemetry import read
+from reports.experiments.telemetry import read
 from tests.synthetic_routing import phased, telemetry, write_telemetry
 
 

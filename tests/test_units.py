@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.claims import Claim
-from reports.estimates import advantage, difference_of_tasks, measure
+from reports.intervals.estimates import advantage, difference_of_tasks, measure
+from reports.intervals.units import by_unit, job_of
 from reports.records import Check, Metric, Record, TaskPair
 from reports.stats import Interval, Unsupported
-from reports.units import by_unit, job_of
 from reports.verdicts import Stored, Verdict, judge
 
 METRICS = {

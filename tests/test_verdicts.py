@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import selection
 from reports.claims import Claim
 from reports.records import Check, Failure, Metric, Record, Round, TaskPair
+from reports.session import selection
 from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, Verdict, family_p, gate_outcome, judge
 
 METRICS = {

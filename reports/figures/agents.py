@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.agents import ARMS
+from reports.experiments.agents import ARMS
 from reports.figures import base, curves
 from reports.figures.curves import Look
 from reports.records import Record

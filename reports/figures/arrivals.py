@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import agents
+from reports.experiments import agents
 from reports.figures import base, curves
 from reports.figures.agents import ARM_LOOKS, in_order, key, log_axis, mark, scope
 from reports.runs import Run

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from reports.experiments.switching import CONTROL, SOURCE
+from reports.experiments.switching_grids import Grid, grid, grids, simulated_scope
 from reports.figures import curves
 from reports.figures import switching as looks
 from reports.records import Record
 from reports.runs import Run
-from reports.switching import CONTROL, SOURCE
-from reports.switching_grids import Grid, grid, grids, simulated_scope
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

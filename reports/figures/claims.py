@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports.runs import Run
-from reports.summaries import scope, summarize
-from reports.verdict_cells import (
+from reports.tabular.summaries import scope, summarize
+from reports.tabular.verdict_cells import (
     Verdict,
     counts,
     letter_and_word,

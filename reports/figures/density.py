@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import agents
+from reports.experiments import agents
 from reports.figures import base, curves
 from reports.figures.agents import ARM_LOOKS, key, line, log_axis, mark, scope
 from reports.runs import Run

@@ -1,7 +1,7 @@
 """Solved share against tokens, a panel per model: which strategies nothing cheaper beats.
 
 A model's strategies are compared with each other and not with another model's: a token of a larger model
-costs more. The front goes by the estimates; `reports.strategies_advice` says which of its steps are certain.
+costs more. The front goes by the estimates; `strategies_advice` says which of its steps are certain.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from reports.experiments.strategies import SINGLE, Cell, cells_of
+from reports.experiments.strategies_advice import advise
 from reports.runs import Run
-from reports.strategies import SINGLE, Cell, cells_of
-from reports.strategies_advice import advise
-from reports.summaries import scope, summarize
+from reports.tabular.summaries import scope, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

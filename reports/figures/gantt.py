@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import cells
+from reports.experiments.telemetry import Answer, Step, Trace
 from reports.figures import base
-from reports.telemetry import Answer, Step, Trace
+from reports.tabular import cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import cells
-from reports.ladders import Ladders, Point, ladders
 from reports.runs import Run
-from reports.summaries import Estimate
+from reports.tabular import cells
+from reports.tabular.ladders import Ladders, Point, ladders
+from reports.tabular.summaries import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

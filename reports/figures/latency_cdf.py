@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import switching
+from reports.experiments import switching
 from reports.figures import switching as looks
 from reports.runs import Run
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import switching
+from reports.experiments import switching
 from reports.figures import base
 from reports.figures.agents import log_axis
 from reports.runs import Run
-from reports.summaries import Estimate
+from reports.tabular.summaries import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

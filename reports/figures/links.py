@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from reports.experiments.switching import CONTROL
+from reports.experiments.switching_grids import Grid, grid, simulated_scope
 from reports.figures import curves
 from reports.figures import switching as looks
 from reports.runs import Run
-from reports.switching import CONTROL
-from reports.switching_grids import Grid, grid, simulated_scope
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

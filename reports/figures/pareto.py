@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import cells
 from reports.runs import Run
-from reports.summaries import Estimate, Variant, scope, summarize
+from reports.tabular import cells
+from reports.tabular.summaries import Estimate, Variant, scope, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

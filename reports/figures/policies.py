@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import cells, switching
+from reports.experiments import switching
+from reports.experiments.switching_grids import Grid, grids, simulated_scope
+from reports.experiments.switching_tables import over_belady
 from reports.runs import Run
-from reports.summaries import Estimate, mean
-from reports.switching_grids import Grid, grids, simulated_scope
-from reports.switching_tables import over_belady
+from reports.tabular import cells
+from reports.tabular.summaries import Estimate, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

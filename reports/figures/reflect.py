@@ -1,7 +1,7 @@
 """REASON ÷ REFLECT against the length of the prompt: measured here, and what the source's model allows.
 
 On the left each round of each arm, and the roofline's prediction where the run has one. On the right the most
-that Llama-2-7B can show on the source's device and its successor (`reports.agents_bounds`): where a line
+that Llama-2-7B can show on the source's device and its successor (`reports.bounds.agents`): where a line
 crosses 5×, and that the longer the steps are, the further away it is.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import agents
-from reports.agents_bounds import reflect_ratio
+from reports.bounds.agents import reflect_ratio
+from reports.experiments import agents
 from reports.figures import curves
 from reports.figures.agents import ARM_LOOKS, in_order, key, line, log_axis, scope
 from reports.runs import Run

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import cells, switching
+from reports.experiments import switching
 from reports.figures import curves
 from reports.figures import switching as looks
 from reports.runs import Run
+from reports.tabular import cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

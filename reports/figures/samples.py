@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reports.experiments.strategies import ALL, SINGLE, Cell, cells_of, split
 from reports.figures import base
 from reports.figures.curves import Look
 from reports.records import Record
 from reports.runs import Run
-from reports.strategies import ALL, SINGLE, Cell, cells_of, split
-from reports.summaries import scope, summarize
+from reports.tabular.summaries import scope, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import agents
-from reports.agents import REASON, REFLECT
+from reports.experiments import agents
+from reports.experiments.agents import REASON, REFLECT
 from reports.figures import curves
 from reports.figures.agents import ARM_LOOKS, CROSS, in_order, key, log_axis, mark, scope
 from reports.runs import Run

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import cells
-from reports.summaries import Estimate
+from reports.tabular import cells
+from reports.tabular.summaries import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import jobs
+from reports.experiments import jobs
 from reports.figures import curves, scatter
 from reports.figures.scatter import KINDS, Panel, Point
+from reports.intervals.units import unit_of
 from reports.records import Record
 from reports.runs import Run
-from reports.summaries import Estimate, mean
-from reports.units import unit_of
+from reports.tabular.summaries import Estimate, mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import cells
 from reports.runs import Run
-from reports.summaries import Estimate, Variant, scope, stages_of, summarize
+from reports.tabular import cells
+from reports.tabular.summaries import Estimate, Variant, scope, stages_of, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

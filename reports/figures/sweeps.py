@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports import jobs
+from reports.experiments import jobs
 from reports.figures import curves
+from reports.intervals.units import unit_of
 from reports.records import Record
 from reports.runs import Run
-from reports.summaries import Estimate
-from reports.units import unit_of
+from reports.tabular.summaries import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

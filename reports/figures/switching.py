@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from reports.experiments.switching import CONTROL, in_order
+from reports.experiments.switching_grids import Grid
 from reports.figures import base, curves
 from reports.figures.agents import line, log_axis
 from reports.figures.curves import Look
-from reports.switching import CONTROL, in_order
-from reports.switching_grids import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports import cells, jobs
+from reports.experiments import jobs
+from reports.experiments.telemetry import GRADED, ROUND, Trace, read
 from reports.figures import curves, gantt
 from reports.runs import Run
-from reports.telemetry import GRADED, ROUND, Trace, read
+from reports.tabular import cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

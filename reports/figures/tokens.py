@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from reports.experiments.strategies import SINGLE, Cell, cells_of
 from reports.figures import base, curves
 from reports.records import Record
 from reports.runs import Run
-from reports.strategies import SINGLE, Cell, cells_of
-from reports.summaries import scope, summarize
+from reports.tabular.summaries import scope, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

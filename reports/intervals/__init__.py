@@ -1,0 +1,1 @@
+"""From recorded numbers to intervals: quantiles, tasks that hang together, requests in rounds."""

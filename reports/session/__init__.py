@@ -1,0 +1,1 @@
+"""One pytest session: its options, what it selects, its items, its journal entries, its judge."""

@@ -1,0 +1,1 @@
+"""Cells, columns and rows, that tables, figures and pages share."""
