@@ -247,7 +247,7 @@ class Assay:
         journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
         if self.claims_mode == "update":
             self.judge.update(session, self.warnings.append)
-        from reports.__main__ import render
+        from reports.commands.render import render
 
         try:
             render(self.run)

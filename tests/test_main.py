@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.__main__ import main, render
+from reports.__main__ import main
+from reports.commands.render import render
 from tests.synthetic_runs import record, verdict, write_run
 
 CLAIM = """
