@@ -3,14 +3,15 @@
     ReportError
     ├── ClaimError      a claim row is malformed
     ├── RecordError     a stored record is malformed, or of another schema
-    └── JournalError    a run's journal cannot be written, read or continued
+    ├── JournalError    a run's journal cannot be written, read or continued
+    └── MergeError      what was measured under two plans would be taken for one
 
 A message names the culprit, the value and the remedy.
 """
 
 from __future__ import annotations
 
-__all__ = ["ClaimError", "JournalError", "RecordError", "ReportError"]
+__all__ = ["ClaimError", "JournalError", "MergeError", "RecordError", "ReportError"]
 
 
 class ReportError(Exception):
@@ -27,3 +28,7 @@ class RecordError(ReportError):
 
 class JournalError(ReportError):
     """A run's journal cannot be written, read or continued."""
+
+
+class MergeError(ReportError):
+    """What was measured under two plans would be taken for one."""

@@ -144,12 +144,15 @@ def newest(results: Path) -> Path | None:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What must be equal and is not, as "name: then → now"."""
-    return [
-        f"{key}: {then.get(key)} → {now.get(key)}"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
-    ]
+    """What must be equal and is not, as "name: then → now"; within a table as "table.name: then → now"."""
+    out = []
+    for key in sorted(then.keys() | now.keys()):
+        first, second = then.get(key), now.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            out += [f"{key}.{line}" for line in differences(first, second)]
+        elif first != second:
+            out.append(f"{key}: {first} → {second}")
+    return out
 
 
 def digest(paths: Iterable[Path], root: Path) -> str:

@@ -3,25 +3,29 @@
 A record travels in pytest-benchmark's `extra_info["assay"]`, in `journal.jsonl` and in `benchmark.json`;
 verdicts, tables and figures are made from records alone. It is plain JSON:
 
-    schema      1
+    schema      2; records of schema 1 are read (`reports.migration`)
     experiment  "cascade"
     variant     the treatment's name; `control` the name of the arm it is paired with, or None
     backend     the engine under the variant, as the engine is called ("llama.cpp")
     profile     "pocket", "node" or "replay"
     evidence    "measured", "simulated" (engines), or "modelled" (a formula over what was measured): the last
                 two never confirm a claim about what is measured
+    launch      "round" (what is measured is launched anew for each round), "session" (it stays up, so that a
+                session is one observation of it), or None where nobody said
     settings    what was chosen: workload, number of tasks, rounds, caps, seeds, …
     models      role → label of the model ("large" → "pocket:large@f16")
     metrics     name → {unit, better, what}: every metric that occurs below, defined in words
-    rounds      [{order, treatment, control}], a round per pair, each arm a map of metric → value.
+    rounds      [{order, treatment, control, session}], a round per pair, each arm a map of metric → value.
                 `order` is "CT" where the control ran first and "TC" where it ran second.
-                A metric that an arm could not measure is None. An arm that failed is None.
+                A metric that an arm could not measure is None. An arm that failed is None. `session` counts
+                the sessions that were merged, and is None in a record of a single one.
     tasks       [{id, treatment, control}], one greedy grading of each task, each arm a map of metric → value
     sweep       [{name, …}], points of a curve (offered rate → goodput …), as the experiment defines them
     failures    [{arm, round, where, error}]; failures count, they are never dropped
     checks      [{name, ok, observed}], provenance: what was looked at and what was seen
     floors      [{name, inputs, value, unit}], what the declared hardware allows, with the arithmetic's inputs
     complete    True when every planned round was run
+    sessions    how many sessions of one plan were merged into it (`reports.merging`), 1 as it was measured
 """
 
 from __future__ import annotations
@@ -31,11 +35,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from reports.errors import RecordError
+from reports.migration import SCHEMA, upgraded
 
-__all__ = ["ARMS", "SCHEMA", "Check", "Failure", "Floor", "Metric", "Record", "Round", "TaskPair"]
+__all__ = ["ARMS", "LAUNCHES", "SCHEMA", "Check", "Failure", "Floor", "Metric", "Record", "Round", "TaskPair"]
 
-SCHEMA = 1
 ARMS = ("treatment", "control")
+LAUNCHES = ("round", "session", None)
 
 Values = dict[str, float | None]
 
@@ -62,6 +67,8 @@ class Round:
     order: str
     treatment: Values | None
     control: Values | None = None
+    session: int | None = None
+    """Which of the sessions that were merged it is of, from 0; `None` in a record of a single one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +130,10 @@ class Record:
     checks: list[Check] = field(default_factory=list)
     floors: list[Floor] = field(default_factory=list)
     complete: bool = False
+    launch: str | None = None
+    """"round" or "session": how often what is measured is launched; `None` where nobody said."""
+    sessions: int = 1
+    """How many sessions were merged into it."""
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -131,14 +142,15 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Read a stored record back.
+        """Read a stored record back, of this schema or of an earlier one.
 
         Raises
         ------
-        RecordError: another schema, unknown or missing keys, or a value of the wrong kind.
+        RecordError: a newer schema, unknown or missing keys, or a value of the wrong kind.
         """
-        if data.get("schema") != SCHEMA:
-            raise RecordError(f"record: schema is {data.get('schema')!r}, and this version reads {SCHEMA}")
+        if not isinstance(data, Mapping):
+            raise RecordError(f"record: {type(data).__name__} is no JSON object")
+        data = upgraded(data)
         unknown = data.keys() - {f.name for f in fields(cls)}
         if unknown:
             raise RecordError(f"record of {data.get('variant')!r}: unknown keys {sorted(unknown)}")
@@ -151,9 +163,14 @@ class Record:
                 "checks": [Check(**c) for c in data["checks"]],
                 "floors": [Floor(**f) for f in data["floors"]],
             }
-            return cls(**{**data, **parts})
+            found = cls(**{**data, **parts})
         except (TypeError, KeyError, AttributeError) as exc:
             raise RecordError(f"record of {data.get('variant')!r}: {exc}") from exc
+        if found.launch not in LAUNCHES:
+            raise RecordError(
+                f"record of {found.variant!r}: launch is {found.launch!r}, and must be round, session or null"
+            )
+        return found
 
     def pairs(self, metric: str) -> list[tuple[float, float]]:
         """(treatment, control) of each round in which both arms measured `metric`, in round order."""

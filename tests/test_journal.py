@@ -134,6 +134,16 @@ def test_what_differs_between_two_plans_is_named() -> None:
     assert journal.differences(then, now) == ["code: a → b", "gone: 1 → None", "new: None → 2"]
 
 
+def test_what_differs_within_a_table_is_named_alone() -> None:
+    """Of a table the parts that differ are listed, and not the table twice."""
+    then = {"settings": {"rounds": 4, "profile": "pocket"}, "packages": {"torch": "2.13"}}
+    now = {"settings": {"rounds": 6, "profile": "pocket"}, "packages": None}
+    assert journal.differences(then, now) == [
+        "packages: {'torch': '2.13'} → None",
+        "settings.rounds: 4 → 6",
+    ]
+
+
 def test_a_digest_follows_names_and_contents(tmp_path: Path) -> None:
     """Renaming a file or changing a byte changes the digest; the order of listing does not."""
     a, b = tmp_path / "a", tmp_path / "b"
