@@ -10,14 +10,24 @@ import pytest
 from reports.records import Record
 from reports.session.items import experiment_of
 
-__all__ = ["entry_of", "stored_of"]
+__all__ = ["begin", "entry_of", "stored_of"]
 
 EXTRA = "assay"
 """The key of pytest-benchmark's `extra_info` under which a test leaves its record."""
+_BEGAN_S: pytest.StashKey[float] = pytest.StashKey()
+
+
+def begin(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Note when a test began: with its setup."""
+    if call.when == "setup":
+        item.stash[_BEGAN_S] = call.start
 
 
 def entry_of(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> dict[str, Any]:
-    """What the journal holds of a finished variant: how it ended, its rounds, and its record."""
+    """What the journal holds of a finished variant: how it ended, its rounds, and its record.
+
+    `duration_s` counts from the begin of its setup, on the wall's clock.
+    """
     bench: Any = getattr(item, "funcargs", {}).get("benchmark")
     stats: Any = getattr(bench, "stats", None)
     whole = None
@@ -30,6 +40,7 @@ def entry_of(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Test
         "params": dict(item.callspec.params) if hasattr(item, "callspec") else {},
         "outcome": report.outcome,
         "why": _why(call, report),
+        "duration_s": round(call.stop - item.stash.get(_BEGAN_S, call.start), 3),
         "data": list(stats.stats.data) if whole else [],
         "benchmark": whole,
         "extra_info": dict(bench.extra_info) if bench is not None else {},
