@@ -210,6 +210,7 @@ class Cascade:
             },
             models={role: self.pool.label(role) for role in roles},
             metrics={**metrics, **TASK_METRICS, **words},
+            launch=self.pool.launch(roles),
         )
 
     def _arm(self, variant: Variant) -> WorkflowArm:

@@ -265,6 +265,7 @@ def _record(variant: str, control: str | None, fleet: str, num_jobs: int | None)
         profile="any",
         settings={"fleet": fleet, "jobs": num_jobs},
         metrics=metrics if num_jobs and not variant.startswith("sweep") else dict(SWEPT),
+        launch="round",
     )
 
 

@@ -172,6 +172,7 @@ def _record(role: str, strategy: str, control: str | None, stand: Stand, profile
         },
         models={one: stand.pool.label(one) for one in roles},
         metrics={**ROUND_METRICS, **TASK_METRICS},
+        launch=stand.pool.launch(roles),
     )
 
 
