@@ -95,6 +95,7 @@ def test_switching(variant: str, switching: Switching, paired: Pairing, pytestco
 
 
 @pytest.mark.nightly
+@pytest.mark.stands_in_for("test_switching")
 @pytest.mark.parametrize("variant", [*ARMS, *NODE_ARMS])
 def test_all_seeds(variant: str, switching: Switching, paired: Pairing, pytestconfig: pytest.Config) -> None:
     """The same, with as many seeds as a tail takes."""

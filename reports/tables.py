@@ -49,6 +49,8 @@ COMMON = 3
 """Claims that must share a reason before it gets a number."""
 MOST = (24, 28)
 """Characters of the published and of the measured value on one line."""
+GIVE_WAY = ((0, 12), (1, 12), (2, 18), (0, 8))
+"""Which column of the claims gives way where the width is short, down to what, one after the other."""
 SHARE = cells.scale_of("share", ())
 
 
@@ -58,7 +60,7 @@ def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Mar
     Arguments
     ---------
     verdicts: as `claims.json` holds them.
-    width: columns of the terminal; the table never exceeds them.
+    width: columns of the terminal; the table does not exceed them, from 60 on.
     markup: colours a verdict's cell.
     """
     verdicts = list(verdicts)
@@ -66,7 +68,7 @@ def claims_table(verdicts: Iterable[Verdict], *, width: int = WIDTH, markup: Mar
         return "no claim was judged"
     rows = [(v["id"], published(v), measured(v), letter_and_word(v)) for v in verdicts]
     columns = _claim_columns(rows, width)
-    lines = [heading(columns), rule(columns)]
+    lines = [*row_of(columns, [c.title for c in columns]), rule(columns)]
     common = _common_reasons(verdicts)
     for verdict, row in zip(verdicts, rows, strict=True):
         lines += _claim_row(columns, row, word_of(verdict), width, markup)
@@ -152,7 +154,9 @@ def _claim_columns(rows: Sequence[Sequence[str]], width: int) -> list[Column]:
     titles = ("claim", "published", "measured [95 % interval]", "verdict")
     wanted = [max(len(t), *(len(row[i]) for row in rows)) for i, t in enumerate(titles)]
     wanted[1:3] = [min(w, most) for w, most in zip(wanted[1:3], MOST, strict=True)]
-    wanted[0] = min(wanted[0], max(12, width - sum(wanted[1:]) - GAP * (len(titles) - 1)))
+    for i, least in GIVE_WAY:
+        over = sum(wanted) + GAP * (len(titles) - 1) - width
+        wanted[i] = max(min(wanted[i], least), wanted[i] - max(over, 0))
     return [Column(title=t, width=w) for t, w in zip(titles, wanted, strict=True)]
 
 

@@ -99,7 +99,10 @@ def find(
     if len(fitting) > 1:
         ids = ", ".join(s.nodeid for s in fitting)
         return Found(
-            None, "missing", f"{len(fitting)} tests run variant {name!r}, the settings must choose: {ids}"
+            None,
+            "missing",
+            f"{len(fitting)} tests run variant {name!r}: {ids}; run one of them (--deselect ID leaves one out),"
+            " or give the claim settings that only one of them has",
         )
     found = _usable(fitting[0])
     if found.record is None or claim.only is None or claim.over == "sweep":

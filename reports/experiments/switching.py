@@ -27,6 +27,7 @@ __all__ = [
     "CONTROL",
     "DEFAULT",
     "EXPERIMENT",
+    "FORESEEING",
     "MODES",
     "SOURCE",
     "Arm",
@@ -55,6 +56,8 @@ ARMS = (
 """In the order in which they are shown: baselines, whole models, chunks, bounds. Others follow."""
 MODES = ("hit", "partial miss", "full miss", "not known")
 REQUEST, SIMULATED = "request", "sim-"
+FORESEEING = "sim-belady"
+"""The variant whose tasks pair the default with an arm that knows every request to come."""
 LENGTHS = (("prompt_tokens", "prompt"), ("new_tokens", "new"))
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from reports.experiments.routed_tables import Table
 from reports.experiments.switching import (
     CONTROL,
+    DEFAULT,
     EXPERIMENT,
+    FORESEEING,
     Arm,
     arms,
     faster,
@@ -23,7 +25,7 @@ from reports.experiments.switching import (
     scope,
 )
 from reports.experiments.switching_grids import Grid, grids, simulated_scope
-from reports.records import Record
+from reports.records import Record, TaskPair
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT, Scale
 from reports.tabular.summaries import Estimate, mean
@@ -49,6 +51,20 @@ POLICY_NOTES = (
 FLOAT_NOISE_S = 1e-9
 """What is left of a simulated second where nothing was waited for."""
 BESIDE = ("variant", "metric", "mean", "control", "its mean")
+FORESEEN = (
+    "traces",
+    "seeds",
+    "hits",
+    "its hits",
+    "moved",
+    "its moved",
+    "bytes ÷ its",
+    "mean ttft",
+    "its ttft",
+)
+FORESEEN_NOTES = (
+    "its: of the control, the arm that knows every request to come; bytes per trace; ÷: of all seeds' bytes",
+)
 
 
 def tables(records: Iterable[Record], *, is_whole: bool = False) -> list[Table]:
@@ -65,6 +81,7 @@ def tables(records: Iterable[Record], *, is_whole: bool = False) -> list[Table]:
         _policies(one, level) for one in (simulated if is_whole else simulated[:1]) for level in one.levels
     ]
     out += [_models(one) for one in grids(records, "sim-models", "models")] if is_whole else []
+    out += [_foreseen(r) for r in records if r.variant == FORESEEING and r.tasks]
     shown = {id(arm.record) for arm in found}
     others = [r for r in records if id(r) not in shown and not is_simulated(r) and any(r.rounds)]
     others = [r for r in others if r.variant not in {arm.name for arm in found}]
@@ -167,6 +184,40 @@ def _models(one: Grid) -> Table:
     note = f"bytes moved, in % of those of {CONTROL}; least: of any policy"
     least = [_share_of(p, p, "belady_bytes_gb") for level in one.levels if (p := one.at(CONTROL, level))]
     return Table(simulated_scope(one), (titles, *rows, ("least", *least)), (note,))
+
+
+def _foreseen(record: Record) -> Table:
+    """The default policy beside the arm that knows what is to come, by mix and warm-up."""
+    cases: dict[str, list[TaskPair]] = {}
+    for task in record.tasks:
+        cases.setdefault(task.id.partition(".")[0], []).append(task)
+    titles = [f"{t} GB" if t.endswith("moved") else t for t in FORESEEN]
+    parts = [
+        record.evidence,
+        f"{DEFAULT} beside {record.control}",
+        f"buffer {record.settings['buffer_gb']:g} GB",
+        f"link {record.settings['link_gb_s']:g} GB/s",
+        "published sizes and compute times",
+    ]
+    rows = [_foreseen_row(case, tasks) for case, tasks in cases.items()]
+    return Table(" · ".join(parts), (tuple(titles), *rows), FORESEEN_NOTES)
+
+
+def _foreseen_row(case: str, tasks: Sequence[TaskPair]) -> tuple[str, ...]:
+    def both(metric: str) -> list[float | None]:
+        sides = ([t.treatment for t in tasks], [t.control or {} for t in tasks])
+        return [mean([v for one in side if (v := one.get(metric)) is not None]).value for side in sides]
+
+    hits, moved_gb, ttft_s = both("hit_share"), both("bytes_in_gb"), both("ttft_mean_s")
+    own, least = moved_gb
+    return (
+        case,
+        str(len(tasks)),
+        *(ABSENT if share is None else f"{100 * share:.0f} %" for share in hits),
+        *map(cells.number, moved_gb),
+        cells.with_unit(cells.number(own / least if own is not None and least else None), "×"),
+        *map(_seconds, ttft_s),
+    )
 
 
 def _share_of(own: Mapping[str, Any], control: Mapping[str, Any], key: str = "bytes_in_gb") -> str:

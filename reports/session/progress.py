@@ -1,29 +1,43 @@
 """What is running, and how long it will still take.
 
 Trap: variants differ. A grading of hundreds of tasks and a pure computation may stand in one list, so an
-estimate is only made from variants of the same test function, and none is made before each has one.
+estimate is only made from variants of the same test function, or of what this very test took in an earlier
+run with the same options, and none is made before each that is to come has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["Progress"]
+from reports import journal
+from reports.errors import ReportError
+from reports.session.terminal import width_here
+
+__all__ = ["Progress", "duration", "earlier_s"]
+
+LOOK_BACK = 5
+"""Runs that are looked through for what a test took."""
 
 
 class Progress:
     """Writes a line when a variant is done and, on a terminal, a moving one while it runs.
 
-    Time left is, per test function, the mean time of its variants so far, times those to come. Work that
-    tests share falls to the first of them, so that it is left out where there is another.
+    Time left is, per test function, the mean time of its variants so far, times those to come; of a function
+    that was not timed yet, what its tests took `earlier`. Work that tests share falls to the first of them,
+    so that it is left out where there is another.
     """
 
     KEY: pytest.StashKey[Progress] = pytest.StashKey()
 
-    def __init__(self, reporter: Any, nodeids: list[str]) -> None:
+    def __init__(
+        self, reporter: Any, nodeids: Sequence[str], earlier: Mapping[str, float] | None = None
+    ) -> None:
         self.reporter = reporter
+        self.earlier = earlier or {}
         self.waiting = list(nodeids)
         self.total = len(nodeids)
         self.took_s: dict[str, list[float]] = {}
@@ -32,8 +46,20 @@ class Progress:
     def step(self, what: str, done: int, total: int) -> None:
         """Say how far something inside a test has come. Silent where no one watches."""
         if self.reporter is not None and self.reporter.isatty:
-            self.reporter.rewrite(f"  {what}: {done} of {total}{self._left()}", erase=True)
+            text = f"  {what}: {done} of {total}{self._left()}"
+            self.reporter.rewrite(text[: width_here() - 1], erase=True)  # a wrapped line is not erased whole
             self.moving = True
+
+    def say(self, text: str) -> None:
+        """Write a line of its own."""
+        if self.reporter is not None:
+            self.reporter.ensure_newline()
+            self.reporter.write_line(text)
+
+    def again(self, nodeids: Sequence[str]) -> None:
+        """More tests are to come, that were counted once."""
+        self.waiting += nodeids
+        self.total += len(nodeids)
 
     def finished(self, report: pytest.TestReport) -> None:
         """A test is done."""
@@ -52,12 +78,41 @@ class Progress:
         self.reporter.currentfspath = self.reporter.config.rootpath / path  # or the path is written again
 
     def _left(self) -> str:
-        """Empty while some function that is to come was never timed."""
-        functions = [_function(nodeid) for nodeid in self.waiting]
-        if not functions or not all(self.took_s.get(name) for name in functions):
+        """Empty while nothing tells how long some test that is to come will take."""
+        times_s = [self._expected_s(nodeid) for nodeid in self.waiting]
+        known_s = [time_s for time_s in times_s if time_s is not None]
+        if not times_s or len(known_s) < len(times_s):
             return ""
-        left_s = sum(_typical_s(self.took_s[name]) for name in functions)
-        return f", about {left_s / 60:.0f} min left" if left_s >= 90 else f", about {left_s:.0f} s left"
+        return f", about {duration(sum(known_s))} left"
+
+    def _expected_s(self, nodeid: str) -> float | None:
+        took_s = self.took_s.get(_function(nodeid))
+        return _typical_s(took_s) if took_s else self.earlier.get(nodeid)
+
+
+def earlier_s(results: Path, settings: Mapping[str, Any], *, but: Path | None = None) -> dict[str, float]:
+    """Test → seconds that it took in the newest runs of a folder that had the same options.
+
+    Arguments: `but`, a run that is left out, since it is this one.
+    """
+    runs = sorted((path.parent for path in results.glob(f"*/{journal.PLAN}")), reverse=True)
+    found: dict[str, float] = {}
+    for run in [one for one in runs if one != but][:LOOK_BACK]:
+        try:
+            is_same = journal.read_plan(run)["plan"].get("settings") == settings
+            entries = journal.read(run).entries if is_same else []
+        except ReportError:  # a damaged run tells nothing here, and is no reason to stop
+            continue
+        for entry in entries:
+            took_s = entry.get("duration_s")
+            if isinstance(took_s, int | float) and entry.get("outcome") == "passed":
+                found.setdefault(entry["nodeid"], float(took_s))
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Minutes from a minute and a half on: "3 min", "10 s"."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _function(nodeid: str) -> str:
