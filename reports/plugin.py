@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 
-from reports import journal
+from reports import attempts, gate, journal
 from reports.errors import JournalError, ReportError
 from reports.runs import Run
-from reports.session import entries, options, resume, selection
+from reports.session import about, entries, options, resume, selection, superseding
 from reports.session.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, is_variant
 from reports.session.judge import Judge
-from reports.session.progress import Progress
+from reports.session.progress import Progress, earlier_s
+from reports.session.rerun import Rerun
+from reports.session.terminal import markup_of, width_here
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""
@@ -63,9 +65,13 @@ class Assay:
             config.getoption("profile", "pocket"),
             self.entries,
         )
+        self.rerun = Rerun(self.judge, self.entries)
+        self.latest: dict[str, dict[str, Any]] = {}
+        """Of each test the entry of its last attempt alone."""
         self.plan = options.plan_of(config) if config.option.resume else None
         self.run: Path | None = self._run_to_resume() if config.option.resume else None
-        self.done = {e["nodeid"]: e for e in journal.read(self.run).entries} if self.run else {}
+        stored = attempts.joined(journal.read(self.run).entries) if self.run else []
+        self.done = {entry["nodeid"]: entry for entry in stored}
         self.user_json: str | None = config.option.benchmark_json
         self.progress: Progress | None = None
         self.is_broken = False
@@ -93,7 +99,7 @@ class Assay:
         """The run's folder; made, with its plan, when first asked for."""
         if self.run is None:
             self.plan = self.plan or options.plan_of(self.config)
-            self.run = journal.create(self.results, {"schema": 1, "plan": self.plan})
+            self.run = journal.create(self.results, about.about_of(self.config.rootpath, self.plan))
         return self.run
 
     # collection
@@ -123,6 +129,7 @@ class Assay:
             self.judge.known = self._all_claims(collected)
         self.judge.refuse_gone()
         selection.deselect(config, items, selection.needs_naming(config, items))
+        selection.deselect(config, items, superseding.superseded(items))
         if config.option.claim:
             selection.deselect(config, items, selection.not_needed_by(config.option.claim, items))
         chosen = [item for item in items if isinstance(item, ClaimItem)]
@@ -137,6 +144,10 @@ class Assay:
         for item in items:
             if item.nodeid in self.done and is_variant(item):
                 resume.arm(item, self.done[item.nodeid])
+
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
+        """Say which tests run in the place of others."""
+        return superseding.lines(items)
 
     def _all_claims(self, collected: list[pytest.Item]) -> set[str] | None:
         """The ids of the claims of every experiment, or `None` where a file was left out."""
@@ -159,10 +170,25 @@ class Assay:
             raise pytest.UsageError(str(exc)) from exc
         self.config._benchmarksession.json = path  # type: ignore[attr-defined]
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        self.progress = Progress(reporter, [i.nodeid for i in variants if not resume.is_armed(i)])
+        settings = self.plan["settings"] if self.plan else {}
+        self.progress = Progress(
+            reporter,
+            [i.nodeid for i in variants if not resume.is_armed(i)],
+            earlier_s(self.results, settings, but=self.run),
+        )
         self.config.stash[Progress.KEY] = self.progress
 
     # each test
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        """Before the first claim is judged, measure once more what the gate wants settled."""
+        done = yield
+        if self.progress:
+            self.progress.again(self.rerun.queue(item, nextitem, self.progress.say))
+        return done
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
@@ -175,9 +201,12 @@ class Assay:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put the record and the benchmark on the report."""
         report = yield
+        entries.begin(item, call)
         if is_variant(item) and (report.when == "call" or report.outcome != "passed"):
             report.assay = entries.entry_of(item, call, report)  # type: ignore[attr-defined]
             report.is_replayed = resume.is_armed(item)  # type: ignore[attr-defined]
+            if self.rerun.holds(item.nodeid):
+                report.assay["attempt"] = attempts.RERUN
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -185,10 +214,11 @@ class Assay:
         entry = getattr(report, "assay", None)
         if entry is None:
             return
-        earlier = self.entries.get(entry["nodeid"])
+        earlier = self.latest.get(entry["nodeid"])
         if earlier and report.when == "teardown":
             entry = {**earlier, "outcome": entry["outcome"], "why": entry["why"]}
-        self.entries[entry["nodeid"]] = entry
+        self.latest[entry["nodeid"]] = entry
+        self.entries[entry["nodeid"]] = self.rerun.joined(entry)
         if not getattr(report, "is_replayed", False):
             try:
                 journal.append(self.run_dir(), entry)
@@ -208,6 +238,8 @@ class Assay:
             return str(verdict), letter, (str(verdict).upper(), {colour: True})
         if report.when == "call" and report.passed and getattr(report, "is_replayed", False):
             return "resumed", "r", "RESUMED"
+        if report.when == "call" and report.passed and self.rerun.holds(report.nodeid):
+            return "measured again", "", "MEASURED AGAIN"
         if self.progress and hasattr(report, "assay") and self.config.get_verbosity() <= 0:
             return report.outcome, "", ""  # its line of progress says so
         return None
@@ -230,6 +262,7 @@ class Assay:
     def pytest_sessionfinish_whole(self) -> Generator[None, None, None]:
         """Say in one line that benchmark.json, which pytest-benchmark writes, could not be written."""
         try:
+            self.rerun.keep_first(self.config)
             yield
         except OSError as exc:
             raise pytest.exit.Exception(self._unfinished(exc), pytest.ExitCode.INTERNAL_ERROR) from exc
@@ -274,21 +307,15 @@ class Assay:
         if self.judge.has_judged and self.is_finished:
             terminalreporter.section("claims")
             run = Run.read(self.run)
-            terminalreporter.write_line(tables.variants_table(run))
-            terminalreporter.write_line(tables.claims_table(run.verdicts, markup=_markup(terminalreporter)))
-        for name, ruling in (self.judge.rulings or {}).items():
-            if ruling.outcome in ("rerun", "warn"):
-                terminalreporter.write_line(f"warning: {name}: {ruling.why}", yellow=True)
+            width, markup = width_here(), markup_of(terminalreporter)
+            terminalreporter.write_line(tables.variants_table(run, width=width))
+            terminalreporter.write_line(tables.claims_table(run.verdicts, width=width, markup=markup))
+        if self.judge.rulings is not None:
+            terminalreporter.section("gate")
+            terminalreporter.write_line(gate.gate_table(self.judge.rulings.values(), width_here()))
         for warning in self.warnings:
             terminalreporter.write_line(warning, red=True)
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")
-
-
-def _markup(reporter: Any) -> Any:
-    """Colours a cell by its verdict's word, where the terminal allows colour."""
-    from reports.verdicts import LETTERS
-
-    return lambda text, word: reporter._tw.markup(text, **{LETTERS[word][1]: True})
 
 
 __all__ = ["RUN_DIR", "Assay"]

@@ -66,6 +66,10 @@ class Verdict:
     interval: tuple[float, float] | None = None
     published: float | tuple[float, float] | None = None
     n: int | None = None
+    launches: int | None = None
+    """Independent launches behind a claim over rounds or requests; `None` where that is unknown."""
+    launch: str | None = None
+    """"round" or "session": how often what is measured was launched."""
     method: str = ""
     p: float | None = None
     """The two-sided p value at which the interval just reaches the threshold, for Holm's correction."""
@@ -185,6 +189,7 @@ def _with_record(blank: Verdict, claim: Claim, record: Record) -> Verdict:
         checks=checks,
         failures=len(record.failures),
         evidence=record.evidence,
+        launch=record.launch,
         backend=record.backend,
         profile=record.profile,
         models=dict(record.models),

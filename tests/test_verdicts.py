@@ -12,8 +12,7 @@ import pytest
 
 from reports.claims import Claim
 from reports.records import Check, Failure, Metric, Record, Round, TaskPair
-from reports.session import selection
-from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, Verdict, family_p, gate_outcome, judge
+from reports.verdicts import BADNESS, LETTERS, WORDS, Stored, family_p, gate_outcome, judge
 
 METRICS = {
     "total_s": Metric(unit="s", better="lower", what="wall-clock time"),
@@ -639,30 +638,3 @@ def test_words_have_a_letter_of_their_own_and_a_rank() -> None:
 )
 def test_the_gate_fails_when_a_claim_that_held_no_longer_does(expected: str, now: str, outcome: str) -> None:
     assert gate_outcome(expected, now) == outcome
-
-
-# the gated family
-
-
-def refuted(id: str, p: float | None, verdict: str = "refuted") -> Verdict:
-    return Verdict(id=id, version=1, experiment="cascade", verdict=verdict, p=p)
-
-
-@pytest.mark.parametrize(
-    ("p", "outcome"), [(0.01, "fail"), (0.03, "warn"), (None, "fail")], ids=["clear", "by chance", "exact"]
-)
-def test_a_refutation_fails_the_gate_only_below_five_percent_of_holm(p: float | None, outcome: str) -> None:
-    """Beside one open claim a p of 0.03 is 0.06; a form without p values fails as it is."""
-    found = selection.gate(
-        {"a": "confirmed", "b": "confirmed"}, [refuted("a", p), refuted("b", 0.5, "inconclusive")]
-    )
-    assert found["a"].outcome == outcome
-    assert found["b"].outcome == "rerun"
-    assert ("Holm" in found["a"].why) == (outcome == "warn")
-
-
-def test_claims_that_are_not_locked_do_not_widen_the_family() -> None:
-    """Only locked claims that held count: 0.03 stays 0.03."""
-    others = [refuted("b", 0.5), refuted("c", 0.5)]
-    found = selection.gate({"a": "confirmed", "b": "refuted"}, [refuted("a", 0.03), *others])
-    assert {name: ruling.outcome for name, ruling in found.items()} == {"a": "fail", "b": "ok"}

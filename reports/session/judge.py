@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reports import gate
 from reports.claims import Claim
-from reports.session import entries, selection
+from reports.session import entries
 from reports.words import BROKEN
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ class Judge:
         """The claims that are reported, with their experiments."""
         self.known: set[str] | None = None
         """Every claim that there is; `None` when only a part of the suite was asked for."""
-        self.rulings: dict[str, selection.Ruling] | None = None
+        self.rulings: dict[str, gate.Ruling] | None = None
         """What the gate makes of each, once it was asked."""
-        self.expected = selection.expected_of(lock, profile) if mode == "gate" else {}
+        self.expected = gate.expected_of(lock, profile) if mode == "gate" else {}
         if mode == "update":
-            selection.read_lock(lock)
+            gate.read_lock(lock)
         self._lock = lock
         self._mode = mode
         self._profile = profile
@@ -60,9 +61,19 @@ class Judge:
         if self._mode != "gate":
             return verdict, None
         if self.rulings is None:
-            self.rulings = selection.gate(self.expected, [self._verdict(*row) for row in self.rows])
+            self.rulings = gate.final(self._rulings())
         ruling = self.rulings.get(claim.id)
         return verdict, ruling.why if ruling and ruling.outcome == "fail" else None
+
+    def open_rulings(self) -> dict[str, gate.Ruling]:
+        """The gate's rulings that another measurement may lift; empty outside of gate mode."""
+        found = self._rulings() if self._mode == "gate" else {}
+        return {name: ruling for name, ruling in found.items() if ruling.outcome == "rerun"}
+
+    def forget(self) -> None:
+        """Judge everything anew when it is asked about next, since more was measured."""
+        self._verdicts.clear()
+        self.rulings = None
 
     @property
     def has_judged(self) -> bool:
@@ -79,7 +90,17 @@ class Judge:
         broken = [f"{v.id} ({v.word})" for v in out if v.word in BROKEN]
         if broken:
             warn(f"not put into claims.lock: {', '.join(broken)}")
-        selection.write_lock(self._lock, self._profile, out, self.known)
+        few = [v.id for v in out if gate.settled(v).word != v.word]
+        if few:
+            warn(
+                f"not put into claims.lock as confirmed: {len(few)} on what stays up for a session "
+                f"({few[0]}, …); merge {gate.MIN_LAUNCHES} sessions (python -m reports merge), then: "
+                "python -m reports verdicts DIR --update"
+            )
+        gate.write_lock(self._lock, self._profile, out, self.known)
+
+    def _rulings(self) -> dict[str, gate.Ruling]:
+        return gate.gate(self.expected, [self._verdict(*row) for row in self.rows])
 
     def _verdict(self, experiment: str, claim: Claim) -> Verdict:
         from reports import verdicts

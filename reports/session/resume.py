@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["StoredClock", "arm", "is_armed", "replay"]
+__all__ = ["StoredClock", "arm", "disarm", "is_armed", "replay"]
 
 _STORED: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
@@ -35,6 +35,15 @@ def arm(item: pytest.Item, entry: dict[str, Any]) -> None:
     if entry["outcome"] == "passed" and entry["data"]:
         item.stash[_STORED] = entry
         item.add_marker(pytest.mark.benchmark(timer=StoredClock(entry["data"])))
+
+
+def disarm(item: pytest.Item) -> None:
+    """Have an item measured, and not replayed."""
+    if is_armed(item):
+        del item.stash[_STORED]
+        item.own_markers[:] = [
+            mark for mark in item.own_markers if not isinstance(mark.kwargs.get("timer"), StoredClock)
+        ]
 
 
 def is_armed(item: pytest.Item) -> bool:

@@ -1,47 +1,26 @@
-"""Which items run, and what the gate expects of them."""
+"""Which items run."""
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 
-from reports import claims, journal
-from reports.errors import ClaimError
+from reports import claims
 from reports.session.items import ClaimItem, experiment_of
-from reports.words import BROKEN, HELD, WORDS, gate_outcome
-
-if TYPE_CHECKING:
-    from reports.verdicts import Verdict
 
 __all__ = [
-    "Ruling",
     "deselect",
-    "expected_of",
-    "gate",
     "is_part",
     "needs_naming",
     "not_needed_by",
-    "read_lock",
     "refuse_workers",
     "reported",
-    "write_lock",
 ]
 
 RUN_WHEN_NAMED = ("overhead", "gpu", "nightly", "containers")
-
-FAMILY_LEVEL = 0.05
-
-
-class Ruling(NamedTuple):
-    """What the gate makes of one claim: "ok", "rerun", "warn" or "fail", and why."""
-
-    outcome: str
-    why: str
 
 
 def deselect(config: pytest.Config, items: list[pytest.Item], unwanted: Iterable[pytest.Item]) -> None:
@@ -124,86 +103,6 @@ def reported(
     known = {_variant_of(item) for item in collected}
     wanted = ((item, (item.experiment, item.claim.treatment)) for item in chosen)
     return [item for item, name in wanted if name in selected or (is_whole and name not in known)]
-
-
-def read_lock(path: Path) -> dict[str, dict[str, str]]:
-    """profile → claim → expected verdict; empty when there is no lock.
-
-    Raises
-    ------
-    ClaimError: the file cannot be read, or is no such map.
-    """
-    try:
-        lock: dict[str, dict[str, str]] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as exc:
-        raise ClaimError(f"{path}: no JSON ({exc}); remove it and run with --claims=update") from exc
-    if not isinstance(lock, dict) or not all(
-        isinstance(rows, dict) and all(word in WORDS for word in rows.values()) for rows in lock.values()
-    ):
-        raise ClaimError(
-            f"{path}: not a map of profile to claim to verdict; remove it and run with --claims=update"
-        )
-    return lock
-
-
-def write_lock(
-    path: Path, profile: str, verdicts: Sequence[Verdict], known: Collection[str] | None = None
-) -> None:
-    """Record the verdicts as those expected of this profile; broken evidence is nothing to expect.
-
-    Arguments: `known`, every id that there is; others are dropped. `None` where only a part was run.
-
-    Raises
-    ------
-    ClaimError: the lock that is there is malformed. OSError: it cannot be written.
-    """
-    lock = read_lock(path)
-    rows = {id: word for id, word in lock.get(profile, {}).items() if known is None or id in known}
-    rows |= {v.id: v.word for v in verdicts if v.word not in BROKEN}
-    lock[profile] = rows
-    journal.write_json(path, {name: dict(sorted(rows.items())) for name, rows in sorted(lock.items())})
-
-
-def expected_of(path: Path, profile: str) -> dict[str, str]:
-    """What the lock expects of a profile.
-
-    Raises
-    ------
-    ClaimError: there is no lock, it is malformed, or it expects nothing of this profile.
-    """
-    expected = read_lock(path).get(profile)
-    if not expected:
-        raise ClaimError(
-            f"--claims=gate: {path} expects nothing of profile {profile}; make it with --claims=update"
-        )
-    return expected
-
-
-def gate(expected: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, Ruling]:
-    """What the gate makes of every locked claim that was judged.
-
-    The family is the locked claims that held: a refutation of one of them counts at 5 % of Holm's p values,
-    and is a warning above it. A form without a p value is exact, and counts as it is.
-    """
-    from reports.verdicts import family_p
-
-    locked = [v for v in verdicts if v.id in expected]
-    p_values = family_p([v for v in locked if expected[v.id] in HELD])
-    rulings = {}
-    for v in locked:
-        outcome = gate_outcome(expected[v.id], v.word)
-        why = f"{expected[v.id]} in claims.lock, {v.word} now ({v.reason})"
-        if outcome == "fail" and v.word == "refuted" and p_values.get(v.id, 0.0) >= FAMILY_LEVEL:
-            outcome, why = (
-                "warn",
-                f"{why}; p = {p_values[v.id]:.2g} by Holm over {len(p_values)} locked claims",
-            )
-        elif outcome == "rerun":
-            why = f"{why}; run it again: --claim {v.id}"
-        rulings[v.id] = Ruling(outcome, why)
-    return rulings
 
 
 def _variant_of(item: pytest.Item) -> tuple[str, Any]:

@@ -1,0 +1,198 @@
+"""The gate's one rerun in a session: what is measured again, what both attempts say, and what is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
+import pandas  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
+
+from reports import attempts
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BENCH = """
+import pytest
+from fixtures.pairing import Arm, Measured
+from reports.records import Metric, Record
+
+pytestmark = pytest.mark.demo
+NOISE = {"wild": (2.1, 0.5, 0.5, 2.1), "calm": (1.01, 0.99, 0.99, 1.01)}
+
+
+def attempt(variant):
+    with open("ran.txt", "a+") as log:
+        log.write(variant + chr(10))
+        log.seek(0)
+        return log.read().split().count(variant)
+
+
+@pytest.fixture
+def fresh():
+    with open("fixtures.txt", "a") as log:
+        log.write("up" + chr(10))
+    yield
+
+
+@pytest.mark.parametrize("variant", ["steady", "noisy", "open", "late", "stopped", "gone"])
+def test_demo(variant, paired, fresh):
+    at = attempt(variant)
+    if at > 1 and variant == "stopped":
+        raise KeyboardInterrupt
+    if at > 1 and variant == "gone":
+        pytest.skip("the server went away")
+    is_wild = variant == "open" or (variant != "steady" and at == 1)
+    noise = iter(NOISE["wild" if is_wild else "calm"] * 100)
+    record = Record(experiment="demo", variant=variant, control="full", backend="fake", profile="pocket",
+                    metrics={"wall_s": Metric(unit="s", better="lower", what="wall")}, launch="round")
+
+    def run():
+        if at > 1 and variant == "late":
+            raise RuntimeError("engine went away")
+        return Measured({"wall_s": 0.5 * next(noise)})
+
+    paired.run(record, Arm(variant, run), Arm("full", lambda: Measured({"wall_s": 1.0})))
+    assert not record.failures, record.failures
+"""
+
+CLAIM = """
+[[claim]]
+id = "{id}-is-faster"
+version = 1
+source = "a paper, Table 1"
+says = "faster"
+form = "at_least"
+metric = "wall_s"
+treatment = "{id}"
+control = "full"
+published = 1.1
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A suite of which some variants are noisy when they run first, and a lock that says all held."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "100")
+    pytester.makeconftest('pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]')
+    pytester.makeini("[pytest]\nmarkers =\n    demo: the experiment")
+    bench = pytester.mkdir("bench")
+    (bench / "test_demo.py").write_text(BENCH)
+    (bench / "claims").mkdir()
+    names = ("steady", "noisy", "open", "late", "stopped", "gone")
+    (bench / "claims" / "demo.toml").write_text("".join(CLAIM.format(id=n) for n in names))
+    (pytester.path / "claims.lock").write_text(
+        json.dumps({"pocket": {f"{n}-is-faster": "confirmed" for n in names}})
+    )
+    return pytester
+
+
+def gated(suite: pytest.Pytester, only: str, *more: str) -> pytest.RunResult:
+    return suite.runpytest("bench", "-k", only, "--rounds=4", "--claims=gate", *more)
+
+
+def folder(suite: pytest.Pytester) -> Path:
+    return max((suite.path / "results").iterdir())
+
+
+def journal(suite: pytest.Pytester) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder(suite) / "journal.jsonl").read_text().splitlines()]
+
+
+def words(suite: pytest.Pytester) -> dict[str, str]:
+    rows = json.loads((folder(suite) / "claims.json").read_text())["claims"]
+    return {row["treatment"]: row["word"] for row in rows}
+
+
+def ran(suite: pytest.Pytester) -> list[str]:
+    return (suite.path / "ran.txt").read_text().split()
+
+
+def test_a_held_claim_that_is_open_is_measured_once_more_and_both_attempts_count(
+    suite: pytest.Pytester,
+) -> None:
+    """Only its own variant runs again, with fixtures of its own, and the run says so."""
+    result = gated(suite, "steady or noisy")
+    assert result.ret == pytest.ExitCode.OK
+    assert ran(suite) == ["steady", "noisy", "noisy"]
+    assert (suite.path / "fixtures.txt").read_text().count("up") == 3
+    assert words(suite) == {"steady": "confirmed", "noisy": "confirmed"}
+    result.stdout.fnmatch_lines(
+        [
+            "*gate: 1 claim to settle by measuring 1 variant once more: noisy-is-faster*",
+            "*3 of 3 passed: *noisy*",
+            "*2 claims as locked*",
+        ]
+    )
+    result.stdout.fnmatch_lines(["*1 measured again*"])
+
+
+def test_both_attempts_stay_in_the_journal_and_are_read_as_one(suite: pytest.Pytester) -> None:
+    """The reader makes of them what the session made."""
+    gated(suite, "noisy")
+    lines = journal(suite)
+    assert [line.get("attempt", 1) for line in lines] == [1, 2]
+    assert [len(line["extra_info"]["assay"]["rounds"]) for line in lines] == [4, 4]
+    (entry,) = attempts.joined(lines)
+    rounds = entry["extra_info"]["assay"]["rounds"]
+    assert len(rounds) == 8
+    (benchmark,) = json.loads((folder(suite) / "benchmark.json").read_text())["benchmarks"]
+    assert len(benchmark["stats"]["data"]) == 4
+    assert benchmark["extra_info"]["assay"]["rounds"] == rounds
+
+
+def test_what_stays_open_is_a_warning(suite: pytest.Pytester) -> None:
+    """It was run twice, not three times, and the session passes."""
+    result = gated(suite, "open")
+    assert result.ret == pytest.ExitCode.OK
+    assert ran(suite) == ["open", "open"]
+    result.stdout.fnmatch_lines(["open-is-faster *confirmed *inconclusive *warn *more rounds*"])
+
+
+def test_a_rerun_that_fails_counts(suite: pytest.Pytester) -> None:
+    """Failures are never dropped: the session fails, and its rounds count as failed ones."""
+    result = gated(suite, "late")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert ran(suite) == ["late", "late"]
+    failures = attempts.joined(journal(suite))[0]["extra_info"]["assay"]["failures"]
+    assert {f["round"] for f in failures} == {-1, 4, 5, 6, 7}
+
+
+def test_a_rerun_that_was_interrupted_keeps_the_first_result(suite: pytest.Pytester) -> None:
+    """Ctrl-C ends the session with what was measured: in the journal, judged, and in benchmark.json once."""
+    args = ("bench", "-k", "stopped", "--rounds=4", "--claims=gate")
+    result = suite.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert len(journal(suite)) == 1
+    assert words(suite) == {"stopped": "inconclusive"}
+    (benchmark,) = json.loads((folder(suite) / "benchmark.json").read_text())["benchmarks"]
+    assert len(benchmark["stats"]["data"]) == 4
+
+
+def test_a_rerun_that_is_skipped_says_nothing(suite: pytest.Pytester) -> None:
+    """The first result stands, and is a warning."""
+    result = gated(suite, "gone")
+    assert result.ret == pytest.ExitCode.OK
+    assert words(suite) == {"gone": "inconclusive"}
+
+
+def test_a_resumed_run_measures_again_what_it_replays(suite: pytest.Pytester) -> None:
+    """The first attempt comes from the journal, the second is measured, and a third never happens."""
+    suite.runpytest("bench", "-k", "noisy", "--rounds=4")
+    result = gated(suite, "noisy", "--resume")
+    assert result.ret == pytest.ExitCode.OK
+    assert ran(suite) == ["noisy", "noisy"]
+    assert words(suite) == {"noisy": "confirmed"}
+    assert gated(suite, "noisy", "--resume").ret == pytest.ExitCode.OK
+    assert ran(suite) == ["noisy", "noisy"]
+    assert words(suite) == {"noisy": "confirmed"}
+
+
+def test_nothing_is_measured_again_outside_of_the_gate(suite: pytest.Pytester) -> None:
+    """A report is what one run found."""
+    suite.runpytest("bench", "-k", "noisy or open", "--rounds=4")
+    assert ran(suite) == ["noisy", "open"]
