@@ -106,11 +106,13 @@ def append(run: Path, entry: Mapping[str, Any]) -> None:
 def read(run: Path) -> Lines:
     """Every whole entry, in the order they were written; none where there is no journal yet.
 
+    Arguments: `run`, the folder of a run, or a journal itself.
+
     Raises
     ------
     JournalError: the journal cannot be read, or a whole line of it is no entry of a test.
     """
-    path = run / JOURNAL
+    path = run if run.is_file() else run / JOURNAL
     try:
         *whole, rest = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -178,7 +180,7 @@ def write_json(path: Path, data: Any) -> None:
 def _entry(line: bytes, where: str) -> dict[str, Any]:
     try:
         entry: dict[str, Any] = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise JournalError(f"{where}: not JSON ({exc}); {REMEDY}") from exc
     if not isinstance(entry, dict) or not isinstance(entry.get("nodeid"), str) or "outcome" not in entry:
         raise JournalError(f"{where}: not a journal entry (it has no nodeid and outcome); {REMEDY}")

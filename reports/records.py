@@ -30,8 +30,9 @@ verdicts, tables and figures are made from records alone. It is plain JSON:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import Any
 
 from reports.errors import RecordError
@@ -164,12 +165,12 @@ class Record:
                 "floors": [Floor(**f) for f in data["floors"]],
             }
             found = cls(**{**data, **parts})
-        except (TypeError, KeyError, AttributeError) as exc:
+        except KeyError as exc:
+            raise RecordError(f"record of {data.get('variant')!r}: it has no {exc}") from exc
+        except (TypeError, AttributeError) as exc:
             raise RecordError(f"record of {data.get('variant')!r}: {exc}") from exc
-        if found.launch not in LAUNCHES:
-            raise RecordError(
-                f"record of {found.variant!r}: launch is {found.launch!r}, and must be round, session or null"
-            )
+        if wrong := next(_wrong(found), None):
+            raise RecordError(f"record of {found.variant!r}: {wrong}; it was damaged, measure it again")
         return found
 
     def pairs(self, metric: str) -> list[tuple[float, float]]:
@@ -194,3 +195,32 @@ class Record:
             if task.control is not None
             if (t := task.treatment.get(metric)) is not None and (c := task.control.get(metric)) is not None
         ]
+
+
+def _wrong(record: Record) -> Iterator[str]:
+    """What a record holds that none does, in words."""
+    for name in ("experiment", "variant", "backend", "profile", "evidence"):
+        if not isinstance(getattr(record, name), str):
+            yield f"{name} is {getattr(record, name)!r:.40}, and must be a name"
+    if record.launch not in LAUNCHES:
+        yield f"launch is {record.launch!r:.40}, and must be round, session or null"
+    if not isinstance(record.sessions, int) or record.sessions < 1:
+        yield f"sessions is {record.sessions!r:.40}, and counts from 1"
+    if not isinstance(record.settings, dict) or not isinstance(record.models, dict):
+        yield "settings or models are no table"
+    if not isinstance(record.sweep, list) or not all(isinstance(point, dict) for point in record.sweep):
+        yield "sweep is no list of points"
+    for at, one in enumerate(record.rounds):
+        if not (_is_of_values(one.treatment) and _is_of_values(one.control)):
+            yield f"round {at} holds a value that is no number"
+        if one.session is not None and not (isinstance(one.session, int) and one.session >= 0):
+            yield f"round {at} is of session {one.session!r:.40}, and sessions count from 0"
+    for task in record.tasks:
+        if task.treatment is None or not (_is_of_values(task.treatment) and _is_of_values(task.control)):
+            yield f"task {task.id!r:.40} holds a value that is no number"
+
+
+def _is_of_values(values: Any) -> bool:
+    """Whether it is what an arm gave: numbers by metric, or nothing."""
+    kinds = (int, float, NoneType)
+    return values is None or (isinstance(values, dict) and all(isinstance(v, kinds) for v in values.values()))

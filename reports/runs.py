@@ -2,20 +2,20 @@
 
     journal.jsonl   one line per finished test; the last line of a test wins, a torn last line is dropped
     claims.json     {"claims": [verdict, ...]}; absent when the session ended before its verdicts
-    run.json        machine, versions and settings; absent in a run that was cut short very early
+    run.json        the plan, when and from which commit; absent in a run that was cut short very early
 
-Only the journal is required: everything else of a run can be made from it again.
+Only the journal is required: everything else of a run can be made from it again. A journal may be read by
+itself, and a benchmark.json in its place (`reports.stored`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports import journal
+from reports import attempts, journal, stored
 from reports.errors import JournalError, RecordError
 from reports.records import Record
 
@@ -24,8 +24,6 @@ __all__ = ["CLAIMS", "JOURNAL", "RUN", "Entry", "Run"]
 JOURNAL = journal.JOURNAL
 CLAIMS = "claims.json"
 RUN = journal.PLAN
-
-REMEDY = "give the folder of a run, as `pytest bench/` leaves it under results/"
 
 REJUDGE = "make it again: python -m reports verdicts RUN"
 
@@ -45,6 +43,8 @@ class Entry:
     benchmark: Mapping[str, Any] | None = None
     record: Record | None = None
     """`None` when the test ended before it had measured anything."""
+    duration_s: float | None = None
+    """What the whole test took, on the wall's clock; `None` where nobody noted it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,33 +58,34 @@ class Run:
     """What `run.json` holds: machine, versions, settings."""
     is_torn: bool = False
     """The journal's last line was cut off: the run died while writing it."""
+    source: Path | None = None
+    """What was read, where that is a file of the folder."""
 
     @classmethod
     def read(cls, path: Path | str, *, judged: bool = True) -> Run:
-        """Read the run folder at `path`, its verdicts only when `judged`.
+        """Read a run's folder, a journal or a file of pytest-benchmark; its verdicts only when `judged`.
+
+        Verdicts and `run.json` are those that stand beside a file.
 
         Raises
         ------
-        JournalError: no such folder, or its journal is missing, empty or not a journal.
-        RecordError: the journal holds a record that this version does not read.
+        JournalError: no such folder or file, or what it holds is missing, empty, cut off or foreign.
+        RecordError: it holds a record that this version does not read.
         """
         path = Path(path)
-        if not path.is_dir():
-            raise JournalError(f"{path}: no such folder; {REMEDY}")
-        if not (path / JOURNAL).is_file():
-            raise JournalError(f"{path / JOURNAL}: no such file; {REMEDY}")
-        lines, is_torn = journal.read(path)
-        if not lines:
-            raise JournalError(
-                f"{path / JOURNAL}: no finished test in it; nothing can be rendered before one has finished"
-            )
-        entries = {line["nodeid"]: _entry(line, path / JOURNAL) for line in lines}
+        if not path.exists():
+            raise JournalError(f"{path}: no such folder; {stored.REMEDY}")
+        folder, file = (path, path / JOURNAL) if path.is_dir() else (path.parent, path)
+        if not file.is_file():
+            raise JournalError(f"{file}: no such file; {stored.REMEDY}")
+        found = stored.read(file)
         return cls(
-            path=path,
-            entries=tuple(entries.values()),
-            verdicts=tuple(_read_verdicts(path / CLAIMS)) if judged else (),
-            about=_read_object(path / RUN, "restore it, or move it away to go without"),
-            is_torn=is_torn,
+            path=folder,
+            source=None if path.is_dir() else path,
+            entries=tuple(_entry(line, file) for line in _joined(found.lines, file)),
+            verdicts=tuple(_read_verdicts(folder / CLAIMS)) if judged else (),
+            about=_read_object(folder / RUN, "restore it, or move it away to go without") or found.about,
+            is_torn=found.is_torn,
         )
 
     @property
@@ -98,12 +99,21 @@ class Run:
         return tuple(dict.fromkeys(record.experiment for record in self.records))
 
 
-def _entry(data: Mapping[str, Any], path: Path) -> Entry:
-    stored = (data.get("extra_info") or {}).get("assay")
+def _joined(lines: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
     try:
-        record = None if stored is None else Record.from_json(stored)
+        return attempts.joined(lines)
     except RecordError as exc:
-        raise RecordError(f"{path}, {data['nodeid']}: {exc}; read a run with its own version") from exc
+        raise RecordError(f"{path}: {exc}") from exc
+    except (KeyError, TypeError) as exc:
+        raise JournalError(f"{path}: an entry of a second attempt lacks {exc}; {journal.REMEDY}") from exc
+
+
+def _entry(data: Mapping[str, Any], path: Path) -> Entry:
+    held = (data.get("extra_info") or {}).get(stored.EXTRA)
+    try:
+        record = None if held is None else Record.from_json(held)
+    except RecordError as exc:
+        raise RecordError(f"{path}, {data['nodeid']}: {exc}") from exc
     return Entry(
         nodeid=data["nodeid"],
         outcome=data["outcome"],
@@ -113,6 +123,7 @@ def _entry(data: Mapping[str, Any], path: Path) -> Entry:
         data=tuple(data.get("data") or ()),
         benchmark=data.get("benchmark"),
         record=record,
+        duration_s=data.get("duration_s"),
     )
 
 
@@ -125,12 +136,4 @@ def _read_verdicts(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _read_object(path: Path, remedy: str) -> dict[str, Any]:
     """The JSON object in `path`; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
-        raise JournalError(f"{path}: not JSON ({exc}); {remedy}") from exc
-    if not isinstance(data, dict):
-        raise JournalError(f"{path}: holds no JSON object; {remedy}")
-    return data
+    return stored.read_json(path, remedy) if path.is_file() else {}

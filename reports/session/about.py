@@ -14,7 +14,7 @@ __all__ = ["SCHEMA", "about_of", "commit_of"]
 
 SCHEMA = 2
 REPORTING = ("pytest", "numpy", "scipy", "pandas", "matplotlib")
-"""Packages that judge and draw: what they are changes no measurement, so that they are no part of the plan."""
+"""Packages that judge and draw: they change no measurement, so that they are no part of the plan."""
 GIT_LIMIT_S = 10
 
 
@@ -30,7 +30,7 @@ def about_of(root: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit that is checked out, with "-dirty" where tracked files differ; `None` outside of a checkout."""
+    """The commit checked out, with "-dirty" where tracked files differ; `None` outside of a checkout."""
     head = _git(root, "rev-parse", "--verify", "HEAD")
     if not head:
         return None
