@@ -1,0 +1,200 @@
+"""Claims of two runs: the word and the number before and after, and whether the number moved.
+
+The difference of two numbers comes from their stored intervals, by Welch on the scale on which each was made:
+logs for ratios and reductions, the numbers themselves for the rest. A claim's good side is the side on which
+it holds: more for `at_least`, less for `at_most`. Forms that have no interval of t behind them (`exact`,
+`order`, `monotone`) are compared by their words, as the gate does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import hypot, log, sqrt
+from typing import Any
+
+from reports.comparing.changes import ABSOLUTE, EXACT, RELATIVE, SESSIONS, Moved, of_interval, shifted
+from reports.comparing.kinds import TIME, kind_of
+from reports.comparing.rows import Row, row_of
+from reports.records import Record
+from reports.runs import Run
+from reports.stats import Interval, Unsupported
+from reports.words import gate_outcome
+
+__all__ = ["claim_rows"]
+
+Verdict = Mapping[str, Any]
+
+BY_WORD = ("exact", "order", "monotone")
+UPWARD = ("at_least", "between")
+NO_NUMBER = ("impossible", "out of scope", "missing")
+
+
+def claim_rows(before: Run, after: Run, margin: float, drift: float, *, has_equal_clocks: bool) -> list[Row]:
+    """A row for each claim that either run judged, without interval and word where there is none."""
+    old, new = ({v["id"]: v for v in run.verdicts} for run in (before, after))
+    rows = [
+        _row(old[name], new[name], (before, after), margin, drift, has_equal_clocks)
+        for name in old
+        if name in new
+    ]
+    return rows + list(_alone(old, new))
+
+
+def _row(
+    old: Verdict, new: Verdict, runs: tuple[Run, Run], margin: float, drift: float, has_equal_clocks: bool
+) -> Row:
+    words = _word(old), _word(new)
+    records = [_record_of(v, run) for v, run in zip((old, new), runs, strict=True)]
+    about = _about(new, words)
+    if old.get("version") != new.get("version"):
+        why = f"the claim was changed, version {old.get('version')} → {new.get('version')}"
+        return _without(old, new, about, why)
+    if _is_same(old, new):
+        return _named(_without(old, new, about, ""), "equal", "")
+    if old["form"] in BY_WORD or {*words} & {*NO_NUMBER}:
+        return _by_word(old, new, about)
+    if not has_equal_clocks and _is_timed(new, records):
+        return _without(old, new, about, "the machines differ")
+    moved = _moved(old, new, records, drift)
+    return row_of(moved, margin, **about)
+
+
+def _moved(old: Verdict, new: Verdict, records: list[Record | None], drift: float) -> Moved:
+    """How the claim's number moved, on the scale on which its interval was made."""
+    quantity = new.get("quantity")
+    scale = RELATIVE if quantity in ("ratio", "reduction") else ABSOLUTE
+    transform = {"ratio": _log, "reduction": _log_of_rest}.get(str(quantity), float)
+    found = [_interval(v) for v in (old, new)]
+    n = min(v.get("n") or 0 for v in (old, new))
+    first, second = (f if isinstance(f, Unsupported) else of_interval(f, transform) for f in found)
+    if isinstance(first, Unsupported) or isinstance(second, Unsupported):
+        gap = first if isinstance(first, Unsupported) else second
+        return Moved(old.get("estimate"), new.get("estimate"), gap, scale, "", n)
+    change = shifted(first, second)
+    if quantity == "reduction":
+        change = change._replace(value=-change.value)  # of what is left; a larger reduction is an upward one
+    se = _declared(new, records, drift)
+    se *= 1.0 if scale == RELATIVE else hypot(old["estimate"], new["estimate"]) / sqrt(2)
+    is_exact = not change.se and not se
+    how = EXACT if is_exact else "by their intervals, Welch"
+    return Moved(old["estimate"], new["estimate"], change, scale, how, n, se)
+
+
+def _declared(verdict: Verdict, records: list[Record | None], drift: float) -> float:
+    """The drift of sessions in a number that has no control beside it, or whose server stays up.
+
+    Tasks are graded in one arm after the other, so that the control is not beside them.
+    """
+    known = [r for r in records if r is not None]
+    is_own = verdict.get("quantity") == "value" or verdict.get("over") in ("tasks", "jobs")
+    stays_up = any(r.launch == "session" for r in known)
+    if not known or not (is_own or stays_up) or not _is_timed(verdict, records):
+        return 0.0
+    if all(r.sessions >= SESSIONS and r.launch == "session" for r in known):
+        return 0.0  # the session is the unit of the claim's own interval
+    return drift * sqrt(sum(1 / r.sessions for r in known))
+
+
+def _is_same(old: Verdict, new: Verdict) -> bool:
+    return old.get("estimate") is not None and all(
+        old.get(key) == new.get(key) for key in ("estimate", "interval", "n")
+    )
+
+
+def _is_timed(verdict: Verdict, records: list[Record | None]) -> bool:
+    known = next((r for r in records if r is not None), None)
+    names = str(verdict.get("metric")).split("+")
+    return known is not None and any(kind_of(known.metrics[m]) == TIME for m in names if m in known.metrics)
+
+
+def _record_of(verdict: Verdict, run: Run) -> Record | None:
+    return next(
+        (
+            r
+            for r in run.records
+            if (r.experiment, r.variant) == (verdict.get("experiment"), verdict.get("treatment"))
+        ),
+        None,
+    )
+
+
+def _by_word(old: Verdict, new: Verdict, about: dict[str, Any]) -> Row:
+    row = _without(old, new, about, new.get("reason") or "")
+    before, after = _word(old), _word(new)
+    if before == after:
+        is_same = old.get("estimate") == new.get("estimate")
+        known = old.get("estimate") is not None
+        word = "not compared" if not known else "equal" if is_same else "changed"
+        return _named(row, word, row.why if not known else "")
+    if gate_outcome(before, after) == "fail":
+        return _named(row, "regressed", row.why)
+    return _named(row, "improved" if gate_outcome(after, before) == "fail" else "changed", row.why)
+
+
+def _alone(old: Mapping[str, Verdict], new: Mapping[str, Verdict]) -> Iterator[Row]:
+    """Claims that one run judged and the other did not."""
+    for name in old:
+        if name not in new:
+            words = (_word(old[name]), "–")
+            yield _without(old[name], {}, _about(old[name], words), "only the first run judged it")
+    for name in new:
+        if name not in old:
+            words = ("–", _word(new[name]))
+            yield _without({}, new[name], _about(new[name], words), "only the second run judged it")
+
+
+def _without(old: Verdict, new: Verdict, about: dict[str, Any], why: str) -> Row:
+    return Row(
+        **about,
+        before=old.get("estimate"),
+        after=new.get("estimate"),
+        scale=ABSOLUTE,
+        n=new.get("n") or 0,
+        word="not compared",
+        why=why,
+    )
+
+
+def _named(row: Row, word: str, why: str) -> Row:
+    return replace(row, word=word, why=why)
+
+
+def _about(verdict: Verdict, words: tuple[str, str]) -> dict[str, Any]:
+    better = {"at_most": "lower", "no_worse_than": None}.get(str(verdict.get("form")))
+    if verdict.get("form") in UPWARD or (
+        verdict.get("form") == "no_worse_than" and verdict.get("quantity") in ("ratio", "reduction")
+    ):
+        better = "higher"
+    units = {"ratio": "×", "reduction": "share", "difference": "share"}
+    unit = verdict.get("unit") or units.get(str(verdict.get("quantity")), "")
+    return {
+        "family": "claims",
+        "experiment": str(verdict.get("experiment", "")),
+        "name": str(verdict["id"]),
+        "metric": str(verdict.get("metric", "")),
+        "over": str(verdict.get("over", "")),
+        "unit": unit,
+        "better": better,
+        "words": words,
+    }
+
+
+def _interval(verdict: Verdict) -> Interval | Unsupported:
+    ends = verdict.get("interval")
+    if verdict.get("estimate") is None or not ends or None in ends:
+        return Unsupported("one of the runs has no interval")
+    low, high = ends
+    return Interval(verdict["estimate"], low, high, verdict.get("n") or 2, verdict.get("method") or "")
+
+
+def _log(value: float) -> float:
+    return log(value) if value > 0 else float("-inf")
+
+
+def _log_of_rest(reduction: float) -> float:
+    return _log(1 - reduction)
+
+
+def _word(verdict: Verdict) -> str:
+    return str(verdict.get("word") or verdict["verdict"])

@@ -1,0 +1,109 @@
+"""What two runs differ in besides what they measured: machine, settings, code, packages, tests.
+
+Said first, since it decides what the rest means. Two machines are never equally fast, so that times of two
+machines are not compared; two settings of one test measure two things, so that nothing of that test is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from reports.records import Record
+from reports.runs import Entry, Run
+
+__all__ = ["Surroundings", "chosen_differences", "surroundings_of"]
+
+CHOSEN_ANEW = ("rounds", "warmup_rounds", "seeds", "per_session")
+"""Settings that say how often something was measured, and not what."""
+MEASURED = (
+    "arrival_rate_per_s",
+    "costs",
+    "formula",
+    "lp_less_sequential",
+    "saturation_concurrency",
+    "saturation_per_s",
+    "slo_s",
+    "unloaded_s",
+)
+"""Settings that were measured before the rounds, so that no two sessions have the same."""
+MACHINE = ("machine", "environment")
+CODE = ("commit", "code", "data", "weights")
+PACKAGES = ("packages", "python", "versions")
+TOLD_APART = (*MACHINE, *CODE, *PACKAGES, "workload")
+
+
+class Surroundings(NamedTuple):
+    """Differences as "name: before → after", most weighty first."""
+
+    machine: list[str]
+    settings: list[str]
+    code: list[str]
+    packages: list[str]
+    tests: list[str]
+    """Tests of one run only, and tests that ended otherwise."""
+
+    @property
+    def has_equal_clocks(self) -> bool:
+        """Whether times can be compared: one machine, one profile."""
+        return not self.machine and not any(what.startswith("settings.profile:") for what in self.settings)
+
+
+def surroundings_of(before: Run, after: Run) -> Surroundings:
+    """What two runs differ in, but for their numbers."""
+    found = list(_differences(_told(before), _told(after)))
+    settings = [f"{name}: {what}" for name, what in found if name.split(".")[0] not in TOLD_APART]
+    code = [f"{name}: {what}" for name, what in found if name.split(".")[0] in (*CODE, "workload")]
+    return Surroundings(
+        machine=[f"{name}: {what}" for name, what in found if name.split(".")[0] in MACHINE],
+        settings=settings,
+        code=code,
+        packages=[f"{name}: {what}" for name, what in found if name.split(".")[0] in PACKAGES],
+        tests=list(_tests(before, after)),
+    )
+
+
+def chosen_differences(before: Record, after: Record) -> list[str]:
+    """What makes two records of one test measurements of different things."""
+    names = ("variant", "control", "backend", "evidence", "models")
+    skipped = (*CHOSEN_ANEW, *MEASURED)
+    old, new = (
+        {name: getattr(r, name) for name in names} | {k: v for k, v in r.settings.items() if k not in skipped}
+        for r in (before, after)
+    )
+    return [f"{name}: {what}" for name, what in _differences(old, new)]
+
+
+def _told(run: Run) -> Mapping[str, Any]:
+    """The plan, and what stands beside it."""
+    about = run.about
+    plan = about.get("plan", about)
+    beside = {key: about[key] for key in ("commit", "versions") if about.get(key) is not None}
+    return {**plan, **beside} if isinstance(plan, Mapping) else beside
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """(name, "before → after") of every leaf that differs."""
+    for key in sorted(before.keys() | after.keys()):
+        old, new, name = before.get(key), after.get(key), f"{prefix}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{name}.")
+        elif old != new:
+            yield name, f"{old} → {new}"
+
+
+def _tests(before: Run, after: Run) -> Iterator[str]:
+    old, new = ({e.nodeid: e for e in run.entries} for run in (before, after))
+    yield from (f"only in the first: {name}" for name in old if name not in new and _counts(old[name]))
+    yield from (f"only in the second: {name}" for name in new if name not in old and _counts(new[name]))
+    for name in (name for name in old if name in new):
+        ended = old[name].outcome, new[name].outcome
+        if ended[0] != ended[1]:
+            yield f"{name}: {ended[0]} → {ended[1]}" + (f" ({new[name].why})" if new[name].why else "")
+
+
+def _counts(entry: Entry) -> bool:
+    """A test that was skipped is no loss."""
+    return entry.outcome != "skipped"
