@@ -148,11 +148,11 @@ def _sweep(records: Sequence[Record], numbers: Sequence[int]) -> list[dict[str, 
             if isinstance(point.get("round"), int):
                 moved["round"] = point["round"] + offset
             out.append(moved)
-        offset += num_rounds(record)
+        offset += _num_rounds(record)
     return out
 
 
-def num_rounds(record: Record) -> int:
+def _num_rounds(record: Record) -> int:
     """How many rounds a record numbers, in its rounds, its sweep or its failures."""
     told = [p["round"] for p in record.sweep if isinstance(p.get("round"), int)]
     told += [f.round for f in record.failures if f.round is not None]
@@ -166,7 +166,7 @@ def _failures(records: Sequence[Record]) -> list[Failure]:
             f if f.round is None or f.round < 0 else replace(f, round=f.round + offset)
             for f in record.failures
         ]
-        offset += num_rounds(record)
+        offset += _num_rounds(record)
     return out
 
 
