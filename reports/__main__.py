@@ -4,6 +4,7 @@ python -m reports render results/<run>      tables, figures and the source's own
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
 python -m reports readme RUN [RUN …]        writes their claims tables into README.md; --check only compares
 python -m reports compare A B               what became better or worse from one run to another
+python -m reports merge RUN RUN … --to DIR  several sessions of one plan as one run
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from reports.commands import compare, readme, render, verdicts
+from reports.commands import compare, merge, readme, render, verdicts
 from reports.errors import ReportError
 
 __all__ = ["main"]
@@ -23,6 +24,7 @@ COMMANDS: dict[str, ModuleType] = {
     "verdicts": verdicts,
     "readme": readme,
     "compare": compare,
+    "merge": merge,
 }
 
 
