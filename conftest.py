@@ -8,6 +8,7 @@ pytest_plugins = [
     "fixtures.backends",
     "fixtures.pairing",
     "fixtures.unavailable",
+    "fixtures.preview",
     "fixtures.workflows",
     "fixtures.routed",
     "pytester",

@@ -35,12 +35,13 @@ for _package in ("msgspec", "torch", "transformers"):
         )
 
 from fixtures.agents import AgentsStand  # noqa: E402
-from fixtures.agents_curves import measure_prompts, measure_rated, measure_rates  # noqa: E402
-from fixtures.agents_density import measure_density  # noqa: E402
+from fixtures.agents_arms import require  # noqa: E402
+from fixtures.agents_curves import RATED_ROUNDS, measure_prompts, measure_rated, measure_rates  # noqa: E402
+from fixtures.agents_density import DENSITY_ROUNDS, measure_density  # noqa: E402
 from fixtures.agents_lines import Lines  # noqa: E402
 from fixtures.agents_replay import measure_replay  # noqa: E402
 from fixtures.agents_retention import measure_retention  # noqa: E402
-from fixtures.agents_runs import Agents  # noqa: E402
+from fixtures.agents_runs import Agents, settings_of  # noqa: E402
 from fixtures.agents_variants import (  # noqa: E402
     ARMS,
     CURVES,
@@ -54,10 +55,35 @@ from fixtures.agents_variants import (  # noqa: E402
 )
 from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode_variants import ENV  # noqa: E402
+from fixtures.options import Settings  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
+from fixtures.planned import Planned, variant_of  # noqa: E402
+from harness.errors import HarnessError  # noqa: E402
 from reports.records import Record  # noqa: E402
 
 pytestmark = pytest.mark.agents
+
+MEASURED = "--profile replay simulates, and this is measured; run with --profile pocket or node"
+ONCE = Settings(rounds=1, warmup_rounds=0)
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a variant would run, and whether its arm can."""
+    name, usual, option = variant_of(item), Settings.of(item.config), item.config.option
+    if name == REPLAYED:
+        return Planned(ONCE)
+    settings = {RATED: usual.at_most(RATED_ROUNDS, warmup_rounds=0)} | dict.fromkeys(RETENTIONS, ONCE)
+    settings |= dict(zip(CURVES, (ONCE, ONCE, usual.at_most(DENSITY_ROUNDS, warmup_rounds=0)), strict=True))
+    if option.profile == "replay":
+        return Planned(settings.get(name, ONCE), why_not=MEASURED)
+    if name in settings:
+        return Planned(settings[name])
+    named = Variant(name)
+    try:
+        require(named.arm, Work.of(option))
+    except HarnessError as exc:
+        return Planned(settings_of(named, usual), why_not=str(exc))
+    return Planned(settings_of(named, usual))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -94,7 +120,7 @@ def the_agents(request: pytest.FixtureRequest) -> Iterator[Agents]:
 def agents(the_agents: Agents) -> Agents:
     """The arms, where something real is asked for."""
     if the_agents.profile == "replay":
-        pytest.skip("--profile replay simulates, and this is measured; run with --profile pocket or node")
+        pytest.skip(MEASURED)
     return the_agents
 
 

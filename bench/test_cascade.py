@@ -34,6 +34,7 @@ from fixtures.load import LoadArm, LoadPlan
 from fixtures.metrics import LOAD_METRICS, TASK_METRICS, round_metrics
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
+from fixtures.planned import Planned, pool_of, variant_of
 from fixtures.pool import Pool, Runner
 from fixtures.provenance import check_runs, merged, routed_as_named
 from fixtures.reuse import ReuseProbe
@@ -65,6 +66,9 @@ VARIANTS = (*NAMED, *OTHERS, *ROUTED, *EDGE)
 LOAD_VARIANTS = ("load-cascade", "load-all-small", "load-replicated")
 CONTROL = {"baseline": None, "edge-baseline": None, "edge-cascade": "edge-baseline"}
 
+BY_QUALITY = ("escalate", "oracle")
+FILLER = "{}: chooses by the quality of answers, and simulated ones are filler; use real engines"
+
 LATENCY_TASKS = {"pocket": 8, "node": 20, "replay": 20}
 ESCALATE_BELOW = -0.693
 """A token that the model itself thought less likely than not (ln ½)."""
@@ -82,6 +86,21 @@ class Variant:
     """stage → role, where the map is fixed."""
     calls: Mapping[str, float] | None = None
     """role → calls per task, where only their number is."""
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a variant would run, and on whom."""
+    name, pool = variant_of(item), pool_of(item.config)
+    settings = Settings.of_load(item.config) if name in LOAD_VARIANTS else Settings.of(item.config)
+    roles: dict[str, tuple[str, ...]] = {
+        "baseline": (LARGE,),
+        "same": (LARGE,),
+        "hybrid": (EDGE_SMALL, LARGE),
+        "edge-baseline": (EDGE_LARGE,),
+        "edge-cascade": (EDGE_SMALL, EDGE_LARGE),
+    }
+    why_not = FILLER.format(name) if name in BY_QUALITY and pool.is_simulated else ""
+    return Planned(settings, roles.get(name, (LARGE, SMALL)), why_not)
 
 
 class Cascade:
@@ -123,8 +142,7 @@ class Cascade:
                 at_random = RandomRouter.draw(ids, self.stages, seed=SEED)
                 return Variant(name=name, router=at_random, roles=(SMALL, LARGE), calls=calls)
             case "escalate" | "oracle" if self.pool.is_simulated:
-                why = "chooses by the quality of answers, and simulated ones are filler"
-                raise UnavailableError(f"{name}: {why}; use real engines")
+                raise UnavailableError(FILLER.format(name))
             case "escalate":
                 deferring = EscalatingRouter(passes=self._passes, min_logprob=ESCALATE_BELOW)
                 return Variant(name=name, router=deferring, roles=(SMALL, LARGE), calls={})

@@ -38,12 +38,14 @@ for _package in ("msgspec", "torch", "transformers"):
 
 from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode import DecodeStand  # noqa: E402
-from fixtures.decode_batches import measure_batch  # noqa: E402
+from fixtures.decode_batches import measure_batch, rounds_of  # noqa: E402
 from fixtures.decode_lines import Lines, too_late  # noqa: E402
-from fixtures.decode_modelled import measure_modelled  # noqa: E402
-from fixtures.decode_runs import Decoding  # noqa: E402
+from fixtures.decode_modelled import MODELLED_ROUNDS, measure_modelled  # noqa: E402
+from fixtures.decode_runs import Decoding, settings_of  # noqa: E402
 from fixtures.decode_variants import BLIND, ENV, LOCAL, Chosen, Variant  # noqa: E402
+from fixtures.options import Settings  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
+from fixtures.planned import Planned, variant_of  # noqa: E402
 from reports.records import Record  # noqa: E402
 
 pytestmark = pytest.mark.decode
@@ -61,6 +63,16 @@ MODELLED = (
     "full-25gbps", "partially-aware-25gbps", "partially-aware-both-ways-25gbps", "semantic-blind-25gbps",
 )  # fmt: skip
 BATCHED = ("batched-32", "transformers-batched-32")
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a variant would run."""
+    name, usual = variant_of(item), Settings.of(item.config)
+    if name in BATCHED:
+        return Planned(usual.at_most(rounds_of(name), warmup_rounds=1))
+    if name in MODELLED:
+        return Planned(usual.at_most(MODELLED_ROUNDS, warmup_rounds=0))
+    return Planned(settings_of(Variant(name=name), usual))
 
 
 @pytest.fixture(scope="module")

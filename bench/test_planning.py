@@ -49,6 +49,7 @@ from fixtures.plan_sweeps import (
     solvers_of,
     times_of,
 )
+from fixtures.planned import Planned
 from fixtures.plans import PLAN_METRICS, PLANNERS, TIME_METRICS, Graded, PlanArm, Variant, check_named
 from fixtures.published import PUBLISHED, PublishedArm, published_streams
 from fixtures.streams import FLEET, merged_gains, streams
@@ -92,6 +93,12 @@ SWEPT = {
     "p99_ms": Metric(unit="ms", better="lower", what="99th percentile of whole calls"),
     "sweep_s": Metric(unit="s", better="lower", what="time that the sweep took"),
 }
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a test would run: a sweep once, all else in the profile's rounds."""
+    is_paired = item.originalname in ("test_plans", "test_published")
+    return Planned(Settings.of(item.config) if is_paired else ONCE)
 
 
 @pytest.mark.parametrize("variant", [f"{name}-plans" for name in PLANNERS])

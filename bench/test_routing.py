@@ -35,12 +35,14 @@ from typing import Any
 import pytest
 
 from fixtures.backends import plain_errors
-from fixtures.fleets import PLANNER, FleetHere
+from fixtures.fleets import PLANNER, FleetHere, roles_of
 from fixtures.job_checks import check_greedy, check_pair, check_runs, check_timed
 from fixtures.job_values import job_values, lead_points, task_values
 from fixtures.jobs import JobArm, JobGrades, Ran, Routing, Telemetry
 from fixtures.metrics import JOB_METRICS, SUBTASK_METRICS, SWEPT_METRICS, WHOLE_JOB_METRICS
+from fixtures.options import Settings
 from fixtures.pairing import Pairing
+from fixtures.planned import Planned, variant_of
 from fixtures.provenance import merged
 from fixtures.routers import ROUTERS, routing_of
 from fixtures.sweeps import LEADING, SWEEPS, Setting, job_scores, leads, point
@@ -52,6 +54,13 @@ from reports.records import ARMS, Failure, Metric, Record, TaskPair
 pytestmark = pytest.mark.routing
 
 VARIANTS = (*ROUTERS, PLANNER)
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a variant would run, and on whom."""
+    is_sweep = variant_of(item).startswith("sweep-")
+    settings = Settings(rounds=1, warmup_rounds=0) if is_sweep else Settings.of(item.config)
+    return Planned(settings, roles_of(item.config.option.profile))
 
 
 class RoutedJobs:

@@ -35,9 +35,10 @@ import pytest
 from fixtures.backends import plain_errors
 from fixtures.options import Settings
 from fixtures.pairing import Pairing
+from fixtures.planned import Planned, pool_of, variant_of
 from fixtures.pool import Pool, Runner
 from fixtures.provenance import merged
-from fixtures.strategies import BatchArm, Stand, StrategyArm
+from fixtures.strategies import FILLER, BatchArm, Stand, StrategyArm
 from fixtures.strategies_checks import check_equal_work, check_outcomes, check_tasks
 from fixtures.strategies_tasks import tasks_of
 from fixtures.strategies_values import BATCH_METRICS, ROUND_METRICS, TASK_METRICS, k_points
@@ -61,11 +62,27 @@ pytestmark = pytest.mark.strategies
 
 RULES_ALONE = ("likeliest-of-8", "majority-of-8")
 """The answers of `best-of-8` by another rule: what they take is known from its rounds, so two are enough."""
+FEW = 2
 MORE_ROUNDS = {"nano": 3}
 """Times the profile's rounds of `MODEL-batched-8`: one of nano's takes 0.2 s, in which whatever else the
 machine does weighs the more."""
 POOLED = ("best-of-8", "likeliest-of-8")
 """Strategies whose eight samples all have a score: their records hold the curves over k."""
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a variant would run, and on whom."""
+    role, _, strategy = variant_of(item).partition("-")
+    option, pool = item.config.option, pool_of(item.config)
+    roles = (role, *(STRATEGIES[strategy].asks if strategy in STRATEGIES else ()))
+    settings = Settings.of(item.config)
+    if strategy == BATCHED:
+        settings = _batch_settings(role, item.config)
+    elif strategy in RULES_ALONE:
+        settings = settings.at_most(FEW, warmup_rounds=0)
+    unknown = (_unknown(one, option.profile) for one in roles)
+    filler = (FILLER.format(one) for one in roles if one in pool.rows and pool.spec(one).is_simulated)
+    return Planned(settings, roles, next(filter(None, (*unknown, *filler)), ""))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -87,14 +104,8 @@ def test_batched(variant: str, stand: Stand, paired: Pairing, request: pytest.Fi
         record = _record(role, BATCHED, f"{role}-one-by-one-8", stand, profile)
         record.metrics = dict(BATCH_METRICS)
         record.settings |= {"says": "8 answers in one request", "temperature": TEMPERATURE}
-        times = 1 if request.config.option.rounds else MORE_ROUNDS.get(role, 1)
-        planned = paired.settings
-        paired.run(
-            record,
-            batched.arm(),
-            alone.arm(),
-            settings=Settings(rounds=times * planned.rounds, warmup_rounds=planned.warmup_rounds),
-        )
+        settings = _batch_settings(role, request.config)
+        paired.run(record, batched.arm(), alone.arm(), settings=settings)
         record.checks = [check_equal_work(alone.outcomes, batched.outcomes), _in_one_call(batched)]
         paired.store(record)
     _verify(record)
@@ -128,7 +139,7 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
         record.sweep = k_points(graded[0].samples(), graded[0].tokens())
     arms = [StrategyArm(role, side, stand) for side in sides]
     models = {one: stand.pool.model(one) for one in record.models}
-    few = Settings(rounds=min(2, paired.settings.rounds), warmup_rounds=0)
+    few = paired.settings.at_most(FEW, warmup_rounds=0)
     paired.run(record, *(arm.arm() for arm in arms), settings=few if strategy in RULES_ALONE else None)
     for side, found, arm, label in zip(sides, graded, arms, ARMS, strict=False):
         outcomes = [*found.outcomes.values(), *arm.outcomes]
@@ -178,11 +189,22 @@ def _record(role: str, strategy: str, control: str | None, stand: Stand, profile
 
 def _check_role(role: str, profile: str, stand: Stand) -> None:
     """Raise `UnavailableError` where a role is no model of this profile, or answers in filler."""
-    known = POCKET if profile == "pocket" else NODE
-    if role not in known:
-        what = "a pocket model" if role in POCKET else "nano in the pocket profile"
-        raise UnavailableError(f"{role}: {what}; here the models are {', '.join(known)}")
+    if unknown := _unknown(role, profile):
+        raise UnavailableError(unknown)
     stand.check(role)
+
+
+def _unknown(role: str, profile: str) -> str:
+    known = POCKET if profile == "pocket" else NODE
+    if role in known:
+        return ""
+    what = "a pocket model" if role in POCKET else "nano in the pocket profile"
+    return f"{role}: {what}; here the models are {', '.join(known)}"
+
+
+def _batch_settings(role: str, config: pytest.Config) -> Settings:
+    usual, times = Settings.of(config), 1 if config.option.rounds else MORE_ROUNDS.get(role, 1)
+    return Settings(rounds=times * usual.rounds, warmup_rounds=usual.warmup_rounds)
 
 
 def _progress(paired: Pairing, name: str, stand: Stand) -> Callable[[int], None]:

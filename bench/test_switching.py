@@ -39,12 +39,14 @@ for _package in ("msgspec", "torch"):
 
 from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode_variants import ENV  # noqa: E402
+from fixtures.options import Settings  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
+from fixtures.planned import Planned, variant_of  # noqa: E402
 from fixtures.switching import SwitchingStand  # noqa: E402
 from fixtures.switching_belady import measure_belady  # noqa: E402
-from fixtures.switching_concurrent import measure_concurrent  # noqa: E402
+from fixtures.switching_concurrent import CONCURRENT_ROUNDS, measure_concurrent  # noqa: E402
 from fixtures.switching_lines import Lines  # noqa: E402
-from fixtures.switching_memcpy import measure_memcpy  # noqa: E402
+from fixtures.switching_memcpy import MEMCPY_ROUNDS, measure_memcpy  # noqa: E402
 from fixtures.switching_runs import Switching  # noqa: E402
 from fixtures.switching_simulated import measure_simulated  # noqa: E402
 from fixtures.switching_traces import is_trace, trace_of  # noqa: E402
@@ -61,6 +63,27 @@ from reports.records import Record  # noqa: E402
 
 pytestmark = pytest.mark.switching
 
+MEASURED = "--profile replay simulates, and this is measured; run with --profile pocket or node"
+NEEDS_GPU = "vLLM, and a process for each model, need a GPU; run there with --profile node"
+NO_TRACE = "--workload {} is no trace of requests; traces: docs/traces.md"
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a variant would run, and whether it can."""
+    name, option, is_night = variant_of(item), item.config.option, item.originalname == "test_all_seeds"
+    has_trace = is_trace(item.config)
+    seeds = seeds_of(name, is_night=is_night, asked=option.rounds, has_trace=has_trace)
+    settings = {
+        "test_simulated": Settings(rounds=1, warmup_rounds=0),
+        "test_concurrent": Settings(rounds=option.rounds or CONCURRENT_ROUNDS, warmup_rounds=1),
+        "test_memcpy": Settings(rounds=option.rounds or MEMCPY_ROUNDS, warmup_rounds=1),
+    }.get(item.originalname, Settings(rounds=seeds, warmup_rounds=0))
+    if option.workload is not None and not has_trace:
+        return Planned(settings, why_not=NO_TRACE.format(option.workload))
+    if option.profile == "replay" and name not in SIMULATED:
+        return Planned(settings, why_not=MEASURED)
+    return Planned(settings, why_not=NEEDS_GPU if name in NODE_ARMS and option.profile != "node" else "")
+
 
 @pytest.fixture(scope="module")
 def the_lines(request: pytest.FixtureRequest) -> Lines:
@@ -76,7 +99,7 @@ def switching(request: pytest.FixtureRequest, the_lines: Lines) -> Iterator[Swit
     config = request.config
     _skip_other_workloads(config)
     if config.option.profile == "replay":
-        pytest.skip("--profile replay simulates, and this is measured; run with --profile pocket or node")
+        pytest.skip(MEASURED)
     with pytest.MonkeyPatch.context() as patch, plain_errors():
         for key, value in ENV.items():
             patch.setenv(key, value)
@@ -133,7 +156,7 @@ def _measure(
     variant: str, switching: Switching, paired: Pairing, config: pytest.Config, *, is_night: bool
 ) -> None:
     if variant in NODE_ARMS and switching.profile != "node":
-        pytest.skip("vLLM, and a process for each model, need a GPU; run there with --profile node")
+        pytest.skip(NEEDS_GPU)
     has_trace = switching.stand.work.trace is not None
     seeds = seeds_of(variant, is_night=is_night, asked=config.option.rounds, has_trace=has_trace)
     with plain_errors():
@@ -142,7 +165,7 @@ def _measure(
 
 def _skip_other_workloads(config: pytest.Config) -> None:
     if config.option.workload is not None and not is_trace(config):
-        pytest.skip(f"--workload {config.option.workload} is no trace of requests; traces: docs/traces.md")
+        pytest.skip(NO_TRACE.format(config.option.workload))
 
 
 def _verify(record: Record) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "failed_checks",
     "find",
     "is_asked",
+    "meets",
     "never_differ",
     "unmet",
 ]
@@ -78,7 +79,7 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     return [
         need
         for need in claim.requires
-        if not any(_meets(offer, need) for offer in have)
+        if not any(meets(offer, need) for offer in have)
         and not (broke and need.partition(":")[0] not in kinds)
     ]
 
@@ -101,8 +102,8 @@ def find(
         return Found(
             None,
             "missing",
-            f"{len(fitting)} tests run variant {name!r}: {ids}; run one of them (--deselect ID leaves one out),"
-            " or give the claim settings that only one of them has",
+            f"{len(fitting)} tests run variant {name!r}: {ids}; leave out all but one with --deselect ID, or "
+            "give the claim settings that only one of them has",
         )
     found = _usable(fitting[0])
     if found.record is None or claim.only is None or claim.over == "sweep":
@@ -251,7 +252,7 @@ def _fits(entry: Stored, variant: str, settings: Mapping[str, Any], backends: se
     )
 
 
-def _meets(offer: str, need: str) -> bool:
+def meets(offer: str, need: str) -> bool:
     """Whether an offer meets a need: profiles and backends by name, a model when its label holds the name."""
     have_kind, _, have = offer.partition(":")
     kind, _, wanted = need.partition(":")
