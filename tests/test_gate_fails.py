@@ -1,0 +1,174 @@
+"""What the gate must fail on, in a session and from the stored files alone; and what it must let pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
+import pandas  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
+
+from reports.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BENCH = """
+import pytest
+from fixtures.pairing import Arm, Measured
+from reports.records import Check, Metric, Record
+
+pytestmark = pytest.mark.demo
+FACTOR = {"half": 0.5, "random": 0.9}
+HONEST = {"half": True, "random": True}
+
+
+@pytest.mark.parametrize("variant", FACTOR)
+def test_demo(variant, paired):
+    noise = iter([1.01, 0.99, 0.98, 1.02] * 100)
+    record = Record(experiment="demo", variant=variant, control="full", backend="fake", profile="pocket",
+                    metrics={"wall_s": Metric(unit="s", better="lower", what="wall")}, launch="round")
+    record.checks.append(Check(name="labelled", ok=HONEST[variant], observed="the label"))
+    paired.run(record, Arm(variant, lambda: Measured({"wall_s": FACTOR[variant] * next(noise)})),
+               Arm("full", lambda: Measured({"wall_s": 1.0})))
+    assert all(check.ok for check in record.checks)
+"""
+
+CLAIMS = """
+[[claim]]
+id = "half-is-faster"
+version = 1
+source = "a paper, Table 1"
+says = "faster"
+form = "at_least"
+metric = "wall_s"
+treatment = "half"
+control = "full"
+published = 1.5
+provenance = ["labelled"]
+also_beats = ["random"]
+"""
+
+OTHER = """
+[[claim]]
+id = "random-is-5x"
+version = 1
+source = "a paper, Table 1"
+says = "much faster"
+form = "at_least"
+metric = "wall_s"
+treatment = "random"
+control = "full"
+published = 5.0
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A suite of two variants and two claims, the lock of which expects what an honest run finds."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "100")
+    pytester.makeconftest('pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]')
+    pytester.makeini("[pytest]\nmarkers =\n    demo: the experiment")
+    (pytester.mkdir("bench") / "test_demo.py").write_text(BENCH)
+    (pytester.path / "bench" / "claims").mkdir()
+    (pytester.path / "bench" / "claims" / "demo.toml").write_text(CLAIMS + OTHER)
+    lock(pytester, half_is_faster="confirmed", random_is_5x="refuted")
+    return pytester
+
+
+def lock(suite: pytest.Pytester, **rows: str) -> None:
+    words = {name.replace("_", "-"): word for name, word in rows.items()}
+    (suite.path / "claims.lock").write_text(json.dumps({"pocket": words}))
+
+
+def change(suite: pytest.Pytester, old: str, new: str, file: str = "test_demo.py") -> None:
+    path = suite.path / "bench" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def online(suite: pytest.Pytester) -> pytest.RunResult:
+    return suite.runpytest("bench", "--rounds=4", "--claims=gate")
+
+
+def folder(suite: pytest.Pytester) -> Path:
+    return max((suite.path / "results").iterdir())
+
+
+def refuted(suite: pytest.Pytester) -> None:
+    change(suite, '"half": 0.5', '"half": 1.1')
+
+
+def renamed(suite: pytest.Pytester) -> None:
+    change(suite, '"half"', '"halved"')
+
+
+def invalid(suite: pytest.Pytester) -> None:
+    change(suite, '"half": True', '"half": False')
+
+
+def invalid_control(suite: pytest.Pytester) -> None:
+    """Nobody can say any more that half beats what it must beat."""
+    change(suite, '"random": True', '"random": False')
+
+
+def crashed(suite: pytest.Pytester) -> None:
+    change(suite, "    noise =", "    if variant == 'half':\n        raise RuntimeError('gone')\n    noise =")
+
+
+CASES: dict[str, tuple[Callable[[pytest.Pytester], None], str]] = {
+    "refuted": (refuted, "half-is-faster*confirmed*refuted*fail*"),
+    "renamed benchmark": (renamed, "half-is-faster*confirmed*missing*fail*"),
+    "invalid": (invalid, "half-is-faster*confirmed*invalid*fail*"),
+    "invalid control": (invalid_control, "half-is-faster*confirmed*confirmed, but*fail*"),
+    "crashed variant": (crashed, "half-is-faster*confirmed*error*fail*"),
+}
+
+
+@pytest.mark.parametrize(("damage", "row"), CASES.values(), ids=CASES)
+def test_the_gate_fails(
+    suite: pytest.Pytester,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[pytest.Pytester], None],
+    row: str,
+) -> None:
+    """In the session with status 1, and again from what it left behind; the row says what changed."""
+    damage(suite)
+    result = online(suite)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    capsys.readouterr()
+    assert main(["verdicts", str(folder(suite)), "--gate"]) == 1
+    offline = capsys.readouterr().out.splitlines()
+    for lines in (result.outlines, offline):
+        pytest.LineMatcher(lines).fnmatch_lines([row.replace("but", "*"), "1 claim as locked"])
+
+
+def test_the_gate_passes_what_is_as_locked(
+    suite: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, status 0, and nothing is written: what is committed stays as it is."""
+    assert online(suite).ret == pytest.ExitCode.OK
+    before = {path: path.read_bytes() for path in folder(suite).rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["verdicts", str(folder(suite)), "--gate"]) == 0
+    assert capsys.readouterr().out == "2 claims as locked\n"
+    assert {path: path.read_bytes() for path in folder(suite).rglob("*") if path.is_file()} == before
+
+
+def test_the_gate_fails_on_a_deleted_claim(
+    suite: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the session before anything is measured; offline the run's own snapshot does not hide it."""
+    online(suite)
+    run = folder(suite)
+    (suite.path / "bench" / "claims" / "demo.toml").write_text(OTHER)
+    result = online(suite)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "half-is-faster" in "\n".join(result.errlines)
+    assert folder(suite) == run
+    capsys.readouterr()
+    assert main(["verdicts", str(run), "--gate"]) == 1
+    pytest.LineMatcher(capsys.readouterr().out.splitlines()).fnmatch_lines(["half-is-faster*gone*fail*"])
