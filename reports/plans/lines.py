@@ -1,0 +1,110 @@
+"""Plans as text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from reports.planning import Planned, total_of
+from reports.plans.detecting import Detection
+from reports.plans.expenses import Expense
+from reports.tabular.layout import GAP, INDENT, WIDTH, Column, heading, row_of, rule
+
+__all__ = ["detections_text", "duration", "plan_text"]
+
+NUMBERS = (14, 8, 8, 9, 9)
+"""Widths of all columns but the first."""
+UNDECIDABLE = ("out of scope", "impossible")
+AS_IT_WAS = "an exact number, an order or a curve has no spread to plan from"
+NOTE = (
+    "Each estimate and spread is taken for the truth: a plan is as good as the run that it is made from. "
+    "Rounds are of both arms; warm-ups are counted in."
+)
+
+
+def plan_text(planned: Sequence[Planned], power: float, *, width: int = WIDTH, is_whole: bool = False) -> str:
+    """What each claim needs, one line each; then all tests together.
+
+    Arguments: `is_whole`, for those too that no measurement here decides.
+    """
+    rows = [one for one in planned if is_whole or one.word not in UNDECIDABLE]
+    lines = [f"needed to decide at power {power:.0%}", ""]
+    columns = _columns(("claim", "now", "has", "needs", "time", "cost"), width)
+    lines += [heading(columns), rule(columns)]
+    for one in rows:
+        needs = "never" if one.needs is None and "never" in one.why else _count(one.needs)
+        same = "= " if one.needs is not None and one.why else ""
+        cells = (one.claim, one.word, _count(one.has), f"{same}{needs}", *_taken(one.expense))
+        lines += row_of(columns, cells)
+        lines += (
+            _wrapped(INDENT + (one.why or f"{one.unit} of {one.test}"), width) if one.why and not same else []
+        )
+    if any(one.needs is not None and one.why for one in rows):
+        lines += ["", *_wrapped(f"= as often as last time: {AS_IT_WAS}", width)]
+    return "\n".join([*lines, "", *_closing(planned, rows, width)])
+
+
+def detections_text(
+    found: Sequence[Detection], change: float, power: float, levels: Sequence[float], *, width: int = WIDTH
+) -> str:
+    """How often both runs must measure each metric."""
+    lines = [f"needed of each run to find a change by {change:.0%} at power {power:.0%}", ""]
+    columns = _columns(("test and metric", "sd per round", "has", "needs", "time", "cost"), width)
+    lines += [heading(columns), rule(columns)]
+    for one in found:
+        name = f"{one.test.rpartition('::')[2]} {one.metric}"
+        needs = "never" if one.needs is None else f"{one.needs:,}{'*' if one.unit == 'sessions' else ''}"
+        lines += row_of(columns, (name, f"{one.sd:.1%}", f"{one.has:,}", needs, *_taken(one.expense)))
+    level = min(levels, default=0.0)
+    told = f"rounds, at a level of {level:.1g}, which Holm leaves to one of all numbers that two runs compare"
+    lines += ["", *_wrapped(told, width)]
+    if any(one.unit == "sessions" for one in found):
+        starred = "* sessions of as many rounds as here: without a control beside it, a session's drift stays"
+        lines += _wrapped(starred, width)
+    return "\n".join([*lines, *_wrapped(NOTE, width)])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "40 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _closing(planned: Sequence[Planned], rows: Sequence[Planned], width: int) -> Iterator[str]:
+    total = total_of(rows)
+    unknown = f"; of {total.unknown} of them nobody noted what they took" if total.unknown else ""
+    taken = _taken(Expense(total.seconds, total.usd))
+    yield from _wrapped(
+        f"all that can be decided: {total.tests} tests, {taken[0]}, {taken[1]}{unknown}", width
+    )
+    hidden = Counter(one.word for one in planned if one not in rows)
+    if hidden:
+        said = ", ".join(f"{n} {word}" for word, n in hidden.items())
+        yield from _wrapped(f"not shown, since no measurement here decides them: {said}", width)
+    yield from _wrapped(NOTE, width)
+
+
+def _columns(titles: Sequence[str], width: int) -> list[Column]:
+    first = width - sum(NUMBERS) - GAP * len(NUMBERS)
+    rest = [
+        Column(title=t, width=w, right=i > 0)
+        for i, (t, w) in enumerate(zip(titles[1:], NUMBERS, strict=True))
+    ]
+    return [Column(title=titles[0], width=first), *rest]
+
+
+def _taken(expense: Expense | None) -> tuple[str, str]:
+    if expense is None:
+        return "–", "–"
+    usd = expense.usd
+    return duration(expense.seconds), f"{usd:.2f} $" if usd >= 0.01 else f"{100 * usd:.2g} ¢"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=INDENT if text.startswith(INDENT) else "")
