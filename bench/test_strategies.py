@@ -61,6 +61,9 @@ pytestmark = pytest.mark.strategies
 
 RULES_ALONE = ("likeliest-of-8", "majority-of-8")
 """The answers of `best-of-8` by another rule: what they take is known from its rounds, so two are enough."""
+TIMED_BY_CLAIMS = "large"
+"""The model whose strategies' times a claim compares; the others' are told with their interval, from half as
+many rounds."""
 MORE_ROUNDS = {"nano": 3}
 """Times the profile's rounds of `MODEL-batched-8`: one of nano's takes 0.2 s, in which whatever else the
 machine does weighs the more."""
@@ -73,7 +76,8 @@ def test_strategies(variant: str, stand: Stand, paired: Pairing, request: pytest
     """A strategy answers every task, is graded by what it was not shown, and is timed beside one answer."""
     role, _, strategy = variant.partition("-")
     with plain_errors():
-        record = _measure(role, strategy, stand, paired, request.config.option.profile)
+        timed = _rounds(role, strategy, paired.settings, is_asked=bool(request.config.option.rounds))
+        record = _measure(role, strategy, stand, paired, timed, request.config.option.profile)
     _verify(record)
 
 
@@ -111,7 +115,18 @@ def stand(
     found.close()
 
 
-def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: str) -> Record:
+def _rounds(role: str, strategy: str, planned: Settings, *, is_asked: bool) -> Settings:
+    """How often a strategy is timed: as asked, or as often as something depends on it."""
+    if strategy in RULES_ALONE:
+        return Settings(rounds=min(2, planned.rounds), warmup_rounds=0)
+    if is_asked or role == TIMED_BY_CLAIMS:
+        return planned
+    return Settings(rounds=max(3, planned.rounds // 2), warmup_rounds=planned.warmup_rounds)
+
+
+def _measure(
+    role: str, strategy: str, stand: Stand, paired: Pairing, timed: Settings, profile: str
+) -> Record:
     """Grade and time a variant beside its control, and return its record, checks and all."""
     for one in (role, *STRATEGIES[strategy].asks):
         _check_role(one, profile, stand)
@@ -128,8 +143,7 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
         record.sweep = k_points(graded[0].samples(), graded[0].tokens())
     arms = [StrategyArm(role, side, stand) for side in sides]
     models = {one: stand.pool.model(one) for one in record.models}
-    few = Settings(rounds=min(2, paired.settings.rounds), warmup_rounds=0)
-    paired.run(record, *(arm.arm() for arm in arms), settings=few if strategy in RULES_ALONE else None)
+    paired.run(record, *(arm.arm() for arm in arms), settings=timed)
     for side, found, arm, label in zip(sides, graded, arms, ARMS, strict=False):
         outcomes = [*found.outcomes.values(), *arm.outcomes]
         record.checks += check_outcomes(STRATEGIES[side], outcomes, models)
