@@ -72,6 +72,8 @@ class RoutedJobs:
         shapes = {job.shape: job for job in reversed(jobs.jobs)}
         self.timed = [job for job in jobs.jobs if shapes[job.shape] is job]
         """The first job of each shape."""
+        self.passes: list[tuple[tuple[str, int, Setting], Ran]] = []
+        """What sweeps graded: router, number of jobs and setting, with what came of them."""
 
     def measure(self, name: str, paired: Pairing) -> Record:
         """Grade and time a variant beside the model that is asked, and return its record, checks and all."""
@@ -140,14 +142,16 @@ class RoutedJobs:
         return record
 
     def _under(self, router: Routing, settings: Sequence[Setting], jobs: Sequence[Job]) -> list[Ran]:
-        """A pass per setting; equal settings share one."""
-        known: list[tuple[Setting, Ran]] = []
+        """A pass per setting; equal settings share one, in another sweep too: the fleet's own is in each."""
+        out = []
         for setting in settings:
-            same = next((ran for told, ran in known if told == setting), None)
+            key = (router.name, len(jobs), setting)
+            same = next((ran for known, ran in self.passes if known == key), None)
             if same is None:
                 same = self.grades.under(router, setting.beliefs, jobs, budget_bytes=setting.budget_bytes)
-            known.append((setting, same))
-        return [ran for _, ran in known]
+                self.passes.append((key, same))
+            out.append(same)
+        return out
 
     def _record(self, sides: Sequence[Routing], metrics: Mapping[str, Metric]) -> Record:
         roles = [*self.here.roles, *([PLANNER] if any(side.is_model for side in sides) else [])]

@@ -29,6 +29,7 @@ answers in one request beside eight requests. fixtures/strategies_variants.py sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,9 @@ pytestmark = pytest.mark.strategies
 RULES_ALONE = ("likeliest-of-8", "majority-of-8")
 """The answers of `best-of-8` by another rule: what they take is known from its rounds, so two are enough."""
 FEW = 2
+TIMED_BY_CLAIMS = "large"
+"""The model whose strategies' times a claim compares; the others' are told with their interval, from half as
+many rounds."""
 MORE_ROUNDS = {"nano": 3}
 """Times the profile's rounds of `MODEL-batched-8`: one of nano's takes 0.2 s, in which whatever else the
 machine does weighs the more."""
@@ -75,11 +79,7 @@ def planned(item: pytest.Function) -> Planned:
     role, _, strategy = variant_of(item).partition("-")
     option, pool = item.config.option, pool_of(item.config)
     roles = (role, *(STRATEGIES[strategy].asks if strategy in STRATEGIES else ()))
-    settings = Settings.of(item.config)
-    if strategy == BATCHED:
-        settings = _batch_settings(role, item.config)
-    elif strategy in RULES_ALONE:
-        settings = settings.at_most(FEW, warmup_rounds=0)
+    settings = _settings(role, strategy, item.config)
     unknown = (_unknown(one, option.profile) for one in roles)
     filler = (FILLER.format(one) for one in roles if one in pool.rows and pool.spec(one).is_simulated)
     return Planned(settings, roles, next(filter(None, (*unknown, *filler)), ""))
@@ -90,7 +90,8 @@ def test_strategies(variant: str, stand: Stand, paired: Pairing, request: pytest
     """A strategy answers every task, is graded by what it was not shown, and is timed beside one answer."""
     role, _, strategy = variant.partition("-")
     with plain_errors():
-        record = _measure(role, strategy, stand, paired, request.config.option.profile)
+        timed = _settings(role, strategy, request.config)
+        record = _measure(role, strategy, stand, paired, timed, request.config.option.profile)
     _verify(record)
 
 
@@ -104,7 +105,7 @@ def test_batched(variant: str, stand: Stand, paired: Pairing, request: pytest.Fi
         record = _record(role, BATCHED, f"{role}-one-by-one-8", stand, profile)
         record.metrics = dict(BATCH_METRICS)
         record.settings |= {"says": "8 answers in one request", "temperature": TEMPERATURE}
-        settings = _batch_settings(role, request.config)
+        settings = _settings(role, BATCHED, request.config)
         paired.run(record, batched.arm(), alone.arm(), settings=settings)
         record.checks = [check_equal_work(alone.outcomes, batched.outcomes), _in_one_call(batched)]
         paired.store(record)
@@ -122,7 +123,9 @@ def stand(
     found.close()
 
 
-def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: str) -> Record:
+def _measure(
+    role: str, strategy: str, stand: Stand, paired: Pairing, timed: Settings, profile: str
+) -> Record:
     """Grade and time a variant beside its control, and return its record, checks and all."""
     for one in (role, *STRATEGIES[strategy].asks):
         _check_role(one, profile, stand)
@@ -139,8 +142,7 @@ def _measure(role: str, strategy: str, stand: Stand, paired: Pairing, profile: s
         record.sweep = k_points(graded[0].samples(), graded[0].tokens())
     arms = [StrategyArm(role, side, stand) for side in sides]
     models = {one: stand.pool.model(one) for one in record.models}
-    few = paired.settings.at_most(FEW, warmup_rounds=0)
-    paired.run(record, *(arm.arm() for arm in arms), settings=few if strategy in RULES_ALONE else None)
+    paired.run(record, *(arm.arm() for arm in arms), settings=timed)
     for side, found, arm, label in zip(sides, graded, arms, ARMS, strict=False):
         outcomes = [*found.outcomes.values(), *arm.outcomes]
         record.checks += check_outcomes(STRATEGIES[side], outcomes, models)
@@ -202,9 +204,16 @@ def _unknown(role: str, profile: str) -> str:
     return f"{role}: {what}; here the models are {', '.join(known)}"
 
 
-def _batch_settings(role: str, config: pytest.Config) -> Settings:
-    usual, times = Settings.of(config), 1 if config.option.rounds else MORE_ROUNDS.get(role, 1)
-    return Settings(rounds=times * usual.rounds, warmup_rounds=usual.warmup_rounds)
+def _settings(role: str, strategy: str, config: pytest.Config) -> Settings:
+    """How often a variant is timed: as asked, or as often as something depends on it."""
+    usual, is_asked = Settings.of(config), bool(config.option.rounds)
+    if strategy in RULES_ALONE:
+        return usual.at_most(FEW, warmup_rounds=0)
+    if is_asked:
+        return usual
+    if strategy == BATCHED:
+        return replace(usual, rounds=MORE_ROUNDS.get(role, 1) * usual.rounds)
+    return usual if role == TIMED_BY_CLAIMS else replace(usual, rounds=max(3, usual.rounds // 2))
 
 
 def _progress(paired: Pairing, name: str, stand: Stand) -> Callable[[int], None]:

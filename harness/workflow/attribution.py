@@ -3,7 +3,7 @@
 The critical path is the chain of stages that ends last, each starting where the one before it ended. Its
 stages are taken apart into parts:
 
-    queue_s     waiting for the task's turn and for a slot of an engine
+    queue_s     waiting for the task's turn, for the event loop and for a slot of an engine
     plan_s      the router deciding
     load_s      the engine loading weights, where it says so
     prefill_s   the engine reading the prompt, by its own clock (to the first token, where it gives none)
@@ -65,6 +65,7 @@ def critical_path(run: TaskRun, needs: dict[str, tuple[str, ...]]) -> tuple[Stag
 def _stage_parts(stage: StageRun) -> dict[str, float]:
     parts = dict.fromkeys(PARTS, 0.0)
     parts |= {"plan_s": stage.route_s, "grade_s": stage.review_s, "other_s": stage.render_s}
+    parts["queue_s"] += stage.wait_s
     for attempt in stage.attempts:
         for part, seconds in _attempt_parts(attempt).items():
             parts[part] += seconds

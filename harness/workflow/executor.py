@@ -72,6 +72,8 @@ class StageRun:
     """Deciding whether the answer is good enough."""
     render_s: float
     """Writing the prompt and reading the answer."""
+    wait_s: float
+    """Until the event loop came to it, its inputs ready."""
     error: str | None = None
 
     @property
@@ -193,7 +195,7 @@ async def _run_stage(
     try:
         while role is not None:
             attempts.append(await _attempt(role, request, endpoints[role]))
-            answered = now_s()
+            answered = attempts[-1].returned_s
             text = attempts[-1].completion.text
             output = extract_code(text) if stage.grade == "code" else text.strip()
             read = now_s()
@@ -211,6 +213,7 @@ async def _run_stage(
         route_s=routed - begin,
         review_s=review_s,
         render_s=render_s,
+        wait_s=begin - ready_s,
         error=error,
     )
 
@@ -245,5 +248,5 @@ def _request(stage: StageSpec, prompt: str, *, logprobs: bool) -> Request:
 def _failed(stage: StageSpec, at_s: float, error: str) -> StageRun:
     return StageRun(
         stage=stage.name, ready_s=at_s, done_s=at_s, attempts=(), output="",
-        route_s=0.0, review_s=0.0, render_s=0.0, error=error,
+        route_s=0.0, review_s=0.0, render_s=0.0, wait_s=0.0, error=error,
     )  # fmt: skip
