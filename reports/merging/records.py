@@ -41,7 +41,7 @@ def merge_records(records: Sequence[Record], *, launched_anew: bool = True) -> R
     records: of one variant under one plan, in the order in which they were measured; merged ones may be among
         them, and keep their sessions apart.
     launched_anew: False where the sessions share what stays up for a session, as a rerun within one pytest
-        session does. Where `launch` is "session" they then count as one.
+        session does. Unless `launch` is "round" they then count as one.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def merge_records(records: Sequence[Record], *, launched_anew: bool = True) -> R
     first, *others = records
     for other in others:
         _refuse(first, other)
-    numbers = _sessions(records, apart=launched_anew or first.launch != "session")
+    numbers = _sessions(records, apart=launched_anew or first.launch == "round")
     if len(records) == 1:
         return first
     return replace(
