@@ -20,8 +20,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from reports.comparing.kinds import COUNT, SHARE, TIME
-from reports.intervals.estimates import paired_tasks
-from reports.intervals.units import Graded, by_unit, totals
+from reports.intervals.units import Graded, by_unit, totals, unit_of, units_of
 from reports.records import Record, Round
 from reports.stats import (
     Interval,
@@ -121,7 +120,7 @@ def moved_in_rounds(before: Record, after: Record, metric: str, kind: str, drift
 
 def moved_in_tasks(before: Record, after: Record, metric: str, kind: str, drift: float) -> Moved | None:
     """How a metric of the graded tasks moved, paired by the ids that both runs graded."""
-    graded = paired_tasks((metric,), after, before)
+    graded = _graded(before, after, metric)
     if not graded.pairs:
         own = [[v for t in r.tasks if (v := t.treatment.get(metric)) is not None] for r in (before, after)]
         return _not_there(own, "tasks") if any(own) else None
@@ -219,6 +218,18 @@ def _difference_of(graded: Graded) -> Mean | Unsupported:
     else:
         found = share_difference(graded.pairs)
     return found if isinstance(found, Unsupported) else of_interval(found)
+
+
+def _graded(before: Record, after: Record, metric: str) -> Graded:
+    """(after, before) of each task that both runs graded, both as treatments."""
+    old = {task.id: value for task in before.tasks if (value := task.treatment.get(metric)) is not None}
+    found = [
+        (task.id, (value, old[task.id]))
+        for task in (after.tasks if old else ())
+        if task.id in old and (value := task.treatment.get(metric)) is not None
+    ]
+    units = units_of(after, [name for name, _ in found])
+    return Graded([pair for _, pair in found], units, unit_of(after))
 
 
 def _df(interval: Interval) -> float:

@@ -1,0 +1,442 @@
+"""Comparisons find what changed, and keep quiet when nothing did.
+
+The sessions that are compared are drawn again from the committed reference runs (`resampled_runs`): the
+spread of each metric is the recorded one, the noise is that of real rounds, and every session drifts by 5 %.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.__main__ import main
+from reports.compare import Comparison, Terms, compare
+from reports.comparing.kinds import COUNT, OTHER, SHARE, TIME, kind_of_unit
+from reports.comparing.rows import Row
+from reports.records import Check, Failure, Record, Round, TaskPair
+from reports.runs import Entry, Run
+from tests.resampled_runs import Noise, Sampler, recorded
+from tests.synthetic_runs import METRICS, record, write_run
+from tests.synthetic_runs import verdict as stored_verdict
+
+PAIRS, QUIET = 100, 95
+ALARMS = ("improved", "regressed", "changed")
+ABOUT = {"plan": {"machine": "vm, 2 CPUs", "settings": {"profile": "pocket", "rounds": None}, "code": "1"}}
+
+
+@pytest.fixture(scope="module")
+def noise() -> Noise:
+    """Residuals of the runs with the longest series."""
+    return Noise([recorded("pocket-switching")])
+
+
+def run_of(*records: Record, **changes: Any) -> Run:
+    entries = tuple(Entry(nodeid=f"bench/t.py::t[{r.variant}]", outcome="passed", record=r) for r in records)
+    return replace(Run(path=Path("run"), entries=entries, about=ABOUT), **changes)
+
+
+def timed(
+    treatment: list[float],
+    control: list[float] | None = None,
+    *,
+    session: list[int] | None = None,
+    **changes: Any,
+) -> Record:
+    """A record of rounds of seconds."""
+    rounds = [
+        Round(
+            order="TC" if i % 2 else "CT",
+            treatment={"total_s": value},
+            control={"total_s": control[i]} if control else None,
+            session=session[i] if session else None,
+        )
+        for i, value in enumerate(treatment)
+    ]
+    sessions = len(set(session)) if session else 1
+    made = record("cascade", num_graded=0, rounds=rounds, control="baseline" if control else None)
+    return replace(made, metrics={"total_s": METRICS["total_s"]}, sessions=sessions, **changes)
+
+
+def row(found: Comparison, metric: str, name: str = "cascade", family: str = "metrics") -> Row:
+    rows = [r for r in found.rows if r.metric == metric and name in r.name and r.family == family]
+    assert len(rows) == 1, rows
+    return rows[0]
+
+
+def alarms(found: Comparison) -> list[Row]:
+    return [r for r in found.rows if r.word in ALARMS]
+
+
+# no change
+
+
+def test_no_change_gives_no_alarm_in_95_of_100_pairs_of_runs(noise: Noise) -> None:
+    """Each session beside the one before: every metric of two experiments, 5 % drift."""
+    draw = Sampler(recorded("pocket", experiments=["agents", "decode"]), noise)
+    assert quiet_pairs(draw, PAIRS) >= QUIET
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["pocket", "pocket-strategies", "pocket-switching"])
+def test_no_change_gives_no_alarm_in_95_of_100_pairs_of_whole_runs(noise: Noise, name: str) -> None:
+    """The same with every test, task and curve of the committed runs."""
+    assert quiet_pairs(Sampler(recorded(name, is_whole=True), noise), PAIRS) >= QUIET
+
+
+def quiet_pairs(draw: Sampler, num: int, drift: float = 0.05) -> int:
+    rng = np.random.default_rng(20)
+    before, quiet = draw(rng, drift=drift), 0
+    for _ in range(num):
+        after = draw(rng, drift=drift)
+        quiet += not alarms(compare(before, after))
+        before = after
+    return quiet
+
+
+def test_the_same_run_is_equal_in_everything() -> None:
+    run = recorded("pocket", is_whole=True)
+    words = Counter(r.word for r in compare(run, run).metrics)
+    assert set(words) == {"equal"}
+
+
+# a change
+
+
+def test_an_injected_regression_is_named_with_its_interval(noise: Noise) -> None:
+    """10 % slower: every such row is named, nothing else is, and its interval holds the 10 %."""
+    draw = Sampler(recorded("pocket-switching"), noise)
+    rng = np.random.default_rng(3)
+    found = compare(draw(rng), draw(rng, slowed={"fresh": 0.1}))
+    named = alarms(found)
+    assert {r.word for r in named} == {"regressed"}
+    assert all("[fresh]" in r.name for r in named)
+    total = row(found, "total_mean_s", "[fresh]")
+    assert total.word == "regressed"
+    assert total.interval is not None
+    assert 0.05 < total.interval[0] < 0.1 < total.interval[1] < 0.15
+
+
+def test_an_improvement_of_a_rate_is_one() -> None:
+    """More per second is better, less time is."""
+    rng = np.random.default_rng(1)
+    before, after = (list(np.exp(level + 0.01 * rng.standard_normal(10))) for level in (0.0, 0.3))
+    other = [1.0 + 0.001 * i for i in range(10)]
+    slower = compare(run_of(timed(before, other)), run_of(timed(after, other)))
+    assert row(slower, "total_s").word == "regressed"
+    faster = compare(run_of(timed(after, other)), run_of(timed(before, other)))
+    assert row(faster, "total_s").word == "improved"
+
+
+def test_what_changed_too_little_to_matter_is_equivalent() -> None:
+    """2 % at a spread of 1 % is surely a change, and surely within 5 %."""
+    rng = np.random.default_rng(1)
+    values = [list(np.exp(level + 0.01 * rng.standard_normal(10))) for level in (0.0, 0.02)]
+    runs = [run_of(timed(v, [1.0 + 0.001 * i for i in range(10)])) for v in values]
+    assert row(compare(*runs), "total_s").word == "equivalent"
+    assert row(compare(*runs, Terms(margin=0.005)), "total_s").word == "regressed"
+
+
+def test_a_drift_that_both_arms_share_cancels() -> None:
+    """A machine that is 30 % slower changes own numbers, and no ratio."""
+    rng = np.random.default_rng(1)
+    level = np.exp(0.02 * rng.standard_normal(12))
+    runs = [
+        run_of(timed(list(speed * level), list(speed * np.exp(0.002 * rng.standard_normal(12)) * level)))
+        for speed in (1.0, 1.3)
+    ]
+    found = compare(*runs)
+    assert row(found, "total_s").word == "equivalent"
+    own = row(found, "total_s", "baseline", "controls")
+    assert own.change == pytest.approx(0.3, abs=0.02)
+    assert own.word == "regressed"
+
+
+@pytest.mark.parametrize(("change", "word"), [(0.12, "inconclusive"), (0.5, "regressed")])
+def test_own_numbers_of_one_session_each_hold_its_drift(change: float, word: str) -> None:
+    """Below 15 % or so one session each cannot tell, however many rounds it has."""
+    rng = np.random.default_rng(1)
+    runs = [run_of(timed(list(speed * np.exp(0.01 * rng.standard_normal(30))))) for speed in (1, 1 + change)]
+    found = row(compare(*runs), "total_s")
+    assert found.word == word
+    assert found.drift == pytest.approx(0.05 * 2**0.5)
+    assert row(compare(*runs, Terms(drift=0.0)), "total_s").word == "regressed"
+
+
+def test_several_sessions_measure_the_drift() -> None:
+    """From three sessions of each run on, their own spread decides."""
+    rng = np.random.default_rng(2)
+
+    def sessions(speed: float) -> Record:
+        levels = [speed * float(np.exp(0.01 * rng.standard_normal())) for _ in range(6)]
+        values = [level * float(np.exp(0.01 * rng.standard_normal())) for level in levels for _ in range(4)]
+        return timed(values, session=[i // 4 for i in range(24)])
+
+    found = row(compare(run_of(sessions(1.0)), run_of(sessions(1.12))), "total_s")
+    assert (found.word, found.drift) == ("regressed", 0.0)
+
+
+def test_a_server_that_stays_up_holds_its_sessions_drift_in_ratios_too() -> None:
+    """What is launched once per session is observed once."""
+    rng = np.random.default_rng(2)
+    control = [1.0 + 0.001 * i for i in range(10)]
+    rows = []
+    for launch in ("round", "session"):
+        runs = [
+            run_of(timed(list(speed * np.exp(0.01 * rng.standard_normal(10))), control, launch=launch))
+            for speed in (1.0, 1.12)
+        ]
+        rows.append(row(compare(*runs), "total_s"))
+    assert [r.word for r in rows] == ["regressed", "inconclusive"]
+
+
+# counts, shares, tasks
+
+
+def graded(solved: list[float], tokens: list[float]) -> Record:
+    tasks = [
+        TaskPair(id=f"t{i}", treatment={"solved": s, "output_tokens": t})
+        for i, (s, t) in enumerate(zip(solved, tokens, strict=True))
+    ]
+    made = record("cascade", num_rounds=0, num_graded=0, tasks=tasks)
+    about = {"output_tokens": replace(METRICS["total_s"], unit="tokens"), "solved": METRICS["solved"]}
+    return replace(made, metrics=about)
+
+
+def test_tasks_are_paired_by_their_id() -> None:
+    """40 of 200 tasks lost is a regression; the same grades in another order are none."""
+    solved = [1.0] * 120 + [0.0] * 80
+    tokens = [float(50 + i % 7) for i in range(200)]
+    before, worse = graded(solved, tokens), graded([0.0] * 40 + solved[40:], tokens)
+    found = compare(run_of(before), run_of(worse))
+    assert row(found, "solved").word == "regressed"
+    assert row(found, "solved").change == pytest.approx(-0.2)
+    assert row(found, "output_tokens").word == "equal"
+    turned = replace(before, tasks=before.tasks[::-1])
+    assert row(compare(run_of(before), run_of(turned)), "solved").word == "equal"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        ([7.0] * 4, [7.0] * 4, "equal"),
+        ([7.0] * 4, [8.0] * 4, "regressed"),
+        ([7.0] * 4, [6.0] * 3, "improved"),
+        ([7.0, 9.0, 8.0, 7.0], [7.0, 9.0, 8.0], "equal"),
+        ([7.0], [8.0], "inconclusive"),
+        ([7.0, 9.0, 8.0, 7.0], [9.0, 7.0, 7.0, 8.0], "inconclusive"),
+    ],
+)
+def test_a_count_that_repeats_is_compared_exactly(before: list[float], after: list[float], word: str) -> None:
+    """One that was seen once, or that varies, is not."""
+    about = {"total_s": replace(METRICS["total_s"], unit="tokens")}
+    runs = [run_of(replace(timed(values), metrics=about)) for values in (before, after)]
+    assert row(compare(*runs), "total_s").word == word
+
+
+def test_a_failure_and_a_broken_check_are_regressions() -> None:
+    good = record("cascade", num_graded=5)
+    failure = Failure(arm="treatment", round=0, where="code", error="timeout")
+    bad = replace(good, failures=[failure], checks=[Check(name="tokens_equal", ok=False, observed="3 of 9")])
+    found = compare(run_of(good), run_of(bad))
+    assert row(found, "failures").word == "regressed"
+    broken = row(found, "check tokens_equal")
+    assert (broken.word, broken.why) == ("regressed", "3 of 9")
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind"),
+    [
+        ("s", TIME),
+        ("tok/s", TIME),
+        ("USD", TIME),
+        ("B", COUNT),
+        ("loads", COUNT),
+        ("share", SHARE),
+        ("times", OTHER),
+    ],
+)
+def test_units_say_what_can_drift(unit: str, kind: str) -> None:
+    assert kind_of_unit(unit) == kind
+
+
+def test_every_unit_of_the_reference_runs_has_a_kind_that_suits_it() -> None:
+    """No unit of seconds or dollars is taken for a count, which would be compared exactly."""
+    counts = {
+        m.unit
+        for name in ("pocket", "pocket-strategies", "pocket-switching")
+        for r in recorded(name).records
+        for m in r.metrics.values()
+        if kind_of_unit(m.unit) == COUNT
+    }
+    assert counts <= {
+        "B", "GB", "agents", "answers", "calls", "loads", "models", "requests", "sessions", "steps",
+        "switches", "temperatures", "tokens",
+    }  # fmt: skip
+
+
+# what differs around
+
+
+def test_two_machines_have_no_verdict_on_times_and_one_on_counts() -> None:
+    slow = {"plan": {**ABOUT["plan"], "machine": "other"}}
+    about = {"total_s": METRICS["total_s"], "loads": replace(METRICS["total_s"], unit="loads")}
+    made = [
+        replace(
+            timed([value] * 4),
+            metrics=about,
+            rounds=[
+                Round(order="CT", treatment={"total_s": value + i / 99, "loads": value}) for i in range(4)
+            ],
+        )
+        for value in (1.0, 2.0)
+    ]
+    found = compare(run_of(made[0]), run_of(made[1], about=slow))
+    assert found.surroundings.machine == ["machine: vm, 2 CPUs → other"]
+    assert (row(found, "total_s").word, row(found, "total_s").why) == ("not compared", "the machines differ")
+    assert row(found, "loads").word == "regressed"
+
+
+def test_a_test_whose_settings_differ_is_named_and_not_compared() -> None:
+    before, after = record("cascade", num_graded=5), record("cascade", num_graded=5)
+    after.settings["max_tokens"] = {**after.settings["max_tokens"], "code": 90}
+    found = compare(run_of(before), run_of(after))
+    assert [line.partition(": ")[2] for line in found.unlike] == ["max_tokens.code: 150 → 90"]
+    assert not found.metrics
+
+
+def test_rounds_and_calibrations_are_no_settings() -> None:
+    """How often something is measured, and what was measured before, may differ."""
+    before, after = (
+        record("cascade", num_graded=5, num_rounds=n, settings={"rounds": n, "slo_s": n / 10}) for n in (4, 6)
+    )
+    assert not compare(run_of(before), run_of(after)).unlike
+
+
+def test_a_renamed_test_is_named() -> None:
+    """A comparison by name alone would pass it in silence."""
+    found = compare(run_of(record("cascade")), run_of(record("hybrid")))
+    assert found.surroundings.tests == [
+        "only in the first: bench/t.py::t[cascade]",
+        "only in the second: bench/t.py::t[hybrid]",
+    ]
+
+
+def test_a_test_that_ended_otherwise_is_named() -> None:
+    run = run_of(record("cascade"))
+    failed = replace(run, entries=(replace(run.entries[0], outcome="failed", why="OOM"),))
+    assert compare(run, failed).surroundings.tests == ["bench/t.py::t[cascade]: passed → failed (OOM)"]
+
+
+# claims
+
+
+def judged(word: str, estimate: float, half: float, **changes: Any) -> dict[str, Any]:
+    ends = [estimate - half, estimate + half]
+    told = {"estimate": estimate, "interval": ends, "n": 10, "method": "t on rounds", "quantity": "ratio"}
+    return stored_verdict("faster", word, **{**told, "treatment": "cascade", "published": 2.0, **changes})
+
+
+def claim_row(before: dict[str, Any], after: dict[str, Any]) -> Row:
+    runs = [run_of(record("cascade", num_graded=5), verdicts=(v,)) for v in (before, after)]
+    (found,) = compare(*runs).claims
+    return found
+
+
+def test_a_claim_shows_both_words_and_the_difference_of_its_number() -> None:
+    found = claim_row(judged("confirmed", 3.0, 0.1), judged("refuted", 1.5, 0.1))
+    assert found.words == ("confirmed", "refuted")
+    assert found.word == "regressed"
+    assert found.change == pytest.approx(-0.5)
+    assert found.interval is not None
+    assert found.interval[0] < -0.5 < found.interval[1] < -0.4
+
+
+def test_a_reduction_that_shrinks_is_a_regression() -> None:
+    """30 % less becomes 10 % less: what is left grows by 29 %."""
+    ways = {"quantity": "reduction", "published": 0.25}
+    found = claim_row(judged("confirmed", 0.3, 0.01, **ways), judged("refuted", 0.1, 0.01, **ways))
+    assert found.word == "regressed"
+    assert found.change == pytest.approx(0.7 / 0.9 - 1)
+
+
+def test_a_claim_at_most_is_better_lower() -> None:
+    ways = {"form": "at_most"}
+    assert (
+        claim_row(judged("refuted", 3.0, 0.1, **ways), judged("confirmed", 1.5, 0.1, **ways)).word
+        == "improved"
+    )
+
+
+def test_a_changed_claim_is_not_compared() -> None:
+    found = claim_row(judged("confirmed", 3.0, 0.1), judged("refuted", 1.5, 0.1, version=2))
+    assert (found.word, found.why) == ("not compared", "the claim was changed, version 1 → 2")
+
+
+def test_a_claim_that_is_gone_is_named() -> None:
+    runs = [run_of(record("cascade"), verdicts=v) for v in ((judged("confirmed", 3.0, 0.1),), ())]
+    (found,) = compare(*runs).claims
+    assert (found.words, found.why) == (("confirmed", "–"), "only the first run judged it")
+
+
+# the command line
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[str, str]:
+    """A run, and one whose cascade takes half as long again."""
+    made = record("cascade", num_rounds=12, num_graded=20)
+    slow = [
+        replace(r, treatment={k: (v or 0) * 1.5 for k, v in (r.treatment or {}).items()}) for r in made.rounds
+    ]
+    before = write_run(tmp_path / "a", [made], [judged("confirmed", 3.0, 0.1)])
+    after = write_run(tmp_path / "b", [replace(made, rounds=slow)], [judged("refuted", 1.5, 0.1)])
+    return str(before), str(after)
+
+
+def test_the_command_names_the_regression_and_its_interval(
+    folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *folders]) == 0
+    out = capsys.readouterr().out
+    assert "confirmed → refuted" in out
+    assert "regressed" in out
+    assert max(map(len, out.splitlines())) <= 100
+    total = next(line for line in out.splitlines() if " total_s " in line)
+    assert "+50" in total
+
+
+def test_a_regression_fails_when_asked_to(
+    folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *folders, "--fail-on", "regressed"]) == 1
+    assert main(["compare", folders[0], folders[0], "--fail-on", "regressed"]) == 0
+    assert "regressed" not in capsys.readouterr().out.split("second")[-1].split("metrics: ")[1].split("\n")[0]
+
+
+def test_the_json_holds_every_row(folders: tuple[str, str], tmp_path: Path) -> None:
+    assert main(["compare", *folders, "--json", str(tmp_path / "c.json")]) == 0
+    data = json.loads((tmp_path / "c.json").read_text())
+    assert {r["word"] for r in data["claims"]} == {"regressed"}
+    assert sum(data["counts"].values()) == len(data["metrics"]) + len(data["claims"])
+
+
+def test_whatever_cannot_be_read_is_one_line(
+    folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", folders[0], "nowhere"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: nowhere")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["5", "-1%", "x", "nan", "100%"])
+def test_a_margin_is_a_share(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "a", "b", f"--margin={text}"])
+    assert "write 5% or 0.05" in capsys.readouterr().err
