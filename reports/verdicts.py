@@ -27,17 +27,18 @@ from typing import Any
 
 from reports.claims import Claim
 from reports.decisions import evidence
-from reports.decisions.decision import MOST_MORE, Decision, region, shown
+from reports.decisions.decision import region
 from reports.decisions.evidence import Found, Stored
 from reports.decisions.failing import is_of_failures, told
 from reports.decisions.forms import decided, p_value
+from reports.decisions.observed import count_of, reason_of, unit_of_claim
 from reports.errors import RecordError
 from reports.intervals import tails
 from reports.intervals.estimates import advantage
-from reports.intervals.units import unit_of
+from reports.intervals.launches import launch_of, launches_of
 from reports.physics import Bound, bound
 from reports.records import Record
-from reports.stats import Interval, Unsupported, holm
+from reports.stats import Unsupported, holm
 from reports.words import BADNESS, LETTERS, WORDS, Word, gate_outcome
 
 __all__ = [
@@ -202,11 +203,13 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
     others = _compared(claim, stored)
     if isinstance(others, Found):
         return replace(blank, verdict=others.verdict, reason=others.reason)
+    both = (record, *others)
+    blank = replace(blank, launch=launch_of(both), launches=launches_of(blank.over, both))
     interval, decision = decided(claim, record, others)
     if isinstance(interval, Unsupported):
         if failed := told(record):
             return replace(blank, verdict="error", reason=failed)
-        more = max(0, (interval.needed or 0) - _count(claim, record))
+        more = max(0, (interval.needed or 0) - count_of(claim, record))
         return replace(blank, verdict="inconclusive", reason=interval.reason, more=more)
     filled = replace(
         blank,
@@ -217,13 +220,13 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         method=interval.method,
         p=p_value(claim, record, others),
         more=decision.more,
-        reason=_reason(claim, decision, interval, unit_of(record)),
+        reason=reason_of(claim, decision, interval, unit_of_claim(claim, record)),
     )
-    if unasked := next((r.evidence for r in (record, *others) if not evidence.is_asked(claim, r)), ""):
+    if unasked := next((r.evidence for r in both if not evidence.is_asked(claim, r)), ""):
         return replace(filled, verdict="out of scope", reason=f"needs measured evidence; this is {unasked}")
     held = decision.verdict == "confirmed"
-    counts = held and not is_of_failures(claim, (record, *others))
-    if counts and (failed := next(filter(None, map(told, (record, *others))), "")):
+    counts = held and not is_of_failures(claim, both)
+    if counts and (failed := next(filter(None, map(told, both)), "")):
         return replace(filled, verdict="error", reason=failed)
     controls = tuple(_control(claim, record, stored, name) for name in claim.also_beats)
     unbeaten = [c for c in controls if held and not c["beaten"]]
@@ -274,21 +277,3 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
         "beaten": beaten,
         "why": why,
     }
-
-
-def _reason(claim: Claim, decision: Decision, interval: Interval, unit: str) -> str:
-    unit = f"{unit}s" if claim.over == "tasks" else "rounds"
-    more = f"≈{decision.more}" if decision.more < MOST_MORE else f"over {MOST_MORE}"
-    if decision.verdict == "inconclusive" and decision.more:
-        return "; ".join(part for part in (f"needs {more} more {unit}", decision.note) if part)
-    if decision.note or decision.verdict != "refuted" or claim.threshold is None:
-        return decision.note
-    low, high = shown(interval.low, claim), shown(interval.high, claim)
-    measured = low if low == high else f"{low} to {high}"
-    return f"measured {measured}, published {shown(claim.threshold, claim)}"
-
-
-def _count(claim: Claim, record: Record) -> int:
-    if tails.is_meant_by(claim):
-        return len(tails.rounds_of(record))
-    return len(record.tasks) if claim.over == "tasks" else len(record.rounds)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reports.claims import Claim
-from reports.intervals.units import ROUND, job_of
+from reports.intervals.launches import is_by_launch
+from reports.intervals.units import ROUND, SESSION, job_of
 from reports.records import Record, TaskPair, Values
 
 __all__ = [
@@ -132,7 +133,7 @@ def by_request(stored: Sequence[Stored], *, by_round: bool = False) -> list[Stor
     So records that were not measured in pairs are compared agent by agent. Requests of one round share a
     server: their spread is that within a run, and says nothing of the next one. Where a round is a trace of
     its own, drawn by the `seed` that its points tell, or with `by_round`, the round is the unit, and is
-    called by its seed where every round has one.
+    called by its seed where every round has one. Merged sessions of what stays up are the units themselves.
     """
     return [s if s.record is None else s._replace(record=_of_requests(s.record, by_round)) for s in stored]
 
@@ -172,8 +173,12 @@ def _of_jobs(record: Record) -> Record:
     Which models answered is kept of each job's tasks: whether any differs, and their sizes.
     """
     arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
+    first: dict[tuple[str, str], int] = {}
     for point in record.sweep:
         if point.get("name") == JOB and (arm := point.get("arm", "treatment")) in arms:
+            session = int(point.get("session") or 0)
+            if first.setdefault((arm, str(point[JOB])), session) != session:
+                continue  # graded again in a later session: the same observation
             arms[arm][str(point[JOB])] = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
     answered: dict[str, Values] = {}
     for task in record.tasks:
@@ -192,19 +197,43 @@ def _of_requests(record: Record, by_round: bool) -> Record:
     sides = {"control": "control", record.control: "control"}
     arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
     points = [point for point in record.sweep if point.get("name") == REQUEST]
-    seeds = {point.get("round"): point["seed"] for point in points if point.get("seed") is not None}
-    has_seeds = bool(seeds) and len(set(seeds.values())) == len({point.get("round") for point in points})
+    names = _round_names(record, points)
     for point in points:
-        at = point.get("round")
-        key = f"{point.get('phase')}-{point.get('agent')}-{seeds[at] if has_seeds else at}"
+        round_name = names[point.get("session"), point.get("round")]
+        key = f"{point.get('phase')}-{point.get('agent')}-{round_name}"
+        key += f"@{point.get('session') or 0}" if record.sessions > 1 else ""
         values: Values = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
         arms[sides.get(point.get("arm"), "treatment")][key] = values
     tasks = [
         TaskPair(id=key, treatment=values, control=arms["control"].get(key))
         for key, values in arms["treatment"].items()
     ]
-    unit = {"unit": ROUND} if by_round or seeds else {}
+    has_seeds = any(point.get("seed") is not None for point in points)
+    unit = {"unit": ROUND} if by_round or has_seeds else {}
+    if is_by_launch(record):
+        unit = {"unit": SESSION}
     return replace(record, tasks=tasks, settings={**record.settings, **unit})
+
+
+def _round_names(record: Record, points: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, Any], str]:
+    """(session, round) → what the round is called: its seed where each has one, else its number.
+
+    In a merged record the number is that within its session, so that those of two records meet.
+    """
+    seeds: dict[tuple[Any, Any], Any] = {}
+    begins: dict[Any, int] = {}
+    for point in points:
+        session, at = point.get("session"), point.get("round")
+        seeds.setdefault((session, at), None)
+        if point.get("seed") is not None:
+            seeds[session, at] = point["seed"]
+        begins[session] = min(begins.get(session, at or 0), at or 0)
+    told = {(session, seed) for (session, _), seed in seeds.items() if seed is not None}
+    if len(told) == len(seeds):
+        return {key: str(seed) for key, seed in seeds.items()}
+    if record.sessions == 1:
+        return {key: str(key[1]) for key in seeds}
+    return {(session, at): f"{(at or 0) - begins[session]}.{session or 0}" for session, at in seeds}
 
 
 def _usable(entry: Stored) -> Found:

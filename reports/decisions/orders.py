@@ -14,6 +14,7 @@ from math import log1p
 from reports.claims import Claim
 from reports.decisions.decision import Decision
 from reports.intervals.estimates import advantage
+from reports.intervals.launches import is_by_launch, mean_of_sessions
 from reports.records import Record
 from reports.stats import LEVEL, Interval, Mean, Unsupported, add, as_difference, mean_of
 
@@ -77,6 +78,7 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
     """
     sign = 1 if claim.direction == "increasing" else -1
     at: dict[float, list[float]] = {}
+    sessions: dict[float, list[int]] = {}
     wanted = [part.partition("=") for part in (claim.only or "").split()]
     for point in record.sweep:
         if any(str(point.get(key)) != value for key, _, value in wanted):
@@ -84,11 +86,14 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
         x, y = point.get(claim.along or ""), point.get(claim.metric)
         if isinstance(x, int | float) and isinstance(y, int | float):
             at.setdefault(float(x), []).append(sign * float(y))
+            sessions.setdefault(float(x), []).append(int(point.get("session") or 0))
     xs = sorted(at)
     if len(xs) < 2:
         return Unsupported(f"{len(xs)} of at least 2 points along {claim.along}", 2), Decision("inconclusive")
-    means = [_exact(at[x]) if record.evidence == "simulated" else mean_of(at[x]) for x in xs]
+    means = [_point(record, at[x], sessions[x]) for x in xs]
     if gap := next((m for m in means if isinstance(m, Unsupported)), None):
+        if is_by_launch(record):
+            return gap, Decision("inconclusive")
         return Unsupported(f"each point needs 2 values: {gap.reason}", 2), Decision("inconclusive")
     known = [m for m in means if not isinstance(m, Unsupported)]
     level = 1 - (1 - LEVEL) / (len(known) - 1)
@@ -103,6 +108,13 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
         return shown, Decision("confirmed")
     flat = whole.low == whole.high
     return shown, Decision("inconclusive", 0, "its ends are equal" if flat else "its ends are not told apart")
+
+
+def _point(record: Record, values: Sequence[float], sessions: Sequence[int]) -> Mean | Unsupported:
+    """What was measured at a point: of merged sessions of what stays up, the mean over sessions."""
+    if record.evidence == "simulated":
+        return _exact(values)
+    return mean_of_sessions(values, sessions, "points") if is_by_launch(record) else mean_of(values)
 
 
 def _exact(values: Sequence[float]) -> Mean | Unsupported:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp
-from statistics import fmean
 from typing import NamedTuple
 
 from reports.claims import Claim
-from reports.intervals.quantiles import quantile_of
-from reports.intervals.units import Graded, by_unit, totals, unit_of, units_of
+from reports.intervals.launches import is_by_launch, log_ratio_of_sessions, mean_of_sessions
+from reports.intervals.units import Graded, by_unit, few_units, totals, unit_of, units_of
+from reports.intervals.values import own_value, sum_of, value_of
 from reports.records import Record, Values
 from reports.stats import (
     LEVEL,
@@ -30,7 +30,6 @@ from reports.stats import (
     log_ratio,
     log_share_ratio,
     mean_of,
-    share,
     share_difference,
     total_log_ratio,
     total_per_log_ratio,
@@ -52,10 +51,11 @@ Pair = tuple[float, float]
 
 
 class Paired(NamedTuple):
-    """(treatment, control) of each round that measured the metric in both arms, with the round's order."""
+    """(treatment, control) of each round that measured the metric in both arms, its order and session."""
 
     pairs: list[Pair]
     orders: list[str]
+    sessions: list[int]
 
 
 def better_of(metrics: Sequence[str], record: Record) -> str:
@@ -80,7 +80,7 @@ def measure(claim: Claim, record: Record, level: float = LEVEL) -> Interval | Un
     """
     lower = better_of(claim.metrics, record) == "lower"
     if claim.quantity == "value":
-        return _value(claim, record, level)
+        return value_of(claim, record, level)
     if claim.quantity == "difference":
         return _difference(claim, record, level)
     mean = _log_gain(claim, record)
@@ -162,15 +162,6 @@ def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> Grade
     return _graded(metrics, first, {task.id: task.treatment for task in second.tasks})
 
 
-def own_value(claim: Claim, arm: Values | None) -> float | None:
-    """The claim's number in one arm, divided by `claim.of` where the claim asks for it."""
-    part = _sum(claim.metrics, arm)
-    if claim.of is None or part is None:
-        return part
-    whole = _sum((claim.of,), arm)
-    return part / whole if whole else None
-
-
 def lost_rounds(record: Record) -> int:
     """Rounds of which an arm failed and left nothing."""
     return sum(
@@ -195,6 +186,8 @@ def _tasks_log_ratio(claim: Claim, record: Record, other: Record | None = None) 
     The other arm is the record's own control, or the treatment of `other`.
     """
     arms = {task.id: task.control if other is None else task.treatment for task in (other or record).tasks}
+    if few := few_units(record):
+        return few
     if claim.per is None:
         return total_log_ratio(totals(_graded(claim.metrics, record, arms)))
     both = (claim.metrics, (claim.per,))
@@ -205,30 +198,7 @@ def _tasks_log_ratio(claim: Claim, record: Record, other: Record | None = None) 
 
 def _rounds_log_ratio(metrics: Sequence[str], record: Record) -> Mean | Unsupported:
     paired = _paired(metrics, record)
-    return log_ratio(paired.pairs, paired.orders)
-
-
-def _value(claim: Claim, record: Record, level: float) -> Interval | Unsupported:
-    by_task = claim.over == "tasks"
-    ids = [task.id for task in record.tasks] if by_task else [""] * len(record.rounds)
-    arms = [part.treatment for part in (record.tasks if by_task else record.rounds)]
-    found = [(name, value) for name, arm in zip(ids, arms, strict=True)
-             if (value := own_value(claim, arm)) is not None]  # fmt: skip
-    values = [value for _, value in found]
-    if claim.quantile is not None:
-        return quantile_of(values, claim.quantile, level)
-    if claim.form == "exact" and values:
-        return Interval(fmean(values), min(values), max(values), len(values), "exact, smallest to largest")
-    is_share = bool(values) and set(values) <= {0.0, 1.0}
-    if by_task:
-        units = units_of(record, [name for name, _ in found])
-        if len(set(units)) < len(units):
-            span = (0.0, 1.0) if is_share else None
-            return by_unit(values, units, span=span, level=level, unit=unit_of(record))
-        if is_share:
-            return share(values, level)
-    mean = mean_of(values, "t on tasks" if by_task else "t on rounds")
-    return mean if isinstance(mean, Unsupported) else as_difference(mean, level=level)
+    return log_ratio_of_sessions(*paired) if is_by_launch(record) else log_ratio(paired.pairs, paired.orders)
 
 
 def _difference(claim: Claim, record: Record, level: float) -> Interval | Unsupported:
@@ -239,7 +209,11 @@ def _difference(claim: Claim, record: Record, level: float) -> Interval | Unsupp
 
 
 def _mean_difference(metrics: Sequence[str], record: Record) -> Mean | Unsupported:
-    return mean_of([t - c for t, c in _paired(metrics, record).pairs], "t on differences of pairs")
+    paired = _paired(metrics, record)
+    gaps, what = [t - c for t, c in paired.pairs], "differences of pairs"
+    if is_by_launch(record):
+        return mean_of_sessions(gaps, paired.sessions, what)
+    return mean_of(gaps, f"t on {what}")
 
 
 def _task_difference(graded: Graded, level: float) -> Interval | Unsupported:
@@ -262,9 +236,9 @@ def _turned(interval: Interval | Unsupported, sign: int) -> Interval | Unsupport
 
 
 def _paired(metrics: Sequence[str], record: Record) -> Paired:
-    found = [(_pair(metrics, r.treatment, r.control), r.order) for r in record.rounds]
-    whole = [(pair, order) for pair, order in found if pair is not None]
-    return Paired([pair for pair, _ in whole], [order for _, order in whole])
+    found = [(_pair(metrics, r.treatment, r.control), r) for r in record.rounds]
+    whole = [(pair, r.order, r.session or 0) for pair, r in found if pair is not None]
+    return Paired([pair for pair, _, _ in whole], [o for _, o, _ in whole], [s for _, _, s in whole])
 
 
 def _own_tasks(metrics: Sequence[str], record: Record) -> Graded:
@@ -283,12 +257,5 @@ def _graded(metrics: Sequence[str], record: Record, others: Mapping[str, Values 
 
 
 def _pair(metrics: Sequence[str], treatment: Values | None, other: Values | None) -> Pair | None:
-    first, second = _sum(metrics, treatment), _sum(metrics, other)
+    first, second = sum_of(metrics, treatment), sum_of(metrics, other)
     return None if first is None or second is None else (first, second)
-
-
-def _sum(metrics: Sequence[str], arm: Values | None) -> float | None:
-    """The sum of the metrics in one arm, or `None` when the arm failed or lacks one."""
-    values = [arm.get(name) for name in metrics] if arm is not None else [None]
-    known = [v for v in values if v is not None]
-    return sum(known) if len(known) == len(values) else None

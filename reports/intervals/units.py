@@ -4,7 +4,8 @@ One plan chooses who answers all tasks of a job, and the answer of one stands in
 they fail together, and an interval that counts them singly is too narrow. A record whose settings say
 `unit = "job"` has tasks called "JOB.TASK". Its shares and differences stay those over its tasks; their spread
 is that from job to job, by Student t on jobs. A task without a job in its name is a unit by itself. So it is
-with requests that came in rounds (`unit = "round"`, ids "PHASE-AGENT-ROUND"): the round is observed once.
+with requests that came in rounds (`unit = "round"`, ids "PHASE-AGENT-ROUND"): the round is observed once. Of
+what stays up for a session it is the session (`unit = "session"`, ids that end with "@SESSION").
 
 Source: Cochran, Sampling Techniques (1977), ch. 9A: clusters of unequal sizes, the ratio-to-size estimate.
 """
@@ -16,13 +17,26 @@ from typing import NamedTuple
 
 from scipy.stats import norm
 
+from reports.intervals.launches import few
 from reports.records import Record
 from reports.stats import LEVEL, Interval, Unsupported, as_difference, mean_of
 
-__all__ = ["JOB", "ROUND", "Graded", "by_unit", "job_of", "totals", "unit_of", "units_of"]
+__all__ = [
+    "JOB",
+    "ROUND",
+    "SESSION",
+    "Graded",
+    "by_unit",
+    "few_units",
+    "job_of",
+    "totals",
+    "unit_of",
+    "units_of",
+]
 
 JOB = "job"
 ROUND = "round"
+SESSION = "session"
 
 Pair = tuple[float, float]
 
@@ -42,16 +56,24 @@ class Graded(NamedTuple):
 
 
 def unit_of(record: Record) -> str:
-    """What is observed once, in words: "job", "round" or "task"."""
+    """What is observed once, in words: "job", "round", "session" or "task"."""
     unit = record.settings.get("unit")
-    return unit if unit in (JOB, ROUND) else "task"
+    return unit if unit in (JOB, ROUND, SESSION) else "task"
 
 
 def units_of(record: Record, ids: Sequence[str]) -> list[str]:
-    """The unit that each task belongs to: its job, its round, or itself."""
+    """The unit that each task belongs to: its job, its round, its session, or itself."""
+    if unit_of(record) == SESSION:
+        return [name.rpartition("@")[2] for name in ids]
     if unit_of(record) == ROUND:
-        return [name.rpartition("-")[2] for name in ids]
+        return [name.rpartition("-")[2].partition("@")[0] for name in ids]
     return [job_of(name) for name in ids] if unit_of(record) == JOB else list(ids)
+
+
+def few_units(record: Record) -> Unsupported | None:
+    """Why a record whose unit is the session has too few of them to know their spread."""
+    is_told = unit_of(record) == SESSION
+    return few(len(set(units_of(record, [task.id for task in record.tasks])))) if is_told else None
 
 
 def job_of(task: str) -> str:
@@ -92,6 +114,8 @@ def by_unit(
         sums[name], sizes[name] = sums.get(name, 0.0) + value, sizes.get(name, 0) + 1
     if not sums:
         return Unsupported("no task was graded", 2)
+    if unit == SESSION and (too_few := few(len(sums))):
+        return too_few
     share, weight = sum(values) / len(values), len(sums) / len(values)
     mean = mean_of([share + weight * (sums[u] - share * sizes[u]) for u in sums], f"t on {unit}s")
     if isinstance(mean, Unsupported):
