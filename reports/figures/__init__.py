@@ -6,12 +6,18 @@ Where `data` finds nothing and returns None, the figure is left out. `write` mak
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 from reports.runs import Run
 
-__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "STRATEGIES", "SWITCHING", "write"]
+__all__ = ["AGENTS", "DECODE", "NAMES", "ROUTING", "STRATEGIES", "SWITCHING", "Job", "jobs_of", "write"]
 
 NAMES = ("stages", "pareto", "goodput", "claims")
 """The figures of an experiment; each is written as <experiment>-<name>.svg and .png."""
@@ -35,16 +41,72 @@ OWN = {
 """Experiment → its figures; others have `NAMES`."""
 
 
-def write(run: Run, folder: Path) -> list[Path]:
-    """Draw every figure of every experiment of `run` into `folder`; returns the files written."""
+MANY = 8
+"""Figures from which on several processes draw them: each takes a second to begin."""
+MOST_PROCESSES = 4
+
+
+class Job(NamedTuple):
+    """A figure to draw."""
+
+    experiment: str
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """The name of its files."""
+        return f"{self.experiment}-{self.name}"
+
+
+def jobs_of(run: Run) -> list[Job]:
+    """Every figure that a run may have, by experiment."""
+    return [Job(experiment, name) for experiment in run.experiments for name in OWN.get(experiment, NAMES)]
+
+
+def write(
+    run: Run, folder: Path, *, kinds: Sequence[str] = ("svg", "png"), without: Sequence[str] = ()
+) -> list[Path]:
+    """Draw the figures of every experiment of `run` into `folder`; returns the files written, in order.
+
+    `without` names figures to leave out. Many are drawn by several processes.
+    """
+    jobs = [job for job in jobs_of(run) if job.name not in without]
+    num_processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(jobs) // (MANY // 2))
+    if len(jobs) >= MANY and num_processes > 1:
+        with contextlib.suppress(OSError, BrokenExecutor):  # no processes or no semaphores to be had
+            return _drawn_by_several(run, jobs, folder, kinds, num_processes)
+    return _drawn(run, jobs, folder, kinds)
+
+
+def _drawn(run: Run, jobs: Sequence[Job], folder: Path, kinds: Sequence[str]) -> list[Path]:
     from reports.figures import base
 
     out: list[Path] = []
-    for experiment in run.experiments:
-        for name in OWN.get(experiment, NAMES):
-            module = import_module(f"reports.figures.{name.replace('-', '_')}")
-            with base.style():
-                found = module.data(run, experiment)
-                if found is not None:
-                    out += base.save(module.draw(found), folder, f"{experiment}-{name}")
+    with base.style():
+        for job in jobs:
+            module = import_module(f"reports.figures.{job.name.replace('-', '_')}")
+            found = module.data(run, job.experiment)
+            if found is not None:
+                out += base.save(module.draw(found), folder, job.stem, kinds)
     return out
+
+
+def _drawn_by_several(
+    run: Run, jobs: Sequence[Job], folder: Path, kinds: Sequence[str], num_processes: int
+) -> list[Path]:
+    context = get_context("spawn")  # a session has threads, which a fork would lose
+    with ProcessPoolExecutor(num_processes, context, _take, (run,)) as pool:
+        found = [pool.submit(_draw_one, job, folder, kinds) for job in jobs]
+        return [path for future in found for path in future.result()]
+
+
+_runs: list[Run] = []
+"""The run that a drawing process was begun with."""
+
+
+def _take(run: Run) -> None:
+    _runs.append(run)
+
+
+def _draw_one(job: Job, folder: Path, kinds: Sequence[str]) -> list[Path]:
+    return _drawn(_runs[0], [job], folder, kinds)

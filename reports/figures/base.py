@@ -1,16 +1,20 @@
 """What all figures share: their style, the frame of title, scope and notes, and the writer.
 
-Files are a function of their data: SVG ids are salted with a constant, no date and no version is written,
-text is drawn as paths, and nothing depends on fonts beyond the one that matplotlib brings along.
+Files are a function of their data: SVG ids are salted with a constant, and no date and no version is written.
+Text is text in an SVG, to be read aloud, searched and restyled; a PNG holds the font that matplotlib brings.
 """
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from reports.figures import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GREY",
     "INK",
+    "KINDS",
     "PALETTE",
     "WIDTH",
     "empty",
@@ -44,9 +49,14 @@ LINE = 0.17
 CHARACTERS = 156
 """Characters of small text on a line of `WIDTH`."""
 
+KINDS = ("svg", "png")
+"""The files of a figure."""
+POINTS = 72
+"""Per inch."""
+
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "assay",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -102,10 +112,16 @@ def frame(height: float, title: str, scope: str, notes: Sequence[str] = ()) -> t
     FigureCanvasAgg(figure)
     area.leave(figure)
     y = area.whole - 0.12
-    area.write(figure, y, heading, fontsize=12, fontweight="bold", linespacing=1.2)
-    area.write(figure, y - 0.24 * len(heading), above, fontsize=8.5, color=GREY, linespacing=1.3)
-    area.write(figure, bottom - 0.04, beneath, fontsize=8, color=GREY, linespacing=1.35)
+    area.write(figure, y, heading, gid="heading", fontsize=12, fontweight="bold", linespacing=1.2)
+    area.write(figure, y - 0.24 * len(heading), above, gid="scope", fontsize=8.5, color=GREY, linespacing=1.3)
+    area.write(figure, bottom - 0.04, beneath, gid="notes", fontsize=8, color=GREY, linespacing=1.35)
+    above_axes = (area.whole - bottom - height) * POINTS
+    captions[figure] = svg.Caption(title, scope, tuple(notes), above_axes, height * POINTS)
     return figure, area
+
+
+captions: WeakKeyDictionary[Any, svg.Caption] = WeakKeyDictionary()
+"""Figure → what it says in words."""
 
 
 class Area(NamedTuple):
@@ -133,9 +149,11 @@ def settle(figure: Figure) -> None:
 
     The solver behind the layout differs in the last bits from one run to the next, and the files would too.
     """
-    if figure.get_layout_engine() is None:
+    engine = figure.get_layout_engine()
+    if engine is None:
         return
-    figure.draw_without_rendering()
+    if figure.axes:
+        engine.execute(figure)
     figure.set_layout_engine(None)  # with "none", a placeholder, each savefig lays all of it out once more
     for axes in figure.axes:
         left, bottom, width, height = (round(v, 5) for v in axes.get_position().bounds)
@@ -169,11 +187,26 @@ def wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_on_hyphens=True, break_long_words=True) or [""]
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write `figure` as SVG and PNG; equal data gives equal bytes."""
+def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """Write `figure` as SVG and PNG, or one of `kinds`; equal data gives equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     settle(figure)
-    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    figure.savefig(png, metadata={"Software": None})
-    return [svg, png]
+    out = [folder / f"{name}.{kind}" for kind in kinds]
+    for path in sorted(out):  # the PNG first: for the SVG, names lose what draws them as paths
+        if path.suffix == ".png":
+            figure.savefig(path, metadata={"Software": None})
+        else:
+            path.write_text(_svg(figure), encoding="utf-8")
+    return out
+
+
+def _svg(figure: Figure) -> str:
+    from matplotlib.text import Text
+
+    for index, text in enumerate(figure.findobj(Text)):
+        if text.get_path_effects():
+            text.set_path_effects([])
+            text.set_gid(f"{svg.HALO}{index}")
+    with io.StringIO() as out:
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        return svg.lean(out.getvalue(), captions.get(figure))
