@@ -3,7 +3,9 @@
 python -m reports render results/<run>      tables, figures and the source's own files
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
 python -m reports readme RUN [RUN …]        writes their claims tables into README.md; --check only compares
+python -m reports page results/<run>        report.html: the run as one page, and its tables as CSV
 python -m reports compare A B               what became better or worse from one run to another
+python -m reports plan [RUN …]              rounds, minutes and cost until each claim is decided
 python -m reports merge RUN RUN … --to DIR  several sessions of one plan as one run
 """
 
@@ -14,16 +16,18 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from reports.commands import compare, merge, readme, render, verdicts
+from reports.commands import compare, merge, page, plan, readme, render, verdicts
 from reports.errors import ReportError
 
 __all__ = ["main"]
 
 COMMANDS: dict[str, ModuleType] = {
     "render": render,
+    "page": page,
     "verdicts": verdicts,
     "readme": readme,
     "compare": compare,
+    "plan": plan,
     "merge": merge,
 }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "add_arguments", "render", "run"]
 
-HELP = "make tables, figures and exports again from the folder alone"
+HELP = "make tables, figures, exports and the page again from the folder alone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +40,15 @@ def render(run_dir: Path | str) -> list[Path]:
     ------
     JournalError, RecordError: the folder is no run, or holds what this version cannot read.
     """
-    from reports import figures
+    from reports import figures, page
     from reports.experiments import exports
     from reports.runs import Run
 
     found = Run.read(run_dir)
     out = _write(found.path / "tables", _markdown(found))
     out += figures.write(found, found.path / "figures")
-    return out + exports.write(found)
+    out += exports.write(found)
+    return out + page.write(found, found.path / "figures")
 
 
 def _markdown(found: Run) -> dict[str, str]:

@@ -1,0 +1,56 @@
+"""Where a run comes from: when it began, on what, and the commands that make it again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reports.pages.steps import Fact
+from reports.runs import Run
+
+__all__ = ["commands_of", "flat", "started_of"]
+
+STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)")
+
+
+def started_of(run: Run) -> str:
+    """When the run began, to the minute; empty where neither run.json nor the folder's name says it."""
+    if started := run.about.get("started"):
+        return str(started)[:16].replace("T", " ") + " UTC"
+    found = STAMP.search(run.path.resolve().name)
+    return "{}-{}-{} {}:{} UTC".format(*found.groups()[:5]) if found else ""
+
+
+def commands_of(run: Run) -> list[str]:
+    """What makes the run again, and its page from the run."""
+    plan = run.about.get("plan") or {}
+    commit = str(run.about.get("commit") or "").removesuffix("-dirty")
+    environment = " ".join(f"{k}={v}" for k, v in (plan.get("environment") or {}).items() if v is not None)
+    options = " ".join(_options(plan.get("settings") or {}))
+    markers = " or ".join(run.experiments)
+    quoted = f'"{markers}"' if " " in markers else markers
+    pytest = " ".join(part for part in (environment, "pytest bench/ -m", quoted, options) if part)
+    checkout = [f"git checkout {commit}"] if commit else []
+    return [*checkout, pytest, f"python -m reports render results/{run.path.resolve().name}"]
+
+
+def _options(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in settings.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is None or value is False:
+            continue
+        if value is True:
+            yield option
+        for one in value if isinstance(value, list) else [] if value is True else [value]:
+            yield f"{option} {one}"
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:
+    """Nested settings as lines; what is not set is left out."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key} ")
+        elif value is not None and value != []:
+            yield Fact(f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value))

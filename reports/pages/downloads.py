@@ -1,0 +1,111 @@
+"""A run as tables for other programs: claims.csv, variants.csv and rounds.csv, one fact per row.
+
+    claims.csv     a claim: verdict, numbers, where it stands, why
+    variants.csv   a metric of an arm of a variant: its mean, spread and 95 % interval over rounds or tasks
+    rounds.csv     a metric of an arm in one round, as measured
+
+An absent number is an empty cell, never 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from reports.records import ARMS, Record
+from reports.runs import Run
+from reports.tabular import verdict_cells
+from reports.tabular.summaries import mean
+
+__all__ = ["texts", "write"]
+
+CLAIM = (
+    "id", "version", "experiment", "word", "reason", "estimate", "low", "high", "published", "published_high",
+    "n", "method", "p", "more", "not_against", "form", "quantity", "metric", "over", "unit", "margin",
+    "treatment", "control", "against", "scope", "source", "says", "covers", "profile", "backend", "evidence",
+)  # fmt: skip
+VARIANT = (
+    "experiment", "variant", "backend", "profile", "evidence", "arm", "over", "metric", "unit", "better",
+    "n", "mean", "sd", "low", "high",
+)  # fmt: skip
+ROUND = (
+    "experiment", "variant", "control", "backend", "session", "round", "order", "arm", "metric", "unit",
+    "value",
+)  # fmt: skip
+
+Row = Sequence[Any]
+
+
+def texts(run: Run) -> dict[str, str]:
+    """File name → its text."""
+    return {
+        "claims.csv": _csv(CLAIM, _claims(run)),
+        "variants.csv": _csv(VARIANT, (row for record in run.records for row in _variant(record))),
+        "rounds.csv": _csv(ROUND, (row for record in run.records for row in _rounds(record))),
+    }
+
+
+def write(run: Run) -> list[Path]:
+    """Write the tables into the run's folder; returns the files."""
+    out = []
+    for name, text in texts(run).items():
+        path = run.path / name
+        path.write_text(text, encoding="utf-8", newline="")
+        out.append(path)
+    return out
+
+
+def _csv(titles: Sequence[str], rows: Iterable[Row]) -> str:
+    with io.StringIO(newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(titles)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+        return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def _claims(run: Run) -> Iterator[Row]:
+    for verdict in run.verdicts:
+        low, high = verdict.get("interval") or (None, None)
+        first, *rest = verdict_cells.published_ends(verdict)
+        own = {
+            "word": verdict_cells.word_of(verdict),
+            "low": low,
+            "high": high,
+            "published": first,
+            "published_high": rest[0] if rest else None,
+        }
+        yield [own[name] if name in own else verdict.get(name) for name in CLAIM]
+
+
+def _variant(record: Record) -> Iterator[Row]:
+    about = (record.experiment, record.variant, record.backend, record.profile, record.evidence)
+    for arm in ARMS:
+        for over, parts in (("rounds", record.rounds), ("tasks", record.tasks)):
+            held = [values for part in parts if (values := getattr(part, arm)) is not None]
+            for name, metric in record.metrics.items():
+                found = [v for values in held if (v := values.get(name)) is not None]
+                if found:
+                    e = mean(found, signed=True)
+                    numbers = (e.n, e.value, e.sd, e.low, e.high)
+                    yield (*about, arm, over, name, metric.unit, metric.better, *numbers)
+
+
+def _rounds(record: Record) -> Iterator[Row]:
+    about = (record.experiment, record.variant, record.control, record.backend)
+    for number, pair in enumerate(record.rounds):
+        for arm in ARMS:
+            for name, value in (getattr(pair, arm) or {}).items():
+                unit = record.metrics[name].unit if name in record.metrics else ""
+                if value is not None:
+                    yield (*about, pair.session, number, pair.order, arm, name, unit, value)

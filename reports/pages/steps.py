@@ -1,0 +1,212 @@
+"""A claim as a page shows it: its verdict, and the four steps that led there.
+
+The step that ended it is marked; those after it were not reached. A claim that is out of scope, missing,
+broken or invalid ends at its provenance: nothing that ran was what it speaks of.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reports.claims import Claim
+from reports.pages.dots import Dots, Shown
+from reports.pages.scales import Spot, claim_of, spot_of
+from reports.records import Metric, Record
+from reports.tabular import cells, verdict_cells
+from reports.verdicts import Verdict
+from reports.words import WORDS
+
+__all__ = ["STEPS", "ClaimView", "Fact", "slug", "view"]
+
+STEPS = ("Physics", "Provenance", "Measurement", "Controls")
+ENDS_AT = {
+    "impossible": 1, "out of scope": 2, "missing": 2, "error": 2, "invalid": 2,
+    "confirmed": 3, "refuted": 3, "inconclusive": 3, "confirmed, but": 4,
+}  # fmt: skip
+FORMS = {
+    "at_least": "at least {}",
+    "at_most": "at most {}",
+    "between": "{}; the lower end decides",
+    "equivalent": "equivalent to {} within {}",
+    "no_worse_than": "at most {1} worse than {0}",
+    "exact": "exactly {}",
+    "monotone": "every step along the sweep runs one way, or is too small to tell",
+    "order": "on some axis ahead of every other variant",
+}
+QUANTITIES = {
+    "ratio": "how many times better than the control",
+    "reduction": "1 − treatment ÷ control",
+    "difference": "treatment − control",
+    "value": "the treatment's own value",
+}
+DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
+BLANK = Verdict(id="", version=1, experiment="", verdict="missing").to_json()
+LONG = 400
+"""Characters of an input beyond which it is cut."""
+
+
+class Fact(NamedTuple):
+    """A name and what stands beside it."""
+
+    name: str
+    value: str
+
+
+class ClaimView(NamedTuple):
+    """What the template wants."""
+
+    verdict: Mapping[str, Any]
+    anchor: str
+    word: str
+    letter: str
+    slug: str
+    is_published: bool
+    """As a source says it; otherwise our own row, for this profile."""
+    says: str
+    source: str
+    measured: str
+    published: str
+    why: str
+    metric: Metric | None
+    asks: str
+    quantity: str
+    spot: Spot | None
+    dots: Shown | None
+    ended: int
+    """The step, from 1, that ended it."""
+    inputs: tuple[Fact, ...]
+    bound: str
+    p: str
+    scope: tuple[Fact, ...]
+    search: str
+    command: str
+
+
+def slug(word: str) -> str:
+    """A word as a class of a style sheet."""
+    return word.replace(", ", "-").replace(" ", "-")
+
+
+def view(verdict: Mapping[str, Any], dots: Dots) -> ClaimView:
+    """One claim, from its verdict and from the records of the run; an old verdict may lack keys."""
+    verdict = {**BLANK, "word": None, **verdict}
+    claim, word = claim_of(verdict), verdict_cells.word_of(verdict)
+    record = dots.record_of(verdict, claim)
+    metric = record.metrics.get(claim.metrics[0]) if record else None
+    better = metric.better if metric else "higher"
+    experiment = str(verdict.get("experiment") or "")
+    return ClaimView(
+        verdict=verdict,
+        anchor=f"claim-{verdict['id']}",
+        word=word,
+        letter=WORDS[word].letter if word in WORDS else "?",
+        slug=slug(word),
+        is_published=not verdict.get("scope"),
+        says=verdict_cells.says(verdict),
+        source=verdict_cells.source(verdict),
+        measured=_legible(verdict_cells.measured(verdict)),
+        published=_legible(verdict_cells.published(verdict)),
+        why=verdict_cells.why(verdict),
+        metric=metric,
+        asks=_asks(verdict, claim),
+        quantity=_quantity(verdict, claim),
+        spot=spot_of(verdict, better),
+        dots=dots.of(verdict, claim),
+        ended=ENDS_AT.get(word, 4),
+        inputs=tuple(_inputs(verdict)),
+        bound=_bound(verdict),
+        p=_p(verdict.get("p")),
+        scope=tuple(_scope(verdict, record)),
+        search=" ".join(
+            str(verdict.get(key) or "") for key in ("id", "says", "source", "treatment", "metric", "covers")
+        ).lower(),
+        command=f"pytest bench/ -m {experiment} --claim {verdict['id']}",
+    )
+
+
+def _asks(verdict: Mapping[str, Any], claim: Claim) -> str:
+    """The rule in words, with its number."""
+    number = verdict_cells.published(verdict)
+    margin = ""
+    if claim.margin is not None:
+        relative = claim.quantity in ("ratio", "value")
+        in_points = not relative and verdict_cells.scale_for(verdict).unit in ("points", "%")
+        margin = f"{100 * claim.margin:g} %" if relative else f"{claim.margin:g} {claim.unit}".rstrip()
+        margin = f"{100 * claim.margin:g} points" if in_points else margin
+    return _legible(FORMS.get(claim.form, claim.form + " {} {}").format(number, margin))
+
+
+def _legible(text: str) -> str:
+    """Long whole numbers in groups of three, and no interval that is one point."""
+    text = re.sub(r" \[([^,\]]+), \1\]", "", text)
+    return re.sub(r"(?<![\d.])\d{5,}(?![\d.])", lambda m: f"{int(m[0]):,}".replace(",", "\u202f"), text)
+
+
+def _quantity(verdict: Mapping[str, Any], claim: Claim) -> str:
+    text = QUANTITIES.get(claim.quantity, claim.quantity)
+    if claim.against:
+        text = text.replace("the control", claim.against).replace("control", claim.against)
+    quantile = f", the {100 * claim.quantile:g}th percentile" if claim.quantile is not None else ""
+    of = f", as a share of {claim.of}" if claim.of else ""
+    return f"{text}{of}{quantile}, over {claim.over}"
+
+
+def _inputs(verdict: Mapping[str, Any]) -> list[Fact]:
+    found = (verdict.get("physics") or {}).get("inputs") or {}
+    return [Fact(name, _text(value)) for name, value in found.items()]
+
+
+def _bound(verdict: Mapping[str, Any]) -> str:
+    """What the number can be at all, in words."""
+    found = verdict.get("physics")
+    if not found:
+        return ""
+    side, unit = ("at most" if found.get("side") == "at_most" else "at least"), str(found.get("unit") or "")
+    if found.get("value") is None:
+        return f"{side} anything"
+    is_share = unit.startswith("share")
+    text = cells.number(found["value"] * (100 if is_share else 1))
+    return f"{side} {text} {unit.replace('share', '%', 1) if is_share else unit}".rstrip()
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
+def _scope(verdict: Mapping[str, Any], record: Record | None) -> list[Fact]:
+    models = ", ".join(f"{role} = {label}" for role, label in (verdict.get("models") or {}).items())
+    settings = verdict.get("settings") or {}
+    facts = {
+        "source": verdict.get("source"),
+        "treatment": verdict.get("treatment"),
+        "control": verdict.get("against") or verdict.get("control"),
+        "backend": verdict.get("backend"),
+        "profile": verdict.get("profile"),
+        "evidence": verdict.get("evidence"),
+        "models": models,
+        "settings": ", ".join(
+            f"{name} = {_text(value)}" for name, value in settings.items() if value is not None
+        ),
+        "threshold from": verdict.get("threshold_from"),
+        "decides": ", ".join(verdict.get("covers") or ()),
+        "failures": f"{len(record.failures)} in this record" if record and record.failures else "",
+        "row": f"{verdict['id']}, version {verdict.get('version', 1)}",
+    }
+    return [Fact(name, str(value).strip()) for name, value in facts.items() if value]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        text = f"{value:.6g}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = f"{value:,}"
+    elif isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = DIGEST.sub(r"\1…", str(value))
+    return text if len(text) <= LONG else f"{text[:LONG]}…"
