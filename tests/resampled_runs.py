@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from reports.comparing.kinds import COUNT, TIME, kind_of
 from reports.records import Record, Round, TaskPair
 from reports.runs import Run
+from reports.stats import Mean, log_ratio
 
 MIN_POOL = 10
 """Rounds from which a record's residuals show the tails of its noise."""
@@ -152,7 +153,7 @@ def _models(record: Record) -> list[Model]:
             continue
         pairs, is_log = record.pairs(name), min([*own, *others]) > 0
         made: Callable[[float], float] = log if is_log else float
-        apart = _spread([made(t) - made(c) for t, c in pairs])
+        apart = _apart(record, name, is_log=is_log)
         alone = _spread([made(v) for v in own])
         means = tuple(fmean(map(made, v)) if v else None for v in (own, others))
         out.append(
@@ -202,6 +203,16 @@ def _graded_again(record: Record, rng: np.random.Generator, level: float, slowdo
                 values[name] = value * exp(level + slowdown + 0.05 * float(rng.normal()))
         out.append(replace(task, treatment=values))
     return out
+
+
+def _apart(record: Record, metric: str, *, is_log: bool) -> float:
+    """sd of what sets the arms of a pair apart, its order aside."""
+    pairs = record.pairs(metric)
+    if not is_log:
+        return _spread([t - c for t, c in pairs])
+    rounds = [r for r in record.rounds if r.treatment and r.control]
+    found = log_ratio(pairs, [r.order for r in rounds] if len(rounds) == len(pairs) else None)
+    return found.se * sqrt(found.n) if isinstance(found, Mean) else 0.0
 
 
 def _spread(values: Sequence[float]) -> float:
