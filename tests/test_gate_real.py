@@ -57,7 +57,7 @@ def claim(form: str) -> Claim:
     )  # fmt: skip
 
 
-def measured(runner: Runner, slowdown: float) -> Record:
+def measured(runner: Runner, slowdown: float, pairs: int = PAIRS) -> Record:
     """One repeat: pairs of the baseline beside itself, the treatment slowed."""
     pool = Pool(specs_of("pocket", None, ()), "pocket")
     work = load("swe-mini", WORKLOADS).subset(2)
@@ -70,7 +70,7 @@ def measured(runner: Runner, slowdown: float) -> Record:
         experiment="proof", variant="v", control="c", backend="llama.cpp", profile="pocket",
         metrics={"total_s": Metric(unit="s", better="lower", what="wall clock")},
     )  # fmt: skip
-    settings = Settings(rounds=PAIRS, warmup_rounds=1)
+    settings = Settings(rounds=pairs, warmup_rounds=1)
     return Pairing(Rounds(), settings).run(record, *(arm.arm() for arm in arms))
 
 

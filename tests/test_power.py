@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import log
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from reports.planning import Planned, plan, total_of
 from reports.plans.detecting import Detection, detect
 from reports.plans.expenses import PRICES, expense_of
 from reports.plans.powers import MOST, Paired, Share, Spread, Timed, decides, least, welch_power
-from reports.records import Record
+from reports.records import Record, Round
 from reports.runs import Entry, Run
 from reports.stats import Interval, Mean, add, as_difference, mean_of, share, share_difference
 from tests.resampled_runs import REFERENCE, Noise, Sampler, recorded
 from tests.synthetic_runs import record
+from tests.test_gate_proof import orders, resampled
+from tests.test_gate_proof import recorded as recorded_pairs
 
 REPEATS, MUST = 20, 18
 DRAWS = 2000
@@ -229,6 +231,40 @@ def test_a_regression_of_10_percent_is_found_in_18_of_20_with_the_planned_rounds
         rows = [r for r in compare(*pair).metrics if f"[{variant}]" in r.name and r.metric == metric]
         found += [r.word for r in rows] == ["regressed"]
     assert found >= MUST
+
+
+def test_a_regression_is_found_on_pairs_as_they_were_recorded() -> None:
+    """No model of the noise: both runs draw from 60 recorded pairs of the baseline beside itself."""
+    for series in recorded_pairs():
+        whole = session(series.logs, [order for order, _, _ in series.rounds])
+        (one,) = detect(run_of(whole), 0.1, 0.95, 0.05)
+        assert one.needs is not None
+        rng, draw = np.random.default_rng(5), resampled(series)
+        found = 0
+        for _ in range(REPEATS):
+            before, after = (draw(rng, one.needs) for _ in range(2))
+            pair = session(before), session([v + log(1.1) for v in after])
+            rows = [
+                r
+                for r in compare(*map(run_of, pair)).metrics
+                if r.metric == "total_s" and r.family == "metrics"
+            ]
+            found += [r.word for r in rows] == ["regressed"]
+        assert found >= MUST, series.metric
+
+
+def session(logs: Sequence[float], order: Sequence[str] = ()) -> Record:
+    """A record of pairs with these log ratios."""
+    rounds = [
+        Round(order=o, treatment={"total_s": exp(v)}, control={"total_s": 1.0})
+        for o, v in zip(order or orders(len(logs)), logs, strict=True)
+    ]
+    made = record("same", num_graded=0, rounds=rounds)
+    return replace(made, metrics={"total_s": made.metrics["total_s"]})
+
+
+def run_of(made: Record) -> Run:
+    return Run(path=Path("run"), entries=(entry(made),))
 
 
 def is_of(one: Detection, variant: str, metric: str) -> bool:
