@@ -212,6 +212,21 @@ def test_two_variants_of_merged_sessions_are_paired_by_round_within_their_sessio
     assert ids[0] < ids[1]
 
 
+def test_a_trace_that_is_replayed_again_is_the_same_trace() -> None:
+    """Of rounds that each launched, those of one seed are one unit however many sessions replayed it."""
+    parts = [session(at, launch="round", rounds=4) for at in range(2)]
+    for part in parts:
+        for point in part.sweep:
+            point["seed"] = 7 + point["round"]
+    (found,) = by_request([Stored("n", "passed", "", {}, merge_records(parts))])
+    assert found.record is not None
+    assert tails.rounds_of(found.record) == ["7", "8", "9", "10"]
+    assert len(found.record.tasks) == 2 * 4 * 20
+    (once,) = by_request([Stored("n", "passed", "", {}, parts[0])])
+    assert once.record is not None
+    assert {t.id for t in once.record.tasks} < {t.id for t in found.record.tasks}
+
+
 def test_rounds_that_each_launched_stay_observations_with_their_order() -> None:
     """Merging what is relaunched per round adds rounds, and keeps the order as a covariate."""
     found = measure(claim(), sessions(3, launch="round"))

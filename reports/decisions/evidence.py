@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from reports.claims import Claim
-from reports.intervals.launches import is_by_launch
-from reports.intervals.units import ROUND, SESSION, job_of
-from reports.records import Record, TaskPair, Values
+from reports.decisions.points import DIVERGED, of_jobs, of_requests, sizes
+from reports.records import Record
 
 __all__ = [
     "Found",
@@ -28,14 +27,6 @@ __all__ = [
     "unmet",
 ]
 
-JOB = "job"
-"""The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
-REQUEST = "request"
-"""The name of a sweep's points that stand for single requests: {arm, round, agent, phase, …}."""
-DIVERGED = "diverged"
-"""1 where the arms had different models answer a task, else 0."""
-SIZE = "model_gb"
-"""Of the model that answered a task."""
 EQUAL_SETTINGS = ("workload", "budget_gb", "buffer_gb", "link_gb_s")
 NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device")
 """Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
@@ -115,7 +106,7 @@ def find(
 
 def by_job(stored: Sequence[Stored]) -> list[Stored]:
     """The same tests, with whole jobs in the place of their tasks."""
-    return [s if s.record is None else s._replace(record=_of_jobs(s.record)) for s in stored]
+    return [s if s.record is None else s._replace(record=of_jobs(s.record)) for s in stored]
 
 
 def is_asked(claim: Claim, record: Record) -> bool:
@@ -135,7 +126,7 @@ def by_request(stored: Sequence[Stored], *, by_round: bool = False) -> list[Stor
     its own, drawn by the `seed` that its points tell, or with `by_round`, the round is the unit, and is
     called by its seed where every round has one. Merged sessions of what stays up are the units themselves.
     """
-    return [s if s.record is None else s._replace(record=_of_requests(s.record, by_round)) for s in stored]
+    return [s if s.record is None else s._replace(record=of_requests(s.record, by_round)) for s in stored]
 
 
 def failed_checks(claim: Claim, record: Record) -> list[str]:
@@ -158,82 +149,9 @@ def never_differ(record: Record, other: Record | None = None) -> bool:
     if other is None:
         told = [diverged for task in record.tasks if (diverged := task.treatment.get(DIVERGED)) is not None]
         return bool(told) and not any(told)
-    theirs = {task.id: _sizes(task.treatment) for task in other.tasks}
-    both = [(_sizes(task.treatment), theirs[task.id]) for task in record.tasks if task.id in theirs]
+    theirs = {task.id: sizes(task.treatment) for task in other.tasks}
+    both = [(sizes(task.treatment), theirs[task.id]) for task in record.tasks if task.id in theirs]
     return any(mine for mine, _ in both) and all(mine == others for mine, others in both)
-
-
-def _sizes(values: Values) -> Values:
-    return {name: value for name, value in values.items() if name.endswith(SIZE)}
-
-
-def _of_jobs(record: Record) -> Record:
-    """A record whose tasks are the jobs of its sweep; of a job told twice the last counts.
-
-    Which models answered is kept of each job's tasks: whether any differs, and their sizes.
-    """
-    arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
-    first: dict[tuple[str, str], int] = {}
-    for point in record.sweep:
-        if point.get("name") == JOB and (arm := point.get("arm", "treatment")) in arms:
-            session = int(point.get("session") or 0)
-            if first.setdefault((arm, str(point[JOB])), session) != session:
-                continue  # graded again in a later session: the same observation
-            arms[arm][str(point[JOB])] = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
-    answered: dict[str, Values] = {}
-    for task in record.tasks:
-        of_job = answered.setdefault(job_of(task.id), {})
-        of_job |= {f"{task.id} {name}": value for name, value in _sizes(task.treatment).items()}
-        if (diverged := task.treatment.get(DIVERGED)) is not None:
-            of_job[DIVERGED] = max(diverged, of_job.get(DIVERGED) or 0.0)
-    jobs = [
-        TaskPair(id=job, treatment=answered.get(job, {}) | values, control=arms["control"].get(job))
-        for job, values in arms["treatment"].items()
-    ]
-    return replace(record, tasks=jobs)
-
-
-def _of_requests(record: Record, by_round: bool) -> Record:
-    sides = {"control": "control", record.control: "control"}
-    arms: dict[str, dict[str, Values]] = {"treatment": {}, "control": {}}
-    points = [point for point in record.sweep if point.get("name") == REQUEST]
-    names = _round_names(record, points)
-    for point in points:
-        round_name = names[point.get("session"), point.get("round")]
-        key = f"{point.get('phase')}-{point.get('agent')}-{round_name}"
-        key += f"@{point.get('session') or 0}" if record.sessions > 1 else ""
-        values: Values = {k: float(v) for k, v in point.items() if isinstance(v, int | float)}
-        arms[sides.get(point.get("arm"), "treatment")][key] = values
-    tasks = [
-        TaskPair(id=key, treatment=values, control=arms["control"].get(key))
-        for key, values in arms["treatment"].items()
-    ]
-    has_seeds = any(point.get("seed") is not None for point in points)
-    unit = {"unit": ROUND} if by_round or has_seeds else {}
-    if is_by_launch(record):
-        unit = {"unit": SESSION}
-    return replace(record, tasks=tasks, settings={**record.settings, **unit})
-
-
-def _round_names(record: Record, points: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, Any], str]:
-    """(session, round) → what the round is called: its seed where each has one, else its number.
-
-    In a merged record the number is that within its session, so that those of two records meet.
-    """
-    seeds: dict[tuple[Any, Any], Any] = {}
-    begins: dict[Any, int] = {}
-    for point in points:
-        session, at = point.get("session"), point.get("round")
-        seeds.setdefault((session, at), None)
-        if point.get("seed") is not None:
-            seeds[session, at] = point["seed"]
-        begins[session] = min(begins.get(session, at or 0), at or 0)
-    told = {(session, seed) for (session, _), seed in seeds.items() if seed is not None}
-    if len(told) == len(seeds):
-        return {key: str(seed) for key, seed in seeds.items()}
-    if record.sessions == 1:
-        return {key: str(key[1]) for key in seeds}
-    return {(session, at): f"{(at or 0) - begins[session]}.{session or 0}" for session, at in seeds}
 
 
 def _usable(entry: Stored) -> Found:
