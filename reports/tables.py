@@ -29,6 +29,7 @@ from reports.tabular.layout import (
     row_of,
     rule,
 )
+from reports.tabular.plain import plain_table
 from reports.tabular.summaries import Estimate, Variant, scope, stages_of, summarize
 from reports.tabular.verdict_cells import (
     Verdict,
@@ -123,7 +124,11 @@ def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]
     found = agents_report.tables(records, is_whole=is_whole)
     found = found or switching_tables.tables(records, is_whole=is_whole)
     found = found or strategies_tables.tables(records, is_whole=is_whole)
-    return found or tables_of(records, is_whole=is_whole)
+    found = found or tables_of(records, is_whole=is_whole)
+    if found or ladders(records, records[0].experiment).points or summarize(_workflows(records)):
+        return found
+    plain = plain_table(records)
+    return [plain] if plain else []
 
 
 def _workflows(records: Iterable[Record]) -> list[Record]:

@@ -15,6 +15,7 @@ class Terminal:
         self.lines: list[str] = []
         self.config = SimpleNamespace(rootpath=__import__("pathlib").Path())
         self.currentfspath: Any = None
+        self._tw = SimpleNamespace(width_of_current_line=0)
 
     def rewrite(self, text: str, erase: bool = False) -> None:
         """A moving line."""

@@ -28,6 +28,7 @@ from reports.experiments.switching_grids import Grid, grids, simulated_scope
 from reports.records import Record, TaskPair
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT, Scale
+from reports.tabular.plain import plain_table
 from reports.tabular.summaries import Estimate, mean
 
 __all__ = ["bytes_scale", "over_belady", "tables"]
@@ -50,7 +51,6 @@ POLICY_NOTES = (
 )
 FLOAT_NOISE_S = 1e-9
 """What is left of a simulated second where nothing was waited for."""
-BESIDE = ("variant", "metric", "mean", "control", "its mean")
 FORESEEN = (
     "traces",
     "seeds",
@@ -85,7 +85,8 @@ def tables(records: Iterable[Record], *, is_whole: bool = False) -> list[Table]:
     shown = {id(arm.record) for arm in found}
     others = [r for r in records if id(r) not in shown and not is_simulated(r) and any(r.rounds)]
     others = [r for r in others if r.variant not in {arm.name for arm in found}]
-    return [*out, *([_beside(others)] if others else [])]
+    beside = plain_table(others, "Other variants")
+    return [*out, *([beside] if beside else [])]
 
 
 def over_belady(arm: Arm) -> float | None:
@@ -232,21 +233,3 @@ def _seconds(value: float | None) -> str:
 
 def _times(point: Mapping[str, Any], key: str) -> str:
     return cells.with_unit(cells.number(point.get(key)), "×")
-
-
-def _beside(records: Sequence[Record]) -> Table:
-    rows = []
-    for record in records:
-        for name, metric in record.metrics.items():
-            own = mean(record.values(name))
-            if own.value is not None:
-                other = mean(record.values(name, "control"))
-                rows.append((
-                    record.variant, name, _told(own, metric.unit), record.control or ABSENT,
-                    _told(other, metric.unit),
-                ))  # fmt: skip
-    return Table("Other variants", (BESIDE, *rows), ("mean over rounds, with its 95 % interval",))
-
-
-def _told(e: Estimate, unit: str) -> str:
-    return cells.estimate(e.value, e.interval, unit)

@@ -67,11 +67,14 @@ class Progress:
             return
         self.waiting.remove(report.nodeid)
         self.took_s.setdefault(_function(report.nodeid), []).append(report.duration)
-        if self.moving:
+        is_moved = self.moving
+        if is_moved:
             self.reporter.rewrite("", erase=True)
             self.moving = False
         done = self.total - len(self.waiting)
         path, _, name = report.nodeid.rpartition("::")
+        if is_moved or not self.reporter._tw.width_of_current_line:
+            self.reporter.currentfspath = None  # or a line that is empty already is ended
         self.reporter.ensure_newline()
         line = f"  {done} of {self.total} {report.outcome}: {name}, {report.duration:.1f} s{self._left()}"
         self.reporter.write_line(line)
