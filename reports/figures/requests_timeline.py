@@ -191,10 +191,12 @@ def _spans(one: Mapping[str, Any]) -> list[Span]:
 
 
 def _by_seed(arm: switching.Arm) -> dict[Any, list[Mapping[str, Any]]]:
-    """Seed → its requests in order; seeds of which a request was not answered are left out."""
+    """Seed → its requests in order, as it was replayed first; seeds with one not answered are left out."""
     out: dict[Any, list[Mapping[str, Any]]] = {}
     for one in arm.requests:
-        out.setdefault(one.get("seed", one.get("round")), []).append(one)
+        of = out.setdefault(one.get("seed", one.get("round")), [])
+        if not of or of[0].get("round") == one.get("round"):  # else a merged session replayed it again
+            of.append(one)
     return {
         seed: sorted(of, key=lambda one: one["began_s"])
         for seed, of in out.items()
