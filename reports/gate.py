@@ -6,8 +6,9 @@
     warn    a held claim can no longer be judged here, or would need more than another measurement
     fail    a held claim is refuted or loses to an alternative, the evidence broke, or the claim is gone
 
-The family is the locked claims that held: a refutation of one of them counts below 5 % of Holm's p values.
-A form without a p value is exact, and counts as it is.
+The family is the locked claims that held, each with the hypothesis that it still does: a refutation counts
+below 5 % of Holm's p values, where a claim that holds has a p of 1. A form without a p value is exact, and
+counts as it is.
 
 A server that stays up for a session is one observation of its launch, however many rounds it answers. A claim
 over its rounds or requests is settled from three launches on, which are three sessions merged; below that its
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,9 +82,13 @@ class Settled(NamedTuple):
 
 
 def settled(verdict: Verdict) -> Settled:
-    """The word that a verdict settles: its own, unless it confirms on too few launches of what stays up."""
+    """The word that a verdict settles: its own, unless it confirms on too few launches of what stays up.
+
+    What is exact, a count or a share that never varied, is so for each launch.
+    """
     launches = verdict.launches
-    is_of_launches = verdict.launch == "session" and verdict.over in ("rounds", "requests")
+    is_exact = verdict.form == "exact" or verdict.method.startswith("exact")
+    is_of_launches = verdict.launch == "session" and verdict.over in ("rounds", "requests") and not is_exact
     if is_of_launches and verdict.word in HELD and launches is not None and launches < MIN_LAUNCHES:
         return Settled("inconclusive", f"{launches} of at least {MIN_LAUNCHES} launches: merge sessions")
     return Settled(verdict.word, verdict.reason)
@@ -153,7 +159,8 @@ def gate(expected: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, 
     from reports.verdicts import family_p
 
     locked = [v for v in verdicts if v.id in expected]
-    p_values = family_p([v for v in locked if expected[v.id] in HELD])
+    family = [v for v in locked if expected[v.id] in HELD]
+    p_values = family_p([replace(v, p=1.0) if v.p is not None and v.word in HELD else v for v in family])
     return {v.id: _ruling(expected[v.id], v, p_values) for v in locked}
 
 

@@ -67,6 +67,13 @@ def test_what_is_graded_greedily_is_not_rerun(over: str) -> None:
     assert only("confirmed", verdict("a", "inconclusive", evidence="simulated")).outcome == "warn"
 
 
+def test_claims_that_hold_do_not_make_a_refutation_by_chance_count() -> None:
+    """A p of 0.01 that one of 20 claims shows is 0.2, however surely the 19 others hold."""
+    others = [verdict(f"b{i}", "confirmed", 1e-6) for i in range(19)]
+    found = gate.gate({v.id: "confirmed" for v in [*others, verdict("a")]}, [*others, verdict("a", p=0.01)])
+    assert found["a"].outcome == "rerun"
+
+
 # trivial alternatives
 
 
@@ -100,6 +107,7 @@ def test_what_stays_up_is_settled_from_three_launches_on(over: str) -> None:
     assert gate.settled(one) == ("inconclusive", "1 of at least 3 launches: merge sessions")
     assert gate.settled(replace(one, launches=3)).word == "confirmed"
     assert gate.settled(replace(one, over="tasks")).word == "confirmed"
+    assert gate.settled(replace(one, form="exact")).word == "confirmed"
     assert gate.settled(replace(one, launch="round", launches=2)).word == "confirmed"
     assert gate.settled(replace(one, launch=None, launches=None)).word == "confirmed"
     assert gate.settled(replace(one, verdict="refuted")).word == "refuted"
