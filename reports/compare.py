@@ -53,6 +53,11 @@ class Comparison:
         """Claims first, then metrics."""
         return (*self.claims, *self.metrics)
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether a number regressed, or a test that both runs should have is lost or fails."""
+        return bool(self.counts()["regressed"] or self.surroundings.lost)
+
     def counts(self) -> dict[str, int]:
         """How many rows have each word."""
         return {word: sum(row.word == word for row in self.rows) for word in WORDS}

@@ -37,7 +37,10 @@ def noise() -> Noise:
 
 
 def run_of(*records: Record, **changes: Any) -> Run:
-    entries = tuple(Entry(nodeid=f"bench/t.py::t[{r.variant}]", outcome="passed", record=r) for r in records)
+    entries = tuple(
+        Entry(nodeid=f"bench/t.py::t[{r.variant}]", outcome="passed", experiment=r.experiment, record=r)
+        for r in records
+    )
     return replace(Run(path=Path("run"), entries=entries, about=ABOUT), **changes)
 
 
@@ -325,12 +328,24 @@ def test_a_renamed_test_is_named() -> None:
         "only in the first: bench/t.py::t[cascade]",
         "only in the second: bench/t.py::t[hybrid]",
     ]
+    assert found.surroundings.lost == ["bench/t.py::t[cascade]"]
+    assert found.is_worse
+
+
+def test_an_experiment_that_was_not_asked_for_is_no_loss() -> None:
+    """One line names it, however many tests it has."""
+    other = replace(record("hybrid"), experiment="decode")
+    found = compare(run_of(record("cascade"), other, replace(other, variant="x")), run_of(record("cascade")))
+    assert found.surroundings.tests == ["only in the first: experiment decode, 2 tests"]
+    assert not found.is_worse
 
 
 def test_a_test_that_ended_otherwise_is_named() -> None:
     run = run_of(record("cascade"))
     failed = replace(run, entries=(replace(run.entries[0], outcome="failed", why="OOM"),))
     assert compare(run, failed).surroundings.tests == ["bench/t.py::t[cascade]: passed → failed (OOM)"]
+    assert compare(run, failed).is_worse
+    assert not compare(failed, run).is_worse
 
 
 # claims

@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", dest="is_whole", help="print every number")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument(
-        "--fail-on", choices=("regressed", "nothing"), default="nothing", help="exit with 1 on a regression"
+        "--fail-on",
+        choices=("regressed", "nothing"),
+        default="nothing",
+        help="exit with 1 on a regression, or when a test is lost or fails",
     )
 
 
@@ -62,5 +65,4 @@ def run(args: argparse.Namespace) -> int:
     print(text_of(found, is_whole=args.is_whole))
     if args.json is not None:
         write_json(args.json, found.to_json())
-    failing = args.fail_on == "regressed" and found.counts()["regressed"]
-    return 1 if failing else 0
+    return 1 if args.fail_on == "regressed" and found.is_worse else 0

@@ -38,7 +38,9 @@ def claim_rows(before: Run, after: Run, margin: float, drift: float, *, has_equa
         for name in old
         if name in new
     ]
-    return rows + list(_alone(old, new))
+    return rows + list(
+        _alone(old, new, {e.experiment for e in before.entries} & {e.experiment for e in after.entries})
+    )
 
 
 def _row(
@@ -132,14 +134,14 @@ def _by_word(old: Verdict, new: Verdict, about: dict[str, Any]) -> Row:
     return _named(row, "improved" if gate_outcome(after, before) == "fail" else "changed", row.why)
 
 
-def _alone(old: Mapping[str, Verdict], new: Mapping[str, Verdict]) -> Iterator[Row]:
-    """Claims that one run judged and the other did not."""
+def _alone(old: Mapping[str, Verdict], new: Mapping[str, Verdict], shared: set[str]) -> Iterator[Row]:
+    """Claims that one run judged and the other did not, though it ran their experiment, too."""
     for name in old:
-        if name not in new:
+        if name not in new and old[name].get("experiment") in shared:
             words = (_word(old[name]), "–")
             yield _without(old[name], {}, _about(old[name], words), "only the first run judged it")
     for name in new:
-        if name not in old:
+        if name not in old and new[name].get("experiment") in shared:
             words = ("–", _word(new[name]))
             yield _without({}, new[name], _about(new[name], words), "only the second run judged it")
 

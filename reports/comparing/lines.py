@@ -60,7 +60,7 @@ def _around(found: Comparison, width: int) -> Iterator[str]:
 def _claims(found: Comparison, width: int, is_whole: bool) -> Iterator[str]:
     """Claims whose word or number changed, or all."""
     if not found.claims:
-        yield "claims: neither run holds verdicts; make them: python -m reports verdicts RUN"
+        yield "claims: none that both runs judged (verdicts are made by: python -m reports verdicts RUN)"
         return
     rows = [r for r in found.claims if is_whole or _is_told(r)]
     yield f"claims: {_counted(found.claims)}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from reports.records import Record
-from reports.runs import Entry, Run
+from reports.runs import Run
 
 __all__ = ["Surroundings", "chosen_differences", "surroundings_of"]
 
@@ -30,6 +30,7 @@ MEASURED = (
 MACHINE = ("machine", "environment")
 CODE = ("commit", "code", "data", "weights")
 PACKAGES = ("packages", "python", "versions")
+SKIPPED = "skipped"
 TOLD_APART = (*MACHINE, *CODE, *PACKAGES, "workload")
 
 
@@ -42,6 +43,8 @@ class Surroundings(NamedTuple):
     packages: list[str]
     tests: list[str]
     """Tests of one run only, and tests that ended otherwise."""
+    lost: list[str]
+    """Tests that the later run lacks although it ran others of their experiment, or that fail in it."""
 
     @property
     def has_equal_clocks(self) -> bool:
@@ -60,6 +63,7 @@ def surroundings_of(before: Run, after: Run) -> Surroundings:
         code=code,
         packages=[f"{name}: {what}" for name, what in found if name.split(".")[0] in PACKAGES],
         tests=list(_tests(before, after)),
+        lost=_lost(before, after),
     )
 
 
@@ -95,15 +99,28 @@ def _differences(
 
 
 def _tests(before: Run, after: Run) -> Iterator[str]:
+    """Experiments of one run only, then tests of one run only, then tests that ended otherwise."""
     old, new = ({e.nodeid: e for e in run.entries} for run in (before, after))
-    yield from (f"only in the first: {name}" for name in old if name not in new and _counts(old[name]))
-    yield from (f"only in the second: {name}" for name in new if name not in old and _counts(new[name]))
+    for which, mine, others, run in (("first", old, new, after), ("second", new, old, before)):
+        alone = [entry for name, entry in mine.items() if name not in others and entry.outcome != SKIPPED]
+        experiments = {e.experiment for e in run.entries}
+        for experiment in dict.fromkeys(e.experiment for e in alone if e.experiment not in experiments):
+            num = sum(e.experiment == experiment for e in alone)
+            yield f"only in the {which}: experiment {experiment}, {num} test{'s' if num > 1 else ''}"
+        yield from (f"only in the {which}: {e.nodeid}" for e in alone if e.experiment in experiments)
     for name in (name for name in old if name in new):
         ended = old[name].outcome, new[name].outcome
         if ended[0] != ended[1]:
             yield f"{name}: {ended[0]} → {ended[1]}" + (f" ({new[name].why})" if new[name].why else "")
 
 
-def _counts(entry: Entry) -> bool:
-    """A test that was skipped is no loss."""
-    return entry.outcome != "skipped"
+def _lost(before: Run, after: Run) -> list[str]:
+    """Tests of an experiment that both runs hold which the later run does not have, or in which they fail."""
+    new, experiments = {e.nodeid: e for e in after.entries}, {e.experiment for e in after.entries}
+    out = []
+    for entry in before.entries:
+        now = new.get(entry.nodeid)
+        is_gone = now is None and entry.experiment in experiments and entry.outcome != SKIPPED
+        if is_gone or (entry.outcome == "passed" and now is not None and now.outcome == "failed"):
+            out.append(entry.nodeid)
+    return out
