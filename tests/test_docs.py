@@ -36,9 +36,9 @@ def project(tmp_path: Path) -> Path:
 def environment(root: Path) -> dict[str, str]:
     """A shell in which `pytest` and `python` are those of this run, without colour."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    own = {"PATH": path, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV", "FORCE_COLOR"))}
-    return {**kept, **own, "NO_COLOR": "1"}
+    own = {"PATH": path, "PYTHONPATH": str(root), "COLUMNS": "100", "NO_COLOR": "1"}
+    others = ("PYTEST", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE")  # compiled once, and not for each command
+    return {k: v for k, v in os.environ.items() if not k.startswith(others)} | own
 
 
 def built(page: str, root: Path) -> list[Command]:
