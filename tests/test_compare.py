@@ -373,11 +373,12 @@ def test_a_claim_shows_both_words_and_the_difference_of_its_number() -> None:
 
 
 def test_a_reduction_that_shrinks_is_a_regression() -> None:
-    """30 % less becomes 10 % less: what is left grows by 29 %."""
+    """30 % less becomes 10 % less: 20 points less."""
     ways = {"quantity": "reduction", "published": 0.25}
     found = claim_row(judged("confirmed", 0.3, 0.01, **ways), judged("refuted", 0.1, 0.01, **ways))
     assert found.word == "regressed"
-    assert found.change == pytest.approx(0.7 / 0.9 - 1)
+    assert found.change == pytest.approx(-0.2)
+    assert found.interval == pytest.approx((-0.2 - 0.0130, -0.2 + 0.0130), abs=0.001)
 
 
 def test_a_claim_at_most_is_better_lower() -> None:
@@ -385,6 +386,29 @@ def test_a_claim_at_most_is_better_lower() -> None:
     assert (
         claim_row(judged("refuted", 3.0, 0.1, **ways), judged("confirmed", 1.5, 0.1, **ways)).word
         == "improved"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("confirmed", "refuted"), "regressed"),
+        (("refuted", "confirmed"), "improved"),
+        (("confirmed", "inconclusive"), "inconclusive"),
+        (("confirmed", "confirmed"), "changed"),
+    ],
+)
+def test_an_exact_claim_is_compared_by_its_words(words: tuple[str, str], word: str) -> None:
+    """It has no interval of t; its number is told all the same."""
+    before, after = (judged(w, 7.0 + i, 0.0, form="exact", quantity="value") for i, w in enumerate(words))
+    assert claim_row(before, after).word == word
+
+
+def test_a_claim_of_an_own_time_holds_the_drift() -> None:
+    """10 % slower in one session each is not told, whatever the claim's own interval says."""
+    ways = {"quantity": "value", "metric": "total_s", "unit": "s", "form": "at_most"}
+    assert claim_row(judged("confirmed", 1.0, 0.01, **ways), judged("confirmed", 1.1, 0.01, **ways)).word == (
+        "inconclusive"
     )
 
 

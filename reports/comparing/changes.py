@@ -38,6 +38,7 @@ __all__ = [
     "EXACT",
     "OWN",
     "RELATIVE",
+    "REPEATS",
     "SESSIONS",
     "Moved",
     "moved_in_rounds",

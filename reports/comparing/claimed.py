@@ -1,7 +1,7 @@
 """Claims of two runs: the word and the number before and after, and whether the number moved.
 
-The difference of two numbers comes from their stored intervals, by Welch on the scale on which each was made:
-logs for ratios and reductions, the numbers themselves for the rest. A claim's good side is the side on which
+The difference of two numbers comes from their stored intervals, by Welch: of the logs of ratios, and of the
+numbers themselves for the rest (reductions by the delta method). A claim's good side is the side on which
 it holds: more for `at_least`, less for `at_most`. Forms that have no interval of t behind them (`exact`,
 `order`, `monotone`) are compared by their words, as the gate does.
 """
@@ -11,14 +11,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import hypot, log, sqrt
+from statistics import fmean
 from typing import Any
 
-from reports.comparing.changes import ABSOLUTE, EXACT, RELATIVE, SESSIONS, Moved, of_interval, shifted
+from reports.comparing.changes import (
+    ABSOLUTE,
+    EXACT,
+    RELATIVE,
+    REPEATS,
+    SESSIONS,
+    Moved,
+    of_interval,
+    shifted,
+)
 from reports.comparing.kinds import TIME, kind_of
 from reports.comparing.rows import Row, row_of
 from reports.records import Record
 from reports.runs import Run
-from reports.stats import Interval, Unsupported
+from reports.stats import Interval, Mean, Unsupported
 from reports.words import gate_outcome
 
 __all__ = ["claim_rows"]
@@ -63,24 +73,49 @@ def _row(
 
 
 def _moved(old: Verdict, new: Verdict, records: list[Record | None], drift: float) -> Moved:
-    """How the claim's number moved, on the scale on which its interval was made."""
-    quantity = new.get("quantity")
-    scale = RELATIVE if quantity in ("ratio", "reduction") else ABSOLUTE
-    transform = {"ratio": _log, "reduction": _log_of_rest}.get(str(quantity), float)
-    found = [_interval(v) for v in (old, new)]
+    """How the claim's number moved: ratios by their logs, reductions and all others as they are."""
+    scale = RELATIVE if new.get("quantity") == "ratio" else ABSOLUTE
     n = min(v.get("n") or 0 for v in (old, new))
-    first, second = (f if isinstance(f, Unsupported) else of_interval(f, transform) for f in found)
+    first, second = (_mean(v) for v in (old, new))
+    gap = next((found for found in (first, second) if isinstance(found, Unsupported)), None)
     if isinstance(first, Unsupported) or isinstance(second, Unsupported):
-        gap = first if isinstance(first, Unsupported) else second
-        return Moved(old.get("estimate"), new.get("estimate"), gap, scale, "", n)
+        return Moved(old.get("estimate"), new.get("estimate"), gap or Unsupported(""), scale, "", n)
     change = shifted(first, second)
-    if quantity == "reduction":
-        change = change._replace(value=-change.value)  # of what is left; a larger reduction is an upward one
-    se = _declared(new, records, drift)
-    se *= 1.0 if scale == RELATIVE else hypot(old["estimate"], new["estimate"]) / sqrt(2)
-    is_exact = not change.se and not se
-    how = EXACT if is_exact else "by their intervals, Welch"
-    return Moved(old["estimate"], new["estimate"], change, scale, how, n, se)
+    se = _declared(new, records, drift) * _level(old, new)
+    if change.se or se:
+        how = "by their intervals, Welch"
+        return Moved(old["estimate"], new["estimate"], change, scale, how, n, se)
+    if n < REPEATS and change.value and "simulated" not in (old.get("evidence"), new.get("evidence")):
+        few = Unsupported(f"differs, and {n} of {REPEATS} observations say whether it repeats", REPEATS)
+        return Moved(old["estimate"], new["estimate"], few, scale, "", n)
+    return Moved(old["estimate"], new["estimate"], change, scale, EXACT, n)
+
+
+def _mean(verdict: Verdict) -> Mean | Unsupported:
+    """A claim's number and its standard error; a reduction's by the delta method from the log of the rest."""
+    found = _interval(verdict)
+    if isinstance(found, Unsupported):
+        return found
+    if verdict.get("quantity") == "ratio":
+        return of_interval(found, _log)
+    if verdict.get("quantity") == "reduction" and verdict.get("against") is None:
+        left = of_interval(found, lambda reduction: _log(1 - reduction))
+        if isinstance(left, Unsupported):
+            return left
+        return left._replace(value=found.estimate, se=left.se * (1 - found.estimate))
+    return of_interval(found)
+
+
+def _level(old: Verdict, new: Verdict) -> float:
+    """What a relative drift is a share of, on the scale on which the number is compared."""
+    ends = (old["estimate"], new["estimate"])
+    match new.get("quantity"):
+        case "ratio":
+            return 1.0
+        case "reduction":
+            return 1 - fmean(ends)
+        case _:
+            return hypot(*ends) / sqrt(2)
 
 
 def _declared(verdict: Verdict, records: list[Record | None], drift: float) -> float:
@@ -131,7 +166,9 @@ def _by_word(old: Verdict, new: Verdict, about: dict[str, Any]) -> Row:
         return _named(row, word, row.why if not known else "")
     if gate_outcome(before, after) == "fail":
         return _named(row, "regressed", row.why)
-    return _named(row, "improved" if gate_outcome(after, before) == "fail" else "changed", row.why)
+    if gate_outcome(after, before) == "fail":
+        return _named(row, "improved", row.why)
+    return _named(row, "inconclusive" if "inconclusive" in (before, after) else "changed", row.why)
 
 
 def _alone(old: Mapping[str, Verdict], new: Mapping[str, Verdict], shared: set[str]) -> Iterator[Row]:
@@ -192,10 +229,6 @@ def _interval(verdict: Verdict) -> Interval | Unsupported:
 
 def _log(value: float) -> float:
     return log(value) if value > 0 else float("-inf")
-
-
-def _log_of_rest(reduction: float) -> float:
-    return _log(1 - reduction)
 
 
 def _word(verdict: Verdict) -> str:
