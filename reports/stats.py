@@ -15,6 +15,7 @@ Wilson, JASA 22 (1927) 209-212. Welch, Biometrika 34 (1947) 28-35. Holm, Scand. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import exp, inf, isfinite, log, sqrt
 from statistics import fmean, variance
@@ -39,6 +40,7 @@ __all__ = [
     "mean_of",
     "share",
     "share_difference",
+    "student_quantile",
     "total_log_ratio",
     "total_per_log_ratio",
 ]
@@ -77,8 +79,14 @@ class Mean(NamedTuple):
 
     def bounds(self, level: float = LEVEL) -> tuple[float, float]:
         """The two ends of the interval at `level`, on the mean's own scale."""
-        half = float(student.ppf((1 + level) / 2, self.df)) * self.se if self.se else 0.0
+        half = student_quantile((1 + level) / 2, self.df) * self.se if self.se else 0.0
         return self.value - half, self.value + half
+
+
+@lru_cache(maxsize=4096)
+def student_quantile(q: float, df: float) -> float:
+    """Student's quantile, which a page asks for thousands of times at the same few degrees of freedom."""
+    return float(student.ppf(q, df))
 
 
 def log_ratio(pairs: Sequence[Pair], orders: Sequence[str] | None = None) -> Mean | Unsupported:

@@ -94,10 +94,19 @@ def _drawn(run: Run, jobs: Sequence[Job], folder: Path, kinds: Sequence[str]) ->
 def _drawn_by_several(
     run: Run, jobs: Sequence[Job], folder: Path, kinds: Sequence[str], num_processes: int
 ) -> list[Path]:
-    context = get_context("spawn")  # a session has threads, which a fork would lose
-    with ProcessPoolExecutor(num_processes, context, _take, (run,)) as pool:
+    with ProcessPoolExecutor(num_processes, get_context(_how_to_begin()), _take, (run,)) as pool:
         found = [pool.submit(_draw_one, job, folder, kinds) for job in jobs]
         return [path for future in found for path in future.result()]
+
+
+def _how_to_begin() -> str:
+    """By a fork where no thread would be lost by it; what is spawned imports everything again."""
+    threads = Path("/proc/self/task")
+    if not threads.is_dir() or len(list(threads.iterdir())) > 1:
+        return "spawn"
+    for heavy in ("matplotlib.figure", "matplotlib.backends.backend_svg", "scipy.stats"):
+        import_module(heavy)
+    return "fork"
 
 
 _runs: list[Run] = []

@@ -125,9 +125,10 @@ def draw(data: Data) -> Figure:
 
 def _panels(model: str, record: Record, confident: Record | None, records: Sequence[Record]) -> list[Panel]:
     points, beside = _points(record), {} if confident is None else _points(confident)
+    own = [r for r in records if split(r) in ((model, SINGLE), (model, POOLS[0]))]
     out = []
     for family, found in points.items():
-        cells = {c.strategy: c for c in cells_of(records, family) if c.model == model}
+        cells = {c.strategy: c for c in cells_of(own, family)}
         shares = {name: tuple(point[name] for point in found) for name in ("oracle", "best", "majority")}
         if [point["k"] for point in beside.get(family, [])] == [point["k"] for point in found]:
             shares["likeliest"] = tuple(point["best"] for point in beside[family])

@@ -112,12 +112,13 @@ def _curves(record: Record, records: Sequence[Record]) -> list[Curve]:
     for point in record.sweep:
         if point["name"] == POINT and point["tokens"] is not None:
             points.setdefault(point["family"], []).append(point)
-    return [_curve_of(model, family, found, records) for family, found in sorted(points.items())]
+    own = [r for r in records if r.variant == f"{model}-{SINGLE}"]
+    return [_curve_of(model, family, found, own) for family, found in sorted(points.items())]
 
 
 def _curve_of(model: str, family: str, points: Sequence[dict[str, Any]], records: Sequence[Record]) -> Curve:
     ordered = sorted(points, key=lambda point: int(point["k"]))
-    single = [c for c in cells_of(records, family) if (c.model, c.strategy) == (model, SINGLE)]
+    single = cells_of(records, family)
     return Curve(
         model=model,
         family=family,

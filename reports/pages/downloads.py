@@ -18,7 +18,6 @@ from typing import Any
 from reports.records import ARMS, Record
 from reports.runs import Run
 from reports.tabular import verdict_cells
-from reports.tabular.summaries import mean
 
 __all__ = ["texts", "write"]
 
@@ -96,9 +95,21 @@ def _variant(record: Record) -> Iterator[Row]:
             for name, metric in record.metrics.items():
                 found = [v for values in held if (v := values.get(name)) is not None]
                 if found:
-                    e = mean(found, signed=True)
-                    numbers = (e.n, e.value, e.sd, e.low, e.high)
-                    yield (*about, arm, over, name, metric.unit, metric.better, *numbers)
+                    yield (*about, arm, over, name, metric.unit, metric.better, *_summary(found))
+
+
+def _summary(values: Sequence[float]) -> Row:
+    """n, mean, standard deviation, and both ends of Student's 95 % interval, which takes two values."""
+    import numpy as np
+
+    from reports.stats import student_quantile
+
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return n, mean, None, None, None
+    sd = float(np.std(values, ddof=1))
+    half = student_quantile(0.975, n - 1) * sd / n**0.5
+    return n, mean, sd, mean - half, mean + half
 
 
 def _rounds(record: Record) -> Iterator[Row]:
