@@ -24,7 +24,8 @@ from reports.session.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, i
 from reports.session.judge import Judge
 from reports.session.progress import Progress, earlier_s
 from reports.session.rerun import Rerun
-from reports.session.terminal import markup_of, width_here
+from reports.session.terminal import markup_of
+from reports.tabular.layout import width_here
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""

@@ -16,7 +16,7 @@ from reports.commands import render
 from reports.experiments import switching_tables
 from reports.runs import Run
 from reports.session.progress import Progress, earlier_s
-from reports.session.terminal import NARROWEST, width_here
+from reports.tabular.layout import LEAST_WIDTH, width_here
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCES = sorted((ROOT / "reports" / "reference").iterdir())
@@ -103,7 +103,7 @@ def test_what_this_suite_writes_fits_the_terminal(
 
 
 @pytest.mark.parametrize("run", REFERENCES, ids=lambda path: path.name)
-@pytest.mark.parametrize("width", [NARROWEST, 80])
+@pytest.mark.parametrize("width", [LEAST_WIDTH, 80])
 def test_every_table_of_a_real_run_fits_a_narrow_terminal(run: Path, width: int) -> None:
     """Columns give way, and no line is longer."""
     read = Run.read(run)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.commands.arguments import add_run
+from reports.tabular.layout import width_here
 
 if TYPE_CHECKING:
     from reports.runs import Run
@@ -29,7 +30,10 @@ def run(args: argparse.Namespace) -> int:
     for path in render(args.run):
         print(path)
     found = Run.read(args.run)
-    print(f"\n{tables.variants_table(found)}\n\n{tables.claims_table(found.verdicts)}")
+    width = width_here()
+    print(
+        f"\n{tables.variants_table(found, width=width)}\n\n{tables.claims_table(found.verdicts, width=width)}"
+    )
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reports.commands.arguments import add_files, read_all
 from reports.errors import JournalError, ReportError
+from reports.tabular.layout import width_here
 
 if TYPE_CHECKING:
     from reports import judging
@@ -104,7 +105,7 @@ def verdicts(run_dir: Path | str) -> str:
     profile = judging.profile_of(found)
     out = judging.judged(found, _load(found.path / SNAPSHOT), profile)
     _write(found, out)
-    return tables.claims_table([v.to_json() for v in out])
+    return tables.claims_table([v.to_json() for v in out], width=width_here())
 
 
 def _show(found: Sequence[Judged], own: Sequence[Run]) -> None:
@@ -116,7 +117,7 @@ def _show(found: Sequence[Judged], own: Sequence[Run]) -> None:
             _write(one.run, one.verdicts)
         if len(found) > 1:
             print(f"{one.run.path}")
-        print(tables.claims_table([v.to_json() for v in one.verdicts]))
+        print(tables.claims_table([v.to_json() for v in one.verdicts], width=width_here()))
 
 
 def _sides(found: Sequence[Judged], known: frozenset[str] | None) -> list[judging.Side]:

@@ -15,7 +15,7 @@ import pytest
 
 from reports import journal
 from reports.errors import ReportError
-from reports.session.terminal import width_here
+from reports.tabular.layout import width_here
 
 __all__ = ["Progress", "duration", "earlier_s"]
 

@@ -5,15 +5,31 @@ Text that is wider than its column is wrapped within it. No line exceeds the wid
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["GAP", "INDENT", "WIDTH", "Column", "Markup", "heading", "laid_out", "markdown", "row_of", "rule"]
+__all__ = [
+    "GAP",
+    "INDENT",
+    "LEAST_WIDTH",
+    "WIDTH",
+    "Column",
+    "Markup",
+    "heading",
+    "laid_out",
+    "markdown",
+    "row_of",
+    "rule",
+    "width_here",
+]
 
 WIDTH = 100
 GAP = 2
 INDENT = "    "
+LEAST_WIDTH = 60
+"""Columns of a terminal below which nothing is made any narrower."""
 NARROWEST = 12
 """Characters that the first column keeps while others can still give way."""
 
@@ -32,6 +48,12 @@ class Column:
     def pad(self, text: str) -> str:
         """`text` at the column's width."""
         return text.rjust(self.width) if self.right else text.ljust(self.width)
+
+
+def width_here() -> int:
+    """Columns of the terminal, or of COLUMNS, and never more than `WIDTH`; that where no one watches."""
+    columns = shutil.get_terminal_size(fallback=(WIDTH, 24)).columns
+    return min(WIDTH, max(columns, LEAST_WIDTH))
 
 
 def row_of(
