@@ -4,6 +4,7 @@ python -m reports render results/<run>      tables, figures and the source's own
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
 python -m reports readme RUN [RUN …]        writes their claims tables into README.md; --check only compares
 python -m reports page results/<run>        report.html: the run as one page, and its tables as CSV
+python -m reports index results             index.html: the runs of a folder, and each claim's history
 python -m reports compare A B               what became better or worse from one run to another
 python -m reports plan [RUN …]              rounds, minutes and cost until each claim is decided
 python -m reports merge RUN RUN … --to DIR  several sessions of one plan as one run
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from reports.commands import compare, merge, page, plan, readme, render, verdicts
+from reports.commands import compare, index, merge, page, plan, readme, render, verdicts
 from reports.errors import ReportError
 
 __all__ = ["main"]
@@ -25,6 +26,7 @@ __all__ = ["main"]
 COMMANDS: dict[str, ModuleType] = {
     "render": render,
     "page": page,
+    "index": index,
     "verdicts": verdicts,
     "readme": readme,
     "compare": compare,

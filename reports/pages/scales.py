@@ -60,6 +60,9 @@ class Spot(NamedTuple):
     axis: str
     at: float
     """Beyond the threshold: a logarithm, or points."""
+    least: float
+    most: float
+    """Its interval, likewise."""
     x: float
     low: float
     high: float
@@ -113,6 +116,8 @@ def spot_of(verdict: Mapping[str, Any], better: str) -> Spot | None:
     return Spot(
         axis=axis.name,
         at=at,
+        least=ends[0],
+        most=ends[1],
         x=axis.x(at),
         low=axis.x(ends[0]),
         high=axis.x(ends[1]),

@@ -19,7 +19,7 @@ from reports.tabular import cells, verdict_cells
 from reports.verdicts import Verdict
 from reports.words import WORDS
 
-__all__ = ["STEPS", "ClaimView", "Fact", "slug", "view"]
+__all__ = ["STEPS", "ClaimView", "Fact", "legible", "slug", "view"]
 
 STEPS = ("Physics", "Provenance", "Measurement", "Controls")
 ENDS_AT = {
@@ -107,8 +107,8 @@ def view(verdict: Mapping[str, Any], dots: Dots) -> ClaimView:
         is_published=not verdict.get("scope"),
         says=verdict_cells.says(verdict),
         source=verdict_cells.source(verdict),
-        measured=_legible(verdict_cells.measured(verdict)),
-        published=_legible(verdict_cells.published(verdict)),
+        measured=legible(verdict_cells.measured(verdict)),
+        published=legible(verdict_cells.published(verdict)),
         why=verdict_cells.why(verdict),
         metric=metric,
         asks=_asks(verdict, claim),
@@ -136,10 +136,10 @@ def _asks(verdict: Mapping[str, Any], claim: Claim) -> str:
         in_points = not relative and verdict_cells.scale_for(verdict).unit in ("points", "%")
         margin = f"{100 * claim.margin:g} %" if relative else f"{claim.margin:g} {claim.unit}".rstrip()
         margin = f"{100 * claim.margin:g} points" if in_points else margin
-    return _legible(FORMS.get(claim.form, claim.form + " {} {}").format(number, margin))
+    return legible(FORMS.get(claim.form, claim.form + " {} {}").format(number, margin))
 
 
-def _legible(text: str) -> str:
+def legible(text: str) -> str:
     """Long whole numbers in groups of three, and no interval that is one point."""
     text = re.sub(r" \[([^,\]]+), \1\]", "", text)
     return re.sub(r"(?<![\d.])\d{5,}(?![\d.])", lambda m: f"{int(m[0]):,}".replace(",", "\u202f"), text)

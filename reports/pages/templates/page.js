@@ -68,6 +68,9 @@
     var fits = shownBy(), number = 0;
     claims.forEach(function (c) { c.hidden = !fits(c.dataset); number += c.hidden ? 0 : 1; });
     rows.forEach(function (r) { var c = byId.get(r.dataset.of); r.hidden = c ? c.hidden : !fits(r.dataset); });
+    all("tr.group").forEach(function (g) {
+      g.hidden = !all("tr.filterable", g.parentElement).some(function (r) { return !r.hidden; });
+    });
     all(".row.group").forEach(function (g) {
       var next = g.nextElementSibling, any = false;
       while (next && !next.classList.contains("group")) { any = any || !next.hidden; next = next.nextElementSibling; }
