@@ -30,7 +30,7 @@ verdicts, tables and figures are made from records alone. It is plain JSON:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 from typing import Any
@@ -42,6 +42,13 @@ __all__ = ["ARMS", "LAUNCHES", "SCHEMA", "Check", "Failure", "Floor", "Metric", 
 
 ARMS = ("treatment", "control")
 LAUNCHES = ("round", "session", None)
+COUNTED = ("round", "session")
+"""What numbers a sweep's point, where anything does."""
+TEXTS = {
+    "metric": ("unit", "what"), "round": ("order",), "task": ("id",), "failure": ("arm", "where", "error"),
+    "check": ("name", "observed"), "floor": ("name", "unit"),
+}  # fmt: skip
+"""What is text in the parts of a record."""
 
 Values = dict[str, float | None]
 
@@ -199,25 +206,41 @@ class Record:
 
 def _wrong(record: Record) -> Iterator[str]:
     """What a record holds that none does, in words."""
-    for name in ("experiment", "variant", "backend", "profile", "evidence"):
-        if not isinstance(getattr(record, name), str):
-            yield f"{name} is {getattr(record, name)!r:.40}, and must be a name"
+    if not isinstance(record.settings, dict) or not isinstance(record.models, dict):
+        yield "settings or models are no table"
+    for name, value in _texts(record):
+        if not isinstance(value, str):
+            yield f"{name} is {value!r:.40}, and must be text"
     if record.launch not in LAUNCHES:
         yield f"launch is {record.launch!r:.40}, and must be round, session or null"
     if not isinstance(record.sessions, int) or record.sessions < 1:
         yield f"sessions is {record.sessions!r:.40}, and counts from 1"
-    if not isinstance(record.settings, dict) or not isinstance(record.models, dict):
-        yield "settings or models are no table"
     if not isinstance(record.sweep, list) or not all(isinstance(point, dict) for point in record.sweep):
         yield "sweep is no list of points"
+    elif not all(isinstance(point.get(key), int | NoneType) for point in record.sweep for key in COUNTED):
+        yield f"a point of the sweep has a {' or '.join(COUNTED)} that is no number"
     for at, one in enumerate(record.rounds):
         if not (_is_of_values(one.treatment) and _is_of_values(one.control)):
             yield f"round {at} holds a value that is no number"
-        if one.session is not None and not (isinstance(one.session, int) and one.session >= 0):
-            yield f"round {at} is of session {one.session!r:.40}, and sessions count from 0"
+        if one.session is not None and one.session not in range(record.sessions):
+            yield f"round {at} is of session {one.session!r:.40}, of {record.sessions} that count from 0"
     for task in record.tasks:
         if task.treatment is None or not (_is_of_values(task.treatment) and _is_of_values(task.control)):
             yield f"task {task.id!r:.40} holds a value that is no number"
+
+
+def _texts(record: Record) -> Iterator[tuple[str, Any]]:
+    """What must be text in a record, with its name."""
+    yield from ((name, getattr(record, name)) for name in ("experiment", "variant", "backend", "profile"))
+    yield "evidence", record.evidence
+    yield "control", record.control or ""
+    yield from ((f"the model {role!r:.40}", label) for role, label in record.models.items())
+    parts: dict[str, Sequence[Any]] = {
+        "metric": list(record.metrics.values()), "round": record.rounds, "task": record.tasks,
+        "failure": record.failures, "check": record.checks, "floor": record.floors,
+    }  # fmt: skip
+    for kind, found in parts.items():
+        yield from ((f"{name} of a {kind}", getattr(one, name)) for one in found for name in TEXTS[kind])
 
 
 def _is_of_values(values: Any) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -166,3 +167,31 @@ def test_a_record_is_no_list() -> None:
     """The schema is asked for only where there can be one."""
     with pytest.raises(RecordError, match="str is no JSON object"):
         Record.from_json("record")  # type: ignore[arg-type]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value within a value; of long lists the first two."""
+    if path:
+        yield path
+    parts = dict(enumerate(value[:2])) if isinstance(value, list) else value
+    for key, part in parts.items() if isinstance(parts, dict) else ():
+        yield from places(part, (*path, key))
+
+
+@pytest.mark.parametrize("name", ["pocket", "pocket-strategies"])
+def test_a_value_changed_anywhere_is_read_or_one_error(name: str, tmp_path: Path) -> None:
+    """Whatever value of a real record is replaced or gone, reading gives a run or names the file."""
+    lines = (REFERENCE / name / "journal.jsonl").read_text().splitlines()
+    whole = min((line for line in lines if '"assay"' in line), key=len)
+    strange = [None, True, -1, 1e400, "x", [], {}, [1], {"a": {}}, [None], [{}]]
+    noise, path, refused = Random(name), tmp_path / "journal.jsonl", 0
+    for place in places(json.loads(whole)):
+        line = at = json.loads(whole)
+        for key in place[:-1]:
+            at = at[key]
+        at[place[-1]] = noise.choice(strange)
+        path.write_text(json.dumps(line) + "\n")
+        errors = read_all([path]).errors
+        refused += len(errors)
+        assert all(str(path) in error for error in errors)
+    assert refused > 30

@@ -17,7 +17,7 @@ __all__ = ["add_options", "plan_of"]
 
 ENGINE_PACKAGES = ("xllamacpp", "aiohttp", "pytest-benchmark", "torch", "transformers", "ray", "msgspec")
 MEASURING = ("harness", "fixtures", "bench")
-SCHEMA = ("reports/records.py",)
+SCHEMA = ("reports/records.py", "reports/migration.py")
 DATA = (".toml", ".json", ".jinja")
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 """Variables that set how many threads an engine runs on, and how they wait."""
