@@ -16,6 +16,7 @@ from reports.records import Record
 from reports.runs import Run
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT, Scale
+from reports.tabular.gpus import gpu_table
 from reports.tabular.ladders import ladders
 from reports.tabular.layout import (
     GAP,
@@ -121,7 +122,7 @@ def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]
     found = agents_report.tables(records, is_whole=is_whole)
     found = found or switching_tables.tables(records, is_whole=is_whole)
     found = found or strategies_tables.tables(records, is_whole=is_whole)
-    return found or tables_of(records, is_whole=is_whole)
+    return [*(found or tables_of(records, is_whole=is_whole)), *gpu_table(records)]
 
 
 def _workflows(records: Iterable[Record]) -> list[Record]:

@@ -229,3 +229,26 @@ def test_a_stretch_without_length_is_no_measurement(nvml: FakeNvml) -> None:
     watch = GpuWatch(open_visible({}), period_s=0.005)
     assert watch.note(record(), Stretch("full", "treatment", 0, 1.0, 1.0)) == {}
     watch.close()
+
+
+def test_the_tables_say_energy_and_which_rounds_were_throttled(nvml: FakeNvml, tmp_path: Path) -> None:
+    """In the terminal and in Markdown, from the record alone."""
+    from reports.tabular.gpus import gpu_table
+
+    nvml.gpus[0].throttle = 0x04
+    watch = GpuWatch(open_visible({}), None, period_s=0.005)
+    found = Record.from_json(measured_beside(watch).to_json())
+    watch.close()
+    (table,) = gpu_table([found])
+    titles, row = table.rows
+    cells = dict(zip(titles, row, strict=True))
+    assert cells["variant"] == "full"
+    assert float(cells["W"]) == pytest.approx(400)
+    assert cells["busy %"] == "–"
+    assert cells["throttled rounds"] == "2 of 2"
+    why = "by the power cap in 2; at 100% of the readings at most"
+    assert table.notes[1:] == (
+        f"throttled: full: 2 of 2 rounds; {why}",
+        f"throttled: native, beside full: 2 of 2 rounds; {why}",
+    )
+    assert gpu_table([record()]) == []
