@@ -3,6 +3,7 @@
 python -m reports render results/<run>      tables, figures and the source's own files
 python -m reports verdicts results/<run>    judges the stored records by the folder's own claims again
 python -m reports readme RUN [RUN …]        writes their claims tables into README.md; --check only compares
+python -m reports decidable OFFERS          says which claims can be decided with what a machine offers
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from reports.commands import readme, render, verdicts
+from reports.commands import decidable, readme, render, verdicts
 from reports.errors import ReportError
 
 __all__ = ["main"]
 
-COMMANDS: dict[str, ModuleType] = {"render": render, "verdicts": verdicts, "readme": readme}
+COMMANDS: dict[str, ModuleType] = {
+    "render": render,
+    "verdicts": verdicts,
+    "readme": readme,
+    "decidable": decidable,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
