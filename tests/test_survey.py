@@ -98,7 +98,7 @@ def test_weights_are_found_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest
     a_checkpoint(snapshots / "bbb", {"config.json": "{}"})
     here = {one.model: one for one in weights_here()}
     assert set(here) == set(seed_models())
-    assert here[MISTRAL].path == whole
+    assert (here[MISTRAL].path, here[MISTRAL].name) == (whole, MISTRAL)
     assert here["Qwen/Qwen2.5-3B"].name == "random:Qwen/Qwen2.5-3B"
 
 

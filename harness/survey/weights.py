@@ -27,11 +27,15 @@ class Weights(NamedTuple):
     model: str
     path: Path | None
     """Of the checkpoint's folder; None where random weights must do."""
+    is_cached: bool = False
+    """Whether it is the hub's cache that has it, so that its name finds it."""
 
     @property
     def name(self) -> str:
-        """What to load: the folder, or the shape with random weights."""
-        return str(self.path) if self.path is not None else random_of(self.model)
+        """What to load: the hub's name, the folder, or the shape with random weights."""
+        if self.path is None:
+            return random_of(self.model)
+        return self.model if self.is_cached else str(self.path)
 
 
 def seed_models() -> tuple[str, ...]:
@@ -51,8 +55,11 @@ def find_weights(model: str, folder: Path | None = None) -> Weights:
     short = model.rpartition("/")[2]
     names = (model, short, model.replace("/", "--"))
     places = [given / name for name in names] if given is not None else []
-    found = next((place for place in [*places, *_cached(model)] if is_whole(place)), None)
-    return Weights(model, found)
+    found = next(filter(is_whole, places), None)
+    if found is not None:
+        return Weights(model, found)
+    found = next(filter(is_whole, _cached(model)), None)
+    return Weights(model, found, is_cached=found is not None)
 
 
 def is_whole(folder: Path) -> bool:
