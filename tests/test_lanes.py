@@ -253,6 +253,34 @@ def test_a_gpu_lane_sees_its_devices_alone() -> None:
     assert lane.environment == {"CUDA_VISIBLE_DEVICES": "GPU-c,GPU-d"}
 
 
+GPUS = """
+import sys
+from tests.fake_nvml import FakeGpu, FakeNvml
+
+sys.modules["pynvml"] = FakeNvml(gpus=[FakeGpu(uuid=f"GPU-{name}") for name in "abcd"])
+"""
+
+
+def test_each_worker_sees_the_gpu_of_its_lane_alone(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that CUDA_VISIBLE_DEVICES leaves; the library is a stand-in, the workers are real."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-b")
+    (suite.path / "conftest.py").write_text(GPUS + CONFTEST)
+    chosen = ("-k", "third or quarter", "--claims=off", "-p", "xdist")
+    found = suite.runpytest_subprocess("bench", "-n", "auto", "--lanes", "gpu", *chosen)
+    assert found.ret == pytest.ExitCode.OK
+    found.stdout.fnmatch_lines(["lanes: gpu 0; gpu 1"])
+    uuid_of = {"gpu 0": "GPU-c", "gpu 1": "GPU-b"}
+    entries = journal(suite)
+    assert {variant: uuid_of[entries[variant]["lane"]] for variant in entries} == {
+        variant: devices for variant, _, devices, _ in ran(suite)
+    }
+    usage_error(
+        suite.runpytest("bench", "-n", "3", "--lanes", "gpu", "-p", "xdist"), "*3 GPUs, and 2 are here*"
+    )
+
+
 def test_more_lanes_than_gpus_are_refused() -> None:
     """With the number that there can be."""
     with pytest.raises(
@@ -282,6 +310,9 @@ def test_an_interrupted_run_keeps_what_was_measured(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C: finished variants are journaled and judged, no process stays, --resume goes on."""
+    # A shell that runs this in the background has interrupts ignored, and children inherit that.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (suite.path / "conftest.py").write_text(heard + CONFTEST)
     monkeypatch.setenv("STOPS", "slower")
     monkeypatch.setenv("SLEEP", "0.3")
     found = suite.runpytest_subprocess("bench", *LANES)

@@ -181,17 +181,17 @@ class Controller:
         why = f"the worker on lane {lane} crashed in this test; the tests after it go on in another worker"
         report.longrepr, report.location = f"{crashitem}: {why}", item.location
         if is_variant(item):
-            report.assay = {  # type: ignore[attr-defined]
+            unfinished: dict[str, Any] = {
                 "nodeid": crashitem,
                 "experiment": experiment_of(item),
                 "params": _params(item),
-                "outcome": "failed",
-                "why": why,
                 "data": [],
                 "benchmark": None,
                 "extra_info": {},
-                "lane": lane,
             }
+            # What it had sent before it crashed, in the test's teardown, is kept.
+            known = self.assay.entries.get(crashitem, unfinished)
+            report.assay = {**known, "outcome": "failed", "why": why, "lane": lane}  # type: ignore[attr-defined]
 
     @property
     def _order(self) -> dict[str, int]:
