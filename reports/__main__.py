@@ -8,6 +8,7 @@ python -m reports index results             index.html: the runs of a folder, an
 python -m reports compare A B               what became better or worse from one run to another
 python -m reports plan [RUN …]              rounds, minutes and cost until each claim is decided
 python -m reports merge RUN RUN … --to DIR  several sessions of one plan as one run
+python -m reports decidable OFFERS          says which claims can be decided with what a machine offers
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from reports.commands import compare, index, merge, page, plan, readme, render, verdicts
+from reports.commands import compare, decidable, index, merge, page, plan, readme, render, verdicts
 from reports.errors import ReportError
 
 __all__ = ["main"]
@@ -32,6 +33,7 @@ COMMANDS: dict[str, ModuleType] = {
     "compare": compare,
     "plan": plan,
     "merge": merge,
+    "decidable": decidable,
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 from reports import attempts, gate, journal
 from reports.errors import JournalError, ReportError
 from reports.runs import Run
-from reports.session import about, entries, options, resume, selection, superseding
+from reports.session import about, entries, lanes, options, resume, selection, superseding
 from reports.session.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, is_variant
 from reports.session.judge import Judge
 from reports.session.progress import Progress, earlier_s
@@ -37,6 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
+        if lanes.are_on(config):
+            worker = lanes.Worker(config)
+            config.stash[RUN_DIR] = worker.run_dir
+            config.pluginmanager.register(worker, "assay-lane")
         return
     selection.refuse_workers(config)
     try:
@@ -44,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except ReportError as exc:
         raise pytest.UsageError(str(exc)) from exc
     config.pluginmanager.register(assay, "assay")
+    if lanes.are_on(config):
+        config.pluginmanager.register(lanes.Controller(config, assay), "assay-lanes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from reports.records import Record
 from reports.runs import Run
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT, Scale
+from reports.tabular.gpus import gpu_table
 from reports.tabular.ladders import ladders
 from reports.tabular.layout import (
     GAP,
@@ -125,6 +126,7 @@ def _tables(records: Sequence[Record], *, is_whole: bool = False) -> list[Table]
     found = found or switching_tables.tables(records, is_whole=is_whole)
     found = found or strategies_tables.tables(records, is_whole=is_whole)
     found = found or tables_of(records, is_whole=is_whole)
+    found = [*found, *gpu_table(records)]
     if found or ladders(records, records[0].experiment).points or summarize(_workflows(records)):
         return found
     plain = plain_table(records)

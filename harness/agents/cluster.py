@@ -68,6 +68,7 @@ class RayCluster:
     num_cpus: that the one started here takes itself to have; so many workers start at once.
     object_store_bytes: of the one started here; agents pass next to nothing through it.
     deadline_s: until it is connected.
+    job_env: Ray's runtime_env of all that this process has run, such as the folder that it is sent with.
 
     Raises
     ------
@@ -83,6 +84,7 @@ class RayCluster:
         num_cpus: int = 4,
         object_store_bytes: int = 80_000_000,
         deadline_s: float = 120.0,
+        job_env: Mapping[str, Any] | None = None,
     ) -> None:
         self._ray = require_ray()
         if self._ray.is_initialized():
@@ -97,7 +99,7 @@ class RayCluster:
                 address = self._head.start(time.monotonic() + deadline_s)
             else:
                 _check_address(address, min(deadline_s, _MOST_CHECK_S))
-            self._connect(address)
+            self._connect(address, dict(job_env or {}))
         except BaseException:
             self.close()
             raise
@@ -146,6 +148,8 @@ class RayCluster:
         paths = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         # A device goes by the name it has in this process: with no GPU asked for, Ray would hide them all.
         own = {"PYTHONPATH": paths, "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+        if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+            own["CUDA_VISIBLE_DEVICES"] = visible
         return {"env_vars": {**own, **env}}
 
     def close(self) -> None:
@@ -167,10 +171,13 @@ class RayCluster:
     ) -> None:
         self.close()
 
-    def _connect(self, address: str) -> None:
+    def _connect(self, address: str, job_env: dict[str, Any]) -> None:
         before = signal.getsignal(signal.SIGTERM)
         try:
-            self._ray.init(address=address, namespace="assay", log_to_driver=False, configure_logging=False)
+            self._ray.init(
+                address=address, namespace="assay", log_to_driver=False, configure_logging=False,
+                runtime_env=job_env,
+            )  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError) as exc:
             raise LaunchError(f"ray at {address}: {_one_line(exc)}") from exc
         finally:

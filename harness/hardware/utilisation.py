@@ -6,15 +6,19 @@ after the last it stays, so that a mean over a stretch weighs uneven samples by 
 Traps: NVML's shares are themselves means over the driver's last period, 1/6 s to 1 s by product, so a
 stretch counts from `LAG_S` after its beginning on: what came earlier tells of the time before. Energy is the
 difference of a counter where the driver has one, else the integral of the power, over the whole stretch.
-All of it is the device's: whatever else ran there is in it.
+All of it is the device's: whatever else ran there is in it. Clocks and what holds them back are readings of a
+moment: they count from the stretch's beginning, and what came and went between two readings is not seen.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from harness.hardware.throttling import held_back
 
 __all__ = ["LAG_S", "MIN_SAMPLES", "Sample", "Usage", "integral", "usage"]
 
@@ -40,6 +44,12 @@ class Sample(NamedTuple):
     """A counter since the driver was loaded."""
     used_bytes: int | None
     """Of the device's memory, by all processes."""
+    sm_hz: float | None = None
+    """Clock of the multiprocessors."""
+    memory_hz: float | None = None
+    """Clock of the device's memory."""
+    throttle: int | None = None
+    """NVML's mask of what holds the clocks back (`harness.hardware.throttling`)."""
 
 
 class Usage(NamedTuple):
@@ -53,6 +63,13 @@ class Usage(NamedTuple):
     """The mean: energy ÷ seconds."""
     energy_j: float | None
     peak_bytes: int | None
+    sm_hz: float | None = None
+    """The mean clock of the multiprocessors."""
+    memory_hz: float | None = None
+    throttled_share: float | None = None
+    """Of the readings, the share at which something held the clocks back."""
+    throttled_by: tuple[str, ...] = ()
+    """What did, the most frequent first."""
 
 
 def usage(samples: Sequence[Sample], began_s: float, done_s: float, *, lag_s: float = LAG_S) -> Usage:
@@ -76,6 +93,9 @@ def usage(samples: Sequence[Sample], began_s: float, done_s: float, *, lag_s: fl
         power_w=None if energy_j is None else energy_j / (done_s - began_s),
         energy_j=energy_j,
         peak_bytes=max((one.used_bytes for one in within if one.used_bytes is not None), default=None),
+        sm_hz=_plain_mean(one.sm_hz for one in within),
+        memory_hz=_plain_mean(one.memory_hz for one in within),
+        **_throttled(within),
     )
 
 
@@ -87,6 +107,23 @@ def integral(points: Sequence[Point], began_s: float, done_s: float) -> float:
         (later_s - at_s) * (value + other) / 2
         for (at_s, value), (later_s, other) in pairwise([ends[0], *inner, ends[1]])
     )
+
+
+def _throttled(within: Sequence[Sample]) -> dict[str, Any]:
+    masks = [one.throttle for one in within if one.throttle is not None]
+    if not masks:
+        return {}
+    reasons = [held_back(mask) for mask in masks]
+    seen = Counter(word for words in reasons for word in words)
+    return {
+        "throttled_share": sum(map(bool, reasons)) / len(masks),
+        "throttled_by": tuple(word for word, _ in seen.most_common()),
+    }
+
+
+def _plain_mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _energy_j(samples: Sequence[Sample], began_s: float, done_s: float) -> float | None:

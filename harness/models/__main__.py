@@ -1,4 +1,4 @@
-"""Command line: `python -m harness.models train|evaluate|convert|workload`."""
+"""Command line: `python -m harness.models train|evaluate|convert|workload|random`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.models import gguf, registry
 
 __all__ = ["main"]
@@ -49,7 +49,28 @@ def _parser() -> argparse.ArgumentParser:
     workload = commands.add_parser("workload", help="write bench/workloads/swe-mini.json")
     workload.add_argument("--output", type=Path, help="another file to write")
     workload.set_defaults(run=_workload)
+    random = commands.add_parser(
+        "random", help="write a checkpoint of a known shape with random weights, for engines that load files"
+    )
+    random.add_argument("name", help="of harness/models/shapes.toml, such as meta-llama/Llama-2-7b-hf")
+    random.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    random.add_argument("--dtype", default="float16", choices=("float32", "float16", "bfloat16"))
+    random.set_defaults(run=_random)
     return parser
+
+
+def _random(options: argparse.Namespace) -> None:
+    from harness.models.shapes import random_of
+    from harness.models.torch_engine import load, require_torch
+
+    name = random_of(options.name)
+    require_torch("random", "cpu")
+    if options.output.exists() and any(options.output.iterdir()):
+        raise UsageError(f"random: {options.output} is not empty; name a new folder")
+    loaded = load("random", name, "cpu", options.dtype)
+    loaded.model.save_pretrained(options.output)
+    loaded.tokenizer.save_pretrained(options.output)
+    print(f"wrote {options.output}: {name}@{options.dtype}, with the pocket models' tokenizer")
 
 
 def _train(options: argparse.Namespace) -> None:

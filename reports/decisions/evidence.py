@@ -27,8 +27,10 @@ __all__ = [
     "unmet",
 ]
 
+WITHOUT, TRAINED = "without", "weights:trained"
+"""The setting that names metrics which are not measured of random weights; what such a claim needs."""
 EQUAL_SETTINGS = ("workload", "budget_gb", "buffer_gb", "link_gb_s")
-NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device")
+NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device", "weights")
 """Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
 is named in part, as models are."""
 
@@ -68,12 +70,19 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
     have |= {f"evidence:{r.evidence}" for r in records if r.variant == claim.treatment}
     broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
     kinds = {offer.partition(":")[0] for offer in have}
-    return [
+    return _trained(claim, records) + [
         need
         for need in claim.requires
         if not any(meets(offer, need) for offer in have)
         and not (broke and need.partition(":")[0] not in kinds)
     ]
+
+
+def _trained(claim: Claim, records: Sequence[Record]) -> list[str]:
+    """The need of trained weights, where random ones stood in for them and the metric hangs on answers."""
+    asked = {*claim.metrics, claim.of, claim.per, *(axis.partition(":")[2] for axis in claim.axes)}
+    hidden = [set(r.settings.get(WITHOUT) or ()) for r in records if r.variant == claim.treatment]
+    return [TRAINED] if any(asked & names for names in hidden) else []
 
 
 def find(

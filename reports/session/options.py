@@ -13,7 +13,10 @@ import pytest
 from reports import journal
 from reports.errors import JournalError
 
-__all__ = ["add_options", "plan_of"]
+__all__ = ["ENVIRONMENT", "MACHINE", "MEASURED_OPTIONS", "add_options", "plan_of"]
+
+MACHINE: pytest.StashKey[str] = pytest.StashKey()
+"""What measures, in words, where that is not this machine."""
 
 ENGINE_PACKAGES = ("xllamacpp", "aiohttp", "pytest-benchmark", "torch", "transformers", "ray", "msgspec")
 MEASURING = ("harness", "fixtures", "bench")
@@ -24,8 +27,8 @@ ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 MEASURED_OPTIONS = (
     "profile", "node", "backend", "workload", "tasks", "vram_gb", "model_id", "rounds",
     "agents", "prompt_tokens", "observation_tokens", "new_tokens", "sleep_s", "arrival_rate",
-    "agents_budget_gb", "stop_on_oom", "ray_address", "prefix_cache_url",
-    "models", "buffer_gb", "link_gb_s",
+    "agents_budget_gb", "stop_on_oom", "prefix_cache_url",
+    "models", "buffer_gb", "link_gb_s", "lanes",
 )  # fmt: skip
 
 
@@ -75,7 +78,8 @@ def plan_of(config: pytest.Config) -> dict[str, Any]:
         "node": _node_digest(config),
         "models": _model_digests(config),
         "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
-        "machine": f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs, {_cpu_model()}",
+        "machine": config.stash.get(MACHINE, None)
+        or f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs, {_cpu_model()}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in ENGINE_PACKAGES},
     }

@@ -47,15 +47,16 @@ def needs_naming(config: pytest.Config, items: Sequence[pytest.Item]) -> list[py
 
 
 def refuse_workers(config: pytest.Config) -> None:
-    """Raise UsageError for bench/ under -n: workers leave no record here, and measure while others do."""
-    if config.getoption("dist", "no") == "no":
+    """Raise UsageError for bench/ under -n without lanes: workers measure on what others use."""
+    if config.getoption("dist", "no") == "no" or config.getoption("lanes", None):
         return
     bench = config.rootpath / "bench"
     for arg in config.args:
         path = (config.invocation_params.dir / arg.partition("::")[0]).resolve()
         if bench.is_dir() and (path == bench or bench in path.parents or path in bench.parents):
             raise pytest.UsageError(
-                f"{arg}: benchmarks of bench/ disturb each other in workers; run without -n"
+                f"{arg}: benchmarks of bench/ disturb each other in workers; "
+                "give each a device (--lanes gpu, --lanes cpu), or run without -n"
             )
 
 

@@ -1,6 +1,8 @@
 """From a model's name to a model in memory.
 
-A name is a pocket model, a folder with a checkpoint, or `ORG/NAME` on the Hugging Face hub. The hub is asked
+A name is a pocket model, a folder with a checkpoint, `ORG/NAME` on the Hugging Face hub, or `random:NAME`, a
+known shape with random weights (`harness.models.shapes`), which reads and writes with the pocket models'
+tokenizer and never ends a text by itself. The hub is asked
 only for a model that is not in its cache, and for a few seconds only: a machine without a network gets its
 answer at once.
 """
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, LaunchError, ModelError, UnavailableError
-from harness.models import registry
+from harness.models import registry, shapes
 from harness.models.torch_engine.jobs import Job, Refusal
 
 __all__ = ["DTYPES", "Loaded", "find", "load", "require_torch"]
@@ -26,6 +28,8 @@ __all__ = ["DTYPES", "Loaded", "find", "load", "require_torch"]
 DTYPES = ("float32", "float16", "bfloat16", "auto")
 """Of the weights in memory; `auto` is the checkpoint's own."""
 
+TOKENIZER_OF = "nano"
+"""The pocket model whose tokenizer random weights are read and written with."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_S = 5.0
 _one_at_a_time = threading.Lock()
@@ -126,6 +130,8 @@ def load(name: str, model: str, device: str, dtype: str) -> Loaded:
     ------
     ModelError, LaunchError: as `find`, or transformers cannot load what was found.
     """
+    if shapes.is_random(model):
+        return _random(name, model, device, dtype)
     where = find(name, model)
     with _one_at_a_time, _foreign_errors(name, model), _no_progress_bars():
         transformers: Any = import_module("transformers")
@@ -140,13 +146,28 @@ def load(name: str, model: str, device: str, dtype: str) -> Loaded:
                 f"{name}: {model} lacks {len(missing)} weights ({missing[0]}, …); restore the checkpoint"
             )
         loaded = loaded.to(device).eval()
+    return _loaded(loaded, tokenizer, _eos_ids(loaded, tokenizer))
+
+
+def _random(name: str, model: str, device: str, dtype: str) -> Loaded:
+    from harness.models.torch_engine.random_weights import random_model
+
+    row = shapes.shape_of(model)
+    with _one_at_a_time, _foreign_errors(name, model), _no_progress_bars():
+        made = random_model(row, device, dtype)
+        transformers: Any = import_module("transformers")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(registry.checkpoint(TOKENIZER_OF)))
+    return _loaded(made, tokenizer, ())
+
+
+def _loaded(loaded: Any, tokenizer: Any, eos_ids: tuple[int, ...]) -> Loaded:
     parameters = inspect.signature(loaded.forward).parameters
     config = loaded.config.get_text_config(decoder=True)
     return Loaded(
         model=loaded,
         tokenizer=tokenizer,
         device=loaded.device,
-        eos_ids=_eos_ids(loaded, tokenizer),
+        eos_ids=eos_ids,
         max_positions=getattr(config, "max_position_embeddings", None),
         last_logits={"logits_to_keep": 1} if "logits_to_keep" in parameters else {},
     )

@@ -1,7 +1,7 @@
 """From a model's name to weights that are held once.
 
 A name is `llama-34m`, the default that `default_model` makes of random weights, a pocket model, a folder with
-a checkpoint, or `ORG/NAME` on the Hugging Face hub.
+a checkpoint, `ORG/NAME` on the Hugging Face hub, or `random:NAME`, a known shape with random weights.
 """
 
 from __future__ import annotations

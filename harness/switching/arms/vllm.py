@@ -29,6 +29,7 @@ from harness.errors import BackendError, BackendUnreachable, UnavailableError, U
 from harness.launchers.process import ProcessLauncher
 from harness.launchers.recipes import process_launcher
 from harness.launchers.scratch import scratch_folder
+from harness.models.shapes import RANDOM, is_random
 from harness.residency.homes import by_popularity
 from harness.sessions.ring.minis import is_mini
 from harness.switching.arms.models import require_model
@@ -206,6 +207,10 @@ def _launcher(name: str, model: str, setting: Setting) -> ProcessLauncher:
     if is_mini(model):
         raise UnavailableError(f"{name}: {model} is made on the spot, and vLLM loads checkpoints; "
                                "name some with --models A,B")  # fmt: skip
+    if is_random(model):
+        line = f"python -m harness.models random {model.removeprefix(RANDOM)} --output FOLDER"
+        raise UnavailableError(f"{name}: {model} is made on the spot, and vLLM loads checkpoints; "
+                               f"write one ({line}), and name its folder with --models")  # fmt: skip
     args = [
         "--no-enable-prefix-caching", "--dtype", setting.dtype, "--seed", str(setting.seed),
         "--max-model-len", str(setting.prompt_tokens + setting.new_tokens + _SLACK_TOKENS),

@@ -1,0 +1,89 @@
+"""Which models' weights are here: in a folder of the user's, or in the hub's cache; no network is asked.
+
+A folder of weights holds ORG/NAME, NAME, or ORG--NAME as the hub's client names it. The cache may hold a
+configuration without weights, and half a download: what counts is every file that the index names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.models.shapes import RANDOM, random_of, shapes
+
+__all__ = ["VARIABLE", "Weights", "find_weights", "seed_models", "weights_here"]
+
+VARIABLE = "ASSAY_WEIGHTS"
+"""Names a folder of weights."""
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+class Weights(NamedTuple):
+    """A model, and where its weights are."""
+
+    model: str
+    path: Path | None
+    """Of the checkpoint's folder; None where random weights must do."""
+    is_cached: bool = False
+    """Whether it is the hub's cache that has it, so that its name finds it."""
+
+    @property
+    def name(self) -> str:
+        """What to load: the hub's name, the folder, or the shape with random weights."""
+        if self.path is None:
+            return random_of(self.model)
+        return self.model if self.is_cached else str(self.path)
+
+
+def seed_models() -> tuple[str, ...]:
+    """The models of the sources, as the hub names them."""
+    return tuple(name for name in shapes() if "/" in name)
+
+
+def weights_here(folder: Path | None = None) -> list[Weights]:
+    """Every model of the sources, with its weights where they are here."""
+    return [find_weights(name, folder) for name in seed_models()]
+
+
+def find_weights(model: str, folder: Path | None = None) -> Weights:
+    """Where a model's weights are. `folder`, of weights, in the place of ASSAY_WEIGHTS."""
+    model = model.removeprefix(RANDOM)
+    given = folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    short = model.rpartition("/")[2]
+    names = (model, short, model.replace("/", "--"))
+    places = [given / name for name in names] if given is not None else []
+    found = next(filter(is_whole, places), None)
+    if found is not None:
+        return Weights(model, found)
+    found = next(filter(is_whole, _cached(model)), None)
+    return Weights(model, found, is_cached=found is not None)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is a checkpoint with all of its weights."""
+    if not (folder / "config.json").is_file():
+        return False
+    if any((folder / name).is_file() for name in _SINGLE):
+        return True
+    for name in _INDEXES:
+        try:
+            files = set(json.loads((folder / name).read_text())["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError):
+            continue
+        return bool(files) and all((folder / file).is_file() for file in files)
+    return False
+
+
+def _cached(model: str) -> list[Path]:
+    """Folders of the model in the hub's cache, the newest revision first."""
+    home = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    root = Path(home) if home else Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub"
+    snapshots = root.expanduser() / f"models--{model.replace('/', '--')}" / "snapshots"
+    try:
+        found = [path for path in snapshots.iterdir() if path.is_dir()]
+    except OSError:
+        return []
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

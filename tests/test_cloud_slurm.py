@@ -1,0 +1,151 @@
+"""The Slurm script: run whole, with `srun` and `scontrol` that take this machine for every node."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from local_clusters import ROOT, make_project
+
+SCRIPT = ROOT / "bench" / "cloud" / "slurm.sh"
+SRUN = """#!/bin/bash
+# Runs the command here; says which node was asked for.
+while [[ $1 == --* ]]; do
+    case $1 in --nodelist=*) node=${1#--nodelist=} ;; esac
+    shift
+done
+echo "$node: $*" >>"$CALLS"
+[[ $1 == hostname ]] && { echo "127.0.0.1 192.0.2.9"; exit; }
+exec "$@"
+"""
+SCONTROL = """#!/bin/bash
+[[ "$*" == "show hostnames node[1-3]" ]] && printf 'node%d\\n' 1 2 3
+"""
+RAY = """#!/bin/bash
+trap 'echo "ended: $*" >>"$CALLS"; kill $!; exit' TERM
+sleep 60 >/dev/null 2>&1 &
+wait
+"""
+PYTHON = """#!/bin/bash
+[[ $1 == -c ]] && exit "${HAS_NO_RAY:-0}"
+echo "here: python $*" >>"$CALLS"
+[[ $2 == harness.clusters.wait ]] && exit "${NO_NODES:-0}"
+exit "${PYTEST_STATUS:-0}"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project's folder, with stand-ins for what a cluster has in `bin`."""
+    folder = make_project(tmp_path / "project")
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL, "ray": RAY, "python": PYTHON}.items():
+        put(tmp_path / "bin" / name, text)
+    return folder
+
+
+def put(path: Path, text: str) -> None:
+    """Write a program."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def sbatch(project: Path, *options: str, **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The script as Slurm would run it; what it said, and what was called on which node."""
+    calls = project.parent / "calls"
+    calls.write_text("")
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(project),
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NODELIST": "node[1-3]",
+        "SLURM_CPUS_ON_NODE": "1",
+        "CALLS": str(calls),
+        "PATH": f"{project.parent / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+    whole = {key: value for key, value in {**os.environ, **slurm, **env}.items() if value}
+    done = subprocess.run(
+        ["bash", str(SCRIPT), *options], env=whole, capture_output=True, text=True, timeout=200
+    )
+    return done, calls.read_text().splitlines()
+
+
+def test_the_script_is_shell_that_stops_at_what_fails() -> None:
+    """And is read by bash whole."""
+    assert subprocess.run(["bash", "-n", str(SCRIPT)]).returncode == 0
+    text = SCRIPT.read_text()
+    assert "set -euo pipefail" in text
+    assert os.access(SCRIPT, os.X_OK)
+
+
+def test_every_node_runs_ray_and_the_first_the_suite(project: Path) -> None:
+    """All that was started is ended, and each node's files are removed."""
+    done, calls = sbatch(project, "-m", "cascade", "-k", "a b")
+    assert done.returncode == 0, done.stderr
+    starts = sorted(call for call in calls if "ray start" in call)
+    assert [call.partition(":")[0] for call in starts] == ["node1", "node2", "node3"]
+    assert "--head --node-ip-address=127.0.0.1 --port=24711" in starts[0]
+    assert all("--address=127.0.0.1:24711" in call for call in starts[1:])
+    assert len({call.partition("--temp-dir=")[2].split()[0] for call in starts}) == 3
+    assert "here: python -m harness.clusters.wait 127.0.0.1:24711 3 300" in calls
+    suite = (
+        "here: python -m pytest bench/ --ray-address 127.0.0.1:24711 --results-dir results -m cascade -k a b"
+    )
+    assert suite in calls
+    ended = [call for call in calls if call.startswith("ended: start")]
+    assert len(ended) == 3
+    assert calls.index(suite) < calls.index(ended[0])
+    assert {call for call in calls if ": rm -rf" in call} == {
+        f"node{place + 1}: rm -rf /tmp/assay-4711-{place}" for place in range(3)
+    }
+
+
+def test_the_status_is_that_of_the_suite(project: Path) -> None:
+    """Slurm then says that the job failed."""
+    done, _ = sbatch(project, PYTEST_STATUS="1")
+    assert done.returncode == 1
+    assert "pytest ended with status 1; results in results" in done.stdout
+
+
+def test_nodes_that_do_not_come_up_end_the_job(project: Path) -> None:
+    """Nothing is measured on a part of what was asked for."""
+    done, calls = sbatch(project, NO_NODES="1")
+    assert done.returncode == 1
+    assert not [call for call in calls if "pytest" in call]
+    assert len([call for call in calls if call.startswith("ended: start")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"SLURM_JOB_NODELIST": ""}, "no Slurm job; submit it: sbatch bench/cloud/slurm.sh"),
+        ({"SLURM_SUBMIT_DIR": "/"}, "/ is not the project's folder; submit from there"),
+        ({"ASSAY_VENV": "/nowhere"}, "ASSAY_VENV=/nowhere holds no bin/activate"),
+        ({"HAS_NO_RAY": "1"}, "run: pip install -e '.[all]'"),
+    ],
+)
+def test_what_is_missing_is_told_in_a_line(project: Path, env: dict[str, str], said: str) -> None:
+    """Before any node is asked for anything."""
+    done, calls = sbatch(project, **env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("slurm.sh: ")
+    assert said in done.stderr
+    assert calls == []
+
+
+@pytest.mark.nightly
+def test_the_suite_runs_over_the_nodes_that_it_started(project: Path) -> None:
+    """With the real Ray: three nodes, of which this machine is each."""
+    pytest.importorskip("ray", reason="ray is missing; run: pip install 'assay[ray]'")
+    put(project.parent / "bin" / "python", f'#!/bin/bash\nexec {sys.executable} "$@"\n')
+    put(project.parent / "bin" / "ray", f'#!/bin/bash\nexec {sys.executable} -m ray.scripts.scripts "$@"\n')
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done, _ = sbatch(project, "-k", "one or three", "-p", "no:cacheprovider", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 nodes at " in done.stdout
+    [run] = (project / "results").iterdir()
+    assert len((run / "journal.jsonl").read_text().splitlines()) == 2
+    assert not list(Path("/tmp").glob("assay-4711-*"))

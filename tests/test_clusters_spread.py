@@ -1,0 +1,183 @@
+"""Variants that run elsewhere, seen from the session that sent them; elsewhere is a process beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from local_clusters import CONFTEST, ROOT, finished, make_project, pytest_command
+
+STAND_IN = """
+import dataclasses
+from collections import deque
+
+LOSSES, ENV = {losses!r}, {env!r}  # node → parcels that it sends before it is lost; variables there
+
+
+class Beside:
+    kinds, resources = {{"here/0": "this"}}, {{"CPU": 1.0}}
+
+    def __init__(self):
+        self.waiting, self.number = deque(), 0
+
+    def send(self, errand):
+        self.waiting.append(dataclasses.replace(errand, env=ENV))
+
+    def events(self):
+        from harness.clusters.errand import Lost, Parcel, perform
+
+        while self.waiting:
+            errand, node, parcels = self.waiting.popleft(), f"node-{{self.number}}", 0
+            self.number += 1
+            for event in perform(errand, node):
+                if isinstance(event, Parcel) and LOSSES.get(node) == parcels:
+                    yield errand, Lost(node, "the power went out")
+                    break
+                parcels += isinstance(event, Parcel)
+                yield errand, event
+
+
+def pytest_configure(config):
+    from fixtures.clusters import Spread
+    from fixtures.clusters_errand import HERE
+
+    if not config.stash.get(HERE, False):
+        config.pluginmanager.register(Spread(config, Beside()), "assay-spread")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return make_project(tmp_path / "project", "two")
+
+
+def spread(
+    project: Path,
+    *options: str,
+    losses: Mapping[str, int] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> tuple[Any, Path]:
+    """A session whose errands run beside it; what it said, and its run's folder."""
+    made = STAND_IN.format(losses=dict(losses or {}), env=dict(env or {}))
+    (project / "conftest.py").write_text(CONFTEST + made)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = finished(pytest_command(project / "results", *options), project, PYTHONPATH=path)
+    runs = sorted((project / "results").glob("*"))
+    assert runs, done.stdout + done.stderr
+    return done, runs[-1]
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+
+class Sent(NamedTuple):
+    """A whole session: six variants in one block, whose first node is lost when one of them is home."""
+
+    run: Path
+    said: str
+    entries: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
+    rivals = ("two", "three", "broken", "absent", "killed")
+    project = make_project(tmp_path_factory.mktemp("sent"), *rivals)
+    done, run = spread(project, "-k", "not four", losses={"node-0": 1})
+    assert done.returncode == 1
+    return Sent(run, done.stdout, {entry["params"]["variant"]: entry for entry in journal(run)})
+
+
+def test_what_ran_elsewhere_is_in_one_folder_as_if_it_had_run_here(sent: Sent) -> None:
+    """Journal, benchmarks, telemetry and artifacts: each once."""
+    assert len(journal(sent.run)) == len(sent.entries) == 6
+    made = json.loads((sent.run / "benchmark.json").read_text())["benchmarks"]
+    assert [bench["params"]["variant"] for bench in made] == ["one", "two", "three", "broken"]
+    assert made[0]["extra_info"]["assay"]["variant"] == "one"
+    lines = [json.loads(line)["variant"] for line in (sent.run / "telemetry.jsonl").read_text().splitlines()]
+    assert lines == ["one", "two", "three", "broken"]
+    assert {path.stem for path in (sent.run / "artifacts").iterdir()} == set(lines)
+
+
+def test_claims_are_judged_by_the_session_that_sent_their_variants(sent: Sent) -> None:
+    """From the journal, as ever."""
+    verdicts = json.loads((sent.run / "claims.json").read_text())["claims"]
+    assert {v["id"]: v["verdict"] for v in verdicts} == {
+        "one-halves": "confirmed",
+        "three-halves": "confirmed",
+    }
+
+
+def test_a_failure_and_a_skip_are_told_as_what_they_are(sent: Sent) -> None:
+    """With what their own session said of them."""
+    assert sent.entries["broken"]["outcome"] == "failed"
+    assert "it broke" in sent.entries["broken"]["why"]
+    assert sent.entries["broken"]["extra_info"]["assay"]["variant"] == "broken"
+    assert (sent.entries["absent"]["outcome"], sent.entries["absent"]["why"]) == (
+        "skipped",
+        "needs what is not here",
+    )
+    assert "AssertionError: it broke" in sent.said
+    assert "needs what is not here" in sent.said
+
+
+def test_a_killed_session_loses_the_test_that_it_ran(sent: Sent) -> None:
+    """With its status, and what it said last."""
+    assert sent.entries["killed"]["outcome"] == "failed"
+    assert "its session on node-1 ended with status -9" in sent.entries["killed"]["why"]
+
+
+def test_a_lost_node_loses_nothing_that_came_home(sent: Sent) -> None:
+    """What did not is measured once more, elsewhere; each entry says where."""
+    where = {name: entry["extra_info"]["node"] for name, entry in sent.entries.items()}
+    again = {"name": "node-1", "lost": ["node-0: the power went out"]}
+    assert where == {"one": {"name": "node-0", "lost": []}} | dict.fromkeys(
+        ("two", "three", "broken", "absent", "killed"), again
+    )
+
+
+@pytest.mark.nightly
+def test_what_is_lost_twice_is_an_error_with_the_names_of_the_nodes(project: Path) -> None:
+    """It is not tried a third time."""
+    done, run = spread(project, "-k", "one or two", losses={"node-0": 1, "node-1": 0})
+    assert done.returncode == 1
+    one, two = journal(run)
+    assert (one["outcome"], two["outcome"]) == ("passed", "failed")
+    assert "lost 2 times: node-0: the power went out; node-1: the power went out" in two["why"]
+
+
+@pytest.mark.nightly
+def test_a_session_that_cannot_start_fails_its_block_once(project: Path) -> None:
+    """The end of its output says why; it would not start for the next variant either."""
+    text = (project / "bench" / "test_demo.py").read_text()
+    (project / "bench" / "test_demo.py").write_text(
+        text.replace("pytestmark", "if 'DEMO_FAR' in os.environ:\n    import not_there\npytestmark", 1)
+    )
+    _, run = spread(project, "-k", "one or two", env={"DEMO_FAR": "1"})
+    assert [entry["outcome"] for entry in journal(run)] == ["failed", "failed"]
+    assert all("No module named 'not_there'" in entry["why"] for entry in journal(run))
+
+
+@pytest.mark.nightly
+def test_the_first_failure_ends_the_session_where_x_says_so(project: Path) -> None:
+    """What has not come home is not waited for."""
+    done, run = spread(project, "-x", "-k", "broken or killed or four")
+    assert "stopping after 1 failures" in done.stdout
+    assert len(journal(run)) < 3
+
+
+@pytest.mark.nightly
+def test_a_resumed_run_sends_only_what_it_has_not(project: Path) -> None:
+    """What it has is replayed here."""
+    done, run = spread(project, "-k", "one or two", losses={"node-0": 1, "node-1": 0})
+    assert done.returncode == 1
+    done, again = spread(project, "-k", "one or two", "--resume")
+    assert done.returncode == 0, done.stdout
+    assert again == run
+    assert "1 resumed" in done.stdout
+    made = json.loads((run / "benchmark.json").read_text())["benchmarks"]
+    assert {bench["params"]["variant"] for bench in made} == {"one", "two"}

@@ -1,0 +1,138 @@
+"""One command runs everything on a node, with the weights that are there and random ones for the rest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from bench import node
+from fixtures.decode_variants import Chosen
+from fixtures.nodes import load_node
+from fixtures.switching_variants import NODE_MODELS
+from harness.errors import UnavailableError
+from harness.launchers.detect import Found
+from harness.survey import found as found_module
+from harness.survey.found import Survey, survey
+
+ROOT = Path(__file__).parents[1]
+LLAMA, MISTRAL, QWEN = node.SWITCHED
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Survey:
+    """A node of two GPUs, without a server and without weights."""
+    monkeypatch.setattr(found_module, "servers_here", list)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
+    return survey()._replace(cuda=["cuda:0", "cuda:1"], no_cuda="")
+
+
+def a_checkpoint(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("")
+
+
+def test_without_weights_every_model_is_a_shape(here: Survey) -> None:
+    """Of the published sizes; the cascade's are on the last device, out of the others' way."""
+    choice = node.chosen(here)
+    assert choice.model_id == f"random:{LLAMA}@float16"
+    assert choice.models == (f"random:{LLAMA}", f"random:{MISTRAL}", "random:phi-2-as-llama")
+    large = "transformers:random:mistralai/Mistral-7B-Instruct-v0.3?device=cuda:1&dtype=float16"
+    assert choice.backends["large"] == large
+    assert Chosen.of("pocket", choice.model_id).model_id == f"random:{LLAMA}"
+
+
+def test_weights_that_are_there_are_taken(here: Survey, tmp_path: Path) -> None:
+    """From a folder, each by itself; the third is then the real one."""
+    for name in (MISTRAL, QWEN):
+        a_checkpoint(tmp_path / "weights" / name)
+    choice = node.chosen(here, tmp_path / "weights")
+    assert choice.models == (
+        f"random:{LLAMA}", str(tmp_path / "weights" / MISTRAL), str(tmp_path / "weights" / QWEN)
+    )  # fmt: skip
+
+
+def test_the_hubs_cache_is_asked_by_name(
+    here: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that records call the model as the hub does."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    a_checkpoint(tmp_path / f"models--{LLAMA.replace('/', '--')}" / "snapshots" / "abc")
+    assert node.chosen(here).model_id == f"{LLAMA}@float16"
+
+
+def test_a_server_that_has_the_model_is_asked_instead(here: Survey) -> None:
+    """As the seeds' node file has it."""
+    server = Found(url="http://127.0.0.1:30000", engine="sglang", models=(node.CASCADE["large"],))
+    assert list(node.chosen(here._replace(servers=[server])).backends) == ["small"]
+
+
+def test_the_node_file_differs_from_the_seeds_in_what_is_loaded_here(here: Survey, tmp_path: Path) -> None:
+    """It can be read, and has every role."""
+    path = tmp_path / "node.toml"
+    path.write_text(node.node_file(node.chosen(here)))
+    rows, seed = load_node(str(path)), load_node("seed")
+    assert rows.keys() == seed.keys()
+    assert {role for role in rows if rows[role].spec != seed[role].spec} == {"large", "small"}
+    assert rows["small"].spec.options["device"] == "cuda:1"
+    assert len(tomllib.loads(path.read_text())["backend"]) == len(seed)
+
+
+def test_without_a_gpu_nothing_is_pretended(here: Survey, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason and what to run instead; a status of its own."""
+    with pytest.raises(UnavailableError, match="needs an NVIDIA GPU that PyTorch computes on"):
+        node.chosen(here._replace(cuda=[], no_cuda="no device"))
+    import torch
+
+    if not torch.cuda.is_available():
+        assert node.main([]) == node.NO_GPU
+        assert "or here: pytest bench/" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_one_command_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it does not know is pytest's."""
+    results = tmp_path / "results"
+    asked = ["--tiny", "--dry", "--results-dir", str(results), "-n", "auto", "--lanes", "gpu"]
+    assert node.main(asked) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("$ pytest bench/ --profile node --node ")
+    assert last.endswith("-n auto --lanes gpu")
+    assert not results.exists()
+
+
+def test_the_models_are_those_that_a_node_switches_between() -> None:
+    """By default, too; and the command's own options are no beginnings of pytest's."""
+    assert node.SWITCHED == NODE_MODELS
+    options, rest = node._parser().parse_known_args(["--results", "x", "--dr"])
+    assert (rest, options.dry) == (["--results", "x", "--dr"], False)
+
+
+@pytest.mark.nightly
+def test_the_whole_path_runs_on_a_processor_with_tiny_shapes(tmp_path: Path) -> None:
+    """The cascade's baseline and the replayed parts: records of random weights, hardware beside them."""
+    command = [sys.executable, "-m", "bench.node", "--tiny", "--no-measure", "--results-dir", str(tmp_path)]
+    select = ["-m", "cascade", "-k", "test_cascade and (baseline or all-small) and not edge", "--tasks", "2"]
+    ran = subprocess.run(
+        [*command, *select, "--rounds", "1", "-p", "no:cacheprovider"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    run = Path(ran.stdout.strip().splitlines()[-1].removeprefix("results: "))
+    assert "offers" in json.loads((run / "hardware.json").read_text())
+    entries = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    records = [one["extra_info"]["assay"] for one in entries]
+    assert {one["variant"] for one in records} == {"baseline", "all-small"}
+    for record in records:
+        assert record["settings"]["weights"] == "random"
+        assert not any("solved" in task["treatment"] for task in record["tasks"])
+        assert all(check["ok"] for check in record["checks"])
