@@ -78,7 +78,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reference() -> Sequence[Path]:
-    return sorted(path for path in REFERENCE.iterdir() if path.is_dir())
+    """The committed runs.
+
+    Raises
+    ------
+    JournalError: they are not installed along.
+    """
+    found = sorted(REFERENCE.glob("*/run.json"))
+    if not found:
+        raise JournalError(f"plan: no runs in {REFERENCE}; name one: python -m reports plan results/<run>")
+    return [path.parent for path in found]
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:
