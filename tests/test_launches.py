@@ -194,7 +194,7 @@ def test_a_quantile_over_sessions_is_the_mean_of_theirs() -> None:
     found = tails.measure(row, record)
     assert isinstance(found, Interval)
     values = [task.treatment["ttft_s"] or 0.0 for task in record.tasks]
-    of_sessions = [int(task.id.rpartition("@")[2]) for task in record.tasks]
+    of_sessions = [int(task.id.partition("@")[2] or 0) for task in record.tasks]
     each = quantiles(values, of_sessions, 0.9)
     assert not isinstance(each, Unsupported)
     assert log(found.estimate) == pytest.approx(-sum(map(log, each.values())) / 4)
