@@ -172,16 +172,22 @@ def folders(tmp_path: Path) -> tuple[str, str]:
     return str(before), str(after)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
 def test_the_command_names_the_regression_and_its_interval(
-    folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    folders: tuple[str, str],
+    columns: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """In no more columns than there are."""
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["compare", *folders]) == 0
     out = capsys.readouterr().out
     assert "confirmed → refuted" in out
     assert "regressed" in out
-    assert max(map(len, out.splitlines())) <= 100
-    total = next(line for line in out.splitlines() if " total_s " in line)
-    assert "+50" in total
+    assert max(map(len, out.splitlines())) <= min(columns, 100)
+    total = out[out.index("cascade]") :]
+    assert "+50.0 %" in total
 
 
 def test_a_regression_fails_when_asked_to(

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from reports.tabular.layout import width_here
 
     found = compare(Run.read(args.before), Run.read(args.after), Terms(margin=args.margin, drift=args.drift))
-    print(text_of(found, width=max(80, width_here()), is_whole=args.is_whole))
+    print(text_of(found, width=width_here(), is_whole=args.is_whole))
     if args.json is not None:
         write_json(args.json, found.to_json())
     return 1 if args.fail_on == "regressed" and found.is_worse else 0

@@ -207,6 +207,7 @@ def _about(verdict: Verdict, words: tuple[str, str]) -> dict[str, Any]:
         better = "higher"
     units = {"ratio": "×", "reduction": "share", "difference": "share"}
     unit = verdict.get("unit") or units.get(str(verdict.get("quantity")), "")
+    unit = "" if verdict.get("form") == "order" else unit
     return {
         "family": "claims",
         "experiment": str(verdict.get("experiment", "")),
