@@ -11,7 +11,7 @@ from reports.intervals.launches import is_by_launch
 from reports.intervals.units import ROUND, SESSION, job_of
 from reports.records import Record, TaskPair, Values
 
-__all__ = ["DIVERGED", "of_jobs", "of_requests", "sizes"]
+__all__ = ["DIVERGED", "WITHIN", "of_jobs", "of_requests", "sizes"]
 
 JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
@@ -21,6 +21,8 @@ DIVERGED = "diverged"
 """1 where the arms had different models answer a task, else 0."""
 SIZE = "model_gb"
 """Of the model that answered a task."""
+WITHIN = "unit_within"
+"""The setting that names the unit within a session, where the session is the unit."""
 
 
 def sizes(values: Values) -> Values:
@@ -72,7 +74,7 @@ def of_requests(record: Record, by_round: bool) -> Record:
     has_seeds = any(point.get("seed") is not None for point in points)
     unit = {"unit": ROUND} if by_round or has_seeds else {}
     if is_by_launch(record):
-        unit = {"unit": SESSION}
+        unit = {WITHIN: ROUND, "unit": SESSION} if unit else {"unit": SESSION}
     return replace(record, tasks=tasks, settings={**record.settings, **unit})
 
 
