@@ -66,7 +66,7 @@ class Assay:
             config.getoption("profile", "pocket"),
             self.entries,
         )
-        self.rerun = Rerun(self.judge, self.entries)
+        self.rerun = Rerun(self.judge, self.entries, config.getoption("rounds", None))
         self.latest: dict[str, dict[str, Any]] = {}
         """Of each test the entry of its last attempt alone."""
         self.plan = options.plan_of(config) if config.option.resume else None
