@@ -324,6 +324,7 @@ def test_a_browser_shows_the_page_without_an_error(folder: Path, tmp_path: Path,
     addEventListener("load", function () {{
       var inner = document.querySelector("iframe").contentDocument, e = inner.documentElement;
       var found = inner.querySelector("#found").textContent;
+      inner.querySelectorAll("details").forEach(function (d) {{ d.open = true; }});
       var seen = [inner.defaultView.innerWidth, e.scrollWidth - e.clientWidth, found];
       document.querySelector("iframe").remove();
       document.querySelector("#seen").textContent = seen.join("|");
