@@ -151,6 +151,8 @@ def test_a_rerun_beside_a_server_that_stayed_up_is_no_new_launch() -> None:
     assert {r.session for r in merge_records(stays, launched_anew=False).rounds} == {0}
     assert merge_records(stays, launched_anew=False).sessions == 1
     assert merge_records(stays).sessions == 2
+    unknown = [record(launch=None), record(launch=None)]
+    assert merge_records(unknown, launched_anew=False).sessions == 1
     assert merge_records([record(), record()], launched_anew=False).sessions == 2
 
 
