@@ -47,9 +47,8 @@ MAX_CPU = 0.70
 
 def planned(item: pytest.Function) -> Planned:
     """What a test would run, and whether there are cores for it."""
-    return Planned(
-        Settings(rounds=ROUNDS, warmup_rounds=0), why_not=_too_few(item.callspec.params["workers"])
-    )
+    workers = int(str(item.callspec.params["workers"]))
+    return Planned(Settings(rounds=ROUNDS, warmup_rounds=0), why_not=_too_few(workers))
 
 
 @pytest.fixture(scope="module")
