@@ -8,7 +8,7 @@ import pytest
 from reports.__main__ import main
 from reports.pages.history import histories, read_all
 from tests.synthetic_runs import record, verdict, write_run
-from tests.test_page import Page
+from tests.test_page import BROWSER, Page, seen
 
 
 def put(folder: Path, name: str, word: str, estimate: float, commit: str = "", **changes: object) -> Path:
@@ -88,6 +88,15 @@ def test_an_index_is_whole_and_names_its_pictures(results: Path) -> None:
     assert links == ["#main", "20260101-100000/report.html"]
     assert all(attrs.get("aria-label") for attrs in found.of("svg"))
     assert "https://" not in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
+def test_a_narrow_window_scrolls_the_tables_and_not_the_page(results: Path, tmp_path: Path) -> None:
+    """Many runs make wide tables."""
+    for month in range(4, 10):
+        put(results, f"20260{month}01-100000", "confirmed", 3.0)
+    assert main(["index", str(results)]) == 0
+    assert seen(results / "index.html", 400, tmp_path) == "400|0|1 claims"
 
 
 @pytest.mark.parametrize(("name", "says"), [("none", "no such folder"), ("empty", "no run in it")])

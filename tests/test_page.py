@@ -98,6 +98,34 @@ def written(path: Path, *verdicts: dict[str, Any], **changes: Any) -> str:
     return (run.path / "report.html").read_text(encoding="utf-8")
 
 
+def seen(path: Path, width: int, tmp_path: Path) -> str:
+    """A page, all of it open, in a window so wide: "WIDTH|PIXELS THAT STICK OUT|WHAT THE FILTER FOUND"."""
+    assert BROWSER is not None
+    source = html.escape(path.read_text(encoding="utf-8"))
+    host = f"""<!doctype html><meta charset=utf-8><link rel=icon href=data:,>
+    <iframe style="border:0;width:{width}px;height:900px" srcdoc="{source}"></iframe><p id=seen></p><script>
+    addEventListener("load", function () {{
+      var inner = document.querySelector("iframe").contentDocument, e = inner.documentElement;
+      var found = inner.querySelector("#found").textContent;
+      inner.querySelectorAll("details").forEach(function (d) {{ d.open = true; }});
+      var seen = [inner.defaultView.innerWidth, e.scrollWidth - e.clientWidth, found];
+      document.querySelector("iframe").remove();
+      document.querySelector("#seen").textContent = seen.join("|");
+    }});</script>"""
+    (tmp_path / "host.html").write_text(host, encoding="utf-8")
+    done = subprocess.run(
+        [
+            BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
+            "--virtual-time-budget=2000", "--dump-dom", (tmp_path / "host.html").as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    found = re.search(r'<p id="seen">(.*)</p>', done.stdout)
+    return found[1] if found else ""
+
+
 def test_a_page_is_whole_and_needs_nothing_beside_it(text: str) -> None:
     """Elements nest, ids are used once, and nothing is loaded from anywhere."""
     found = Page(text)
@@ -317,30 +345,8 @@ def test_the_command_writes_the_page_and_names_what_is_no_run(
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_the_page_without_an_error(folder: Path, tmp_path: Path, width: int) -> None:
     """Its script runs to its end, the filter counts the claims, and nothing sticks out of the window."""
-    assert BROWSER is not None
-    source = html.escape((folder / "report.html").read_text(encoding="utf-8"))
-    host = f"""<!doctype html><meta charset=utf-8><link rel=icon href=data:,>
-    <iframe style="border:0;width:{width}px;height:900px" srcdoc="{source}"></iframe><p id=seen></p><script>
-    addEventListener("load", function () {{
-      var inner = document.querySelector("iframe").contentDocument, e = inner.documentElement;
-      var found = inner.querySelector("#found").textContent;
-      inner.querySelectorAll("details").forEach(function (d) {{ d.open = true; }});
-      var seen = [inner.defaultView.innerWidth, e.scrollWidth - e.clientWidth, found];
-      document.querySelector("iframe").remove();
-      document.querySelector("#seen").textContent = seen.join("|");
-    }});</script>"""
-    (tmp_path / "host.html").write_text(host, encoding="utf-8")
-    done = subprocess.run(
-        [
-            BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
-            "--virtual-time-budget=2000", "--dump-dom", (tmp_path / "host.html").as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
     total = len(Run.read(folder).verdicts)
-    assert f'<p id="seen">{width}|0|{total} claims</p>' in done.stdout
+    assert seen(folder / "report.html", width, tmp_path) == f"{width}|0|{total} claims"
 
 
 @pytest.mark.nightly
