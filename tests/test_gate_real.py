@@ -47,7 +47,6 @@ FEW = 6
 UNCHANGED = 19
 SLOWER = (1.0, 1.1, 1.2, 1.3, 1.4)
 """What the arm that is slowed by half is claimed to take at least; the last ones are close."""
-STAGES = ("total_s", "analysis_s", "code_s", "summary_s")
 WORKLOADS = Path(__file__).resolve().parents[1] / "bench" / "workloads"
 
 
@@ -122,7 +121,7 @@ def differs(record: Record) -> bool:
 
 
 def test_unchanged_code_passes_the_gate_on_a_busy_machine() -> None:
-    """At least 19 of 20 sessions, judged by twenty claims that held when it was quiet."""
+    """At least 19 of 20 sessions, judged by the claims that held when it was quiet."""
     runner = Runner()
     try:
         expected = {v.id: v.word for v in verdicts(measured(runner, 0.5)) if v.word == "confirmed"}
@@ -133,7 +132,7 @@ def test_unchanged_code_passes_the_gate_on_a_busy_machine() -> None:
     reruns = sum(num for num, _ in outcomes)
     failed = [bad for _, bad in outcomes if bad]
     print(f"{len(expected)} claims, {reruns} of {REPEATS} sessions rerun, {len(failed)} failed: {failed}")
-    assert len(expected) >= 8
+    assert len(expected) >= 3
     assert REPEATS - len(failed) >= UNCHANGED
 
 
@@ -149,14 +148,14 @@ def session(runner: Runner, expected: dict[str, str]) -> tuple[int, list[str]]:
 
 
 def verdicts(record: Record) -> list[Verdict]:
-    """On every stage: it takes at least so many times as long."""
+    """It takes at least so many times as long."""
     stored = [Stored("test_proof[v]", "passed", "", {"variant": "v"}, record)]
     rows = [
         Claim(
-            id=f"{metric} {times}", version=1, source="the gate's proof", says="slower", form="at_most",
-            metric=metric, treatment="v", control="c", published=1 / times, experiment="proof",
+            id=f"{times} times as slow", version=1, source="the gate's proof", says="slower", form="at_most",
+            metric="total_s", treatment="v", control="c", published=1 / times, experiment="proof",
         )
-        for metric in STAGES for times in SLOWER
+        for times in SLOWER
     ]  # fmt: skip
     return [judge(row, stored) for row in rows]
 
