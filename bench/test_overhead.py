@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fixtures.options import Settings
+from fixtures.planned import Planned
 from harness.backends import Message, Request
 from harness.backends.ollama import OllamaBackend
 from harness.backends.openai import OpenAIBackend
@@ -43,6 +45,11 @@ CLIENTS: dict[str, type[Client]] = {"openai": OpenAIBackend, "ollama": OllamaBac
 """Server-sent events, and lines of JSON."""
 
 Paced = Callable[[float], Server]
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a test would run."""
+    return Planned(Settings(rounds=ROUNDS, warmup_rounds=1))
 
 
 class Cost(NamedTuple):

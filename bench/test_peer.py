@@ -38,6 +38,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fixtures.options import Settings
+from fixtures.planned import Planned
 from harness.launchers import ProcessLauncher, Server
 from harness.load import read_log
 from harness.models import gguf_path
@@ -59,6 +61,12 @@ TIMEOUT_S = 300
 ASKED = {"ignore_eos": True, "temperature": 0, "cache_prompt": False}
 """What our backend sends of its own, for the peer."""
 INSTALL = "python -m venv peer && peer/bin/pip install aiperf, then ASSAY_PEER=peer/bin/aiperf (tox -e peer)"
+NO_PEER = f"no peer: {INSTALL}"
+
+
+def planned(item: pytest.Function) -> Planned:
+    """What a test would run, and whether there is a peer."""
+    return Planned(Settings(rounds=ROUNDS, warmup_rounds=1), why_not="" if _peer() else NO_PEER)
 
 
 class Run(NamedTuple):
@@ -87,10 +95,14 @@ class Pair(NamedTuple):
 @pytest.fixture(scope="module")
 def peer() -> str:
     """The peer's program."""
-    found = os.environ.get("ASSAY_PEER") or shutil.which("aiperf")
-    if not found or not shutil.which(found):
-        pytest.skip(f"no peer: {INSTALL}")
+    found = _peer()
+    if found is None:
+        pytest.skip(NO_PEER)
     return found
+
+
+def _peer() -> str | None:
+    return shutil.which(os.environ.get("ASSAY_PEER") or "aiperf")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ over its rounds or requests is settled from three launches on, which are three s
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +52,10 @@ MEASURED_AGAIN = ("rounds", "requests", "sweep")
 """What another measurement adds to. Tasks are graded greedily: once more is the same observation."""
 MOST_ALIKE = 3
 """Claims with one ruling for one reason that are listed singly."""
-WIDTHS = (30, 12, 12, 6)
+WIDTHS = (28, 14, 14, 6)
 """Of claim, locked, now and ruling; the reason has the rest."""
 NARROW = (14, 12, 12, 6)
+LONGEST_REASON = 150
 LEAST_REASON = 20
 """Characters of a reason below which the claims' column gives way."""
 
@@ -199,7 +201,8 @@ def gate_table(rulings: Iterable[Ruling], width: int = 100) -> str:
     rows = sorted(_alike(changed), key=lambda r: order.index(r.outcome))
     lines = [heading(columns), rule(columns)]
     for r in rows:
-        lines += row_of(columns, (r.claim, r.locked, r.now, r.outcome, r.reason))
+        reason = textwrap.shorten(r.reason, LONGEST_REASON, placeholder=" …")
+        lines += row_of(columns, (r.claim, r.locked, r.now, r.outcome, reason))
     return "\n".join([*lines, same])
 
 

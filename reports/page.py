@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reports.pages import downloads
-from reports.pages.about import commands_of, flat, started_of
+from reports.pages.about import commands_of, flat, sessions_of, started_of, took
 from reports.pages.dots import Dots
 from reports.pages.environment import environment
 from reports.pages.scales import AXES
@@ -74,6 +74,8 @@ def _html(run: Run, figures: Path, tables: Sequence[Path]) -> str:
         run=run,
         name=run.path.resolve().name,
         started=started_of(run),
+        took=took(run),
+        sessions=sessions_of(run),
         about=dict(run.about),
         profiles=sorted({r.profile for r in run.records} - {ANY}),
         words={w: WORDS[w] for w in WORDS if total[w]},

@@ -19,7 +19,16 @@ import pytest
 from reports import attempts, gate, journal
 from reports.errors import JournalError, ReportError
 from reports.runs import Run
-from reports.session import about, entries, lanes, options, resume, selection, superseding
+from reports.session import (
+    about,
+    entries,
+    lanes,
+    options,
+    resume,
+    selection,
+    statuses,
+    superseding,
+)
 from reports.session.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, is_variant
 from reports.session.judge import Judge
 from reports.session.progress import Progress, earlier_s
@@ -72,7 +81,7 @@ class Assay:
             config.getoption("profile", "pocket"),
             self.entries,
         )
-        self.rerun = Rerun(self.judge, self.entries)
+        self.rerun = Rerun(self.judge, self.entries, config.getoption("rounds", None))
         self.latest: dict[str, dict[str, Any]] = {}
         """Of each test the entry of its last attempt alone."""
         self.plan = options.plan_of(config) if config.option.resume else None
@@ -237,19 +246,8 @@ class Assay:
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
         """Show a verdict by its own word and letter."""
-        verdict = dict(getattr(report, "user_properties", ())).get("verdict")
-        if verdict and report.when == "call" and report.outcome == "passed":
-            from reports.verdicts import LETTERS
-
-            letter, colour = LETTERS[str(verdict)]
-            return str(verdict), letter, (str(verdict).upper(), {colour: True})
-        if report.when == "call" and report.passed and getattr(report, "is_replayed", False):
-            return "resumed", "r", "RESUMED"
-        if report.when == "call" and report.passed and self.rerun.holds(report.nodeid):
-            return "measured again", "", "MEASURED AGAIN"
-        if self.progress and hasattr(report, "assay") and self.config.get_verbosity() <= 0:
-            return report.outcome, "", ""  # its line of progress says so
-        return None
+        has_line = self.progress is not None and self.config.get_verbosity() <= 0
+        return statuses.status_of(report, is_again=self.rerun.holds(report.nodeid), has_line=has_line)
 
     # the end
 

@@ -32,6 +32,7 @@ from reports.decisions.evidence import Found, Stored
 from reports.decisions.failing import is_of_failures, told
 from reports.decisions.forms import decided, p_value
 from reports.decisions.observed import count_of, reason_of, unit_of_claim
+from reports.decisions.repeats import told_once
 from reports.errors import RecordError
 from reports.intervals import tails
 from reports.intervals.estimates import advantage
@@ -205,6 +206,7 @@ def _measured(claim: Claim, record: Record, stored: Sequence[Stored], blank: Ver
         return replace(blank, verdict=others.verdict, reason=others.reason)
     both = (record, *others)
     blank = replace(blank, launch=launch_of(both), launches=launches_of(blank.over, both))
+    record, *others = both = tuple(told_once(claim, one) for one in both)
     interval, decision = decided(claim, record, others)
     if isinstance(interval, Unsupported):
         if failed := told(record):
@@ -264,7 +266,7 @@ def _control(claim: Claim, record: Record, stored: Sequence[Stored], name: str) 
     if bad := evidence.failed_checks(claim, other.record):
         return {**out, "why": "; ".join(bad)}
     ahead = tails.advantage if tails.is_meant_by(claim) else advantage
-    found = ahead(claim, record, other.record)
+    found = ahead(claim, told_once(claim, record), told_once(claim, other.record))
     if isinstance(found, Unsupported):
         return {**out, "why": found.reason}
     beaten = found.low > 0 and not told(other.record)

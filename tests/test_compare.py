@@ -118,6 +118,24 @@ def test_a_drift_that_both_arms_share_cancels() -> None:
     assert own.word == "regressed"
 
 
+def test_sessions_measure_the_drift_of_controls_too() -> None:
+    """Three sessions of each run, 12 % slower in both arms: the ratios say nothing, the control says so."""
+    rng = np.random.default_rng(1)
+
+    def sessions(speed: float) -> Record:
+        levels = [speed * float(np.exp(0.005 * rng.standard_normal())) for _ in range(3)]
+        arms = [
+            [lv * float(np.exp(0.005 * rng.standard_normal())) for lv in levels for _ in range(6)]
+            for _ in "tc"
+        ]
+        return timed(arms[0], arms[1], session=[i // 6 for i in range(18)])
+
+    found = compare(run_of(sessions(1.0)), run_of(sessions(1.12)))
+    assert row(found, "total_s").word == "equivalent"
+    own = row(found, "total_s", "baseline", "controls")
+    assert (own.word, own.drift) == ("regressed", 0.0)
+
+
 @pytest.mark.parametrize(("change", "word"), [(0.12, "inconclusive"), (0.5, "regressed")])
 def test_own_numbers_of_one_session_each_hold_its_drift(change: float, word: str) -> None:
     """Below 15 % or so one session each cannot tell, however many rounds it has."""

@@ -172,16 +172,22 @@ def folders(tmp_path: Path) -> tuple[str, str]:
     return str(before), str(after)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
 def test_the_command_names_the_regression_and_its_interval(
-    folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    folders: tuple[str, str],
+    columns: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """In no more columns than there are."""
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["compare", *folders]) == 0
     out = capsys.readouterr().out
     assert "confirmed → refuted" in out
     assert "regressed" in out
-    assert max(map(len, out.splitlines())) <= 100
-    total = next(line for line in out.splitlines() if " total_s " in line)
-    assert "+50" in total
+    assert max(map(len, out.splitlines())) <= min(columns, 100)
+    total = out[out.index("cascade]") :]
+    assert "+50.0 %" in total
 
 
 def test_a_regression_fails_when_asked_to(
@@ -199,13 +205,13 @@ def test_the_json_holds_every_row(folders: tuple[str, str], tmp_path: Path) -> N
     assert sum(data["counts"].values()) == len(data["metrics"]) + len(data["claims"])
 
 
-def test_whatever_cannot_be_read_is_one_line(
-    folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["compare", folders[0], "nowhere"]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: nowhere")
-    assert err.count("\n") == 1
+def test_whatever_cannot_be_read_is_a_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "journal.jsonl").write_text("hello\nworld\n")
+    assert main(["compare", str(tmp_path), "nowhere"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"error: {tmp_path}")
+    assert lines[1].startswith("error: nowhere")
 
 
 @pytest.mark.parametrize("text", ["5", "-1%", "x", "nan", "100%"])

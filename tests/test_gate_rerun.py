@@ -91,8 +91,8 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     return pytester
 
 
-def gated(suite: pytest.Pytester, only: str, *more: str) -> pytest.RunResult:
-    return suite.runpytest("bench", "-k", only, "--rounds=4", "--claims=gate", *more)
+def gated(suite: pytest.Pytester, only: str, *more: str, rounds: int = 4) -> pytest.RunResult:
+    return suite.runpytest("bench", "-k", only, f"--rounds={rounds}", "--claims=gate", *more)
 
 
 def folder(suite: pytest.Pytester) -> Path:
@@ -190,6 +190,13 @@ def test_a_resumed_run_measures_again_what_it_replays(suite: pytest.Pytester) ->
     assert gated(suite, "noisy", "--resume").ret == pytest.ExitCode.OK
     assert ran(suite) == ["noisy", "noisy"]
     assert words(suite) == {"noisy": "confirmed"}
+
+
+def test_a_run_that_was_asked_to_be_short_stays_short(suite: pytest.Pytester) -> None:
+    """What three rounds leave open is a warning at once."""
+    assert gated(suite, "noisy", rounds=3).ret == pytest.ExitCode.OK
+    assert ran(suite) == ["noisy"]
+    assert words(suite) == {"noisy": "inconclusive"}
 
 
 def test_nothing_is_measured_again_outside_of_the_gate(suite: pytest.Pytester) -> None:

@@ -172,7 +172,7 @@ def test_an_unchanged_rerun_on_a_busy_machine_passes_19_of_20_trials() -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("times", [1.0, 2.0, 3.0])
 def test_an_unchanged_rerun_passes_with_requests_too(times: float) -> None:
-    """A hundred trials, the quantiles of requests among them."""
+    """Over all that held, quantiles of requests among it, from the recorded noise to three times as much."""
     at, rng = session(times, with_requests=True), np.random.default_rng(int(10 * times))
-    failed = [bad for _ in range(5 * TRIALS) if (bad := trial(at, rng))]
-    assert 5 * TRIALS - len(failed) >= 5 * MUST, failed
+    failed = [bad for _ in range(TRIALS) if (bad := trial(at, rng))]
+    assert TRIALS - len(failed) >= MUST, failed

@@ -151,6 +151,29 @@ def test_a_count_that_is_the_same_in_every_round_needs_no_third_launch() -> None
     assert value.verdict == "confirmed"
 
 
+def test_what_every_session_gave_alike_is_judged_by_one_of_them() -> None:
+    """Bytes that differ from trace to trace and not from session to session keep the spread of the traces."""
+    parts = [session(at) for at in range(3)]
+    for part in parts:
+        part.rounds = [
+            replace(r, treatment={**(r.treatment or {}), "sent_bytes": 40.0 + at})
+            for at, r in enumerate(part.rounds)
+        ]
+        for point in part.sweep:
+            point |= {"seed": point["round"], "sent_bytes": 40.0 + point["round"] + point["agent"] / 20}
+    for over in ("rounds", "requests"):
+        row = {
+            "metric": "sent_bytes",
+            "over": over,
+            "quantity": "value",
+            "form": "at_most",
+        }
+        alone = verdict(parts[0], **row, published=50.0)
+        merged = verdict(merge_records(parts), **row, published=50.0)
+        assert (merged.verdict, merged.interval, merged.n) == ("confirmed", alone.interval, alone.n)
+        assert (alone.launches, merged.launches) == (1, 3)
+
+
 def test_a_sessions_mean_weighs_both_orders_alike() -> None:
     """An effect of the order cancels in every session, also where one order ran more often."""
     effect = {"CT": 0.2, "TC": -0.2}
@@ -194,7 +217,7 @@ def test_a_quantile_over_sessions_is_the_mean_of_theirs() -> None:
     found = tails.measure(row, record)
     assert isinstance(found, Interval)
     values = [task.treatment["ttft_s"] or 0.0 for task in record.tasks]
-    of_sessions = [int(task.id.rpartition("@")[2]) for task in record.tasks]
+    of_sessions = [int(task.id.partition("@")[2] or 0) for task in record.tasks]
     each = quantiles(values, of_sessions, 0.9)
     assert not isinstance(each, Unsupported)
     assert log(found.estimate) == pytest.approx(-sum(map(log, each.values())) / 4)

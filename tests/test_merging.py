@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from reports.claims import load
 from reports.errors import MergeError
 from reports.merging import GRADED_ALIKE, PER_SESSION, merge_records
 from reports.records import Check, Failure, Metric, Record, Round, TaskPair
+from reports.runs import Run
+from reports.verdicts import Stored, judge
 
 METRICS = {
     "total_s": Metric(unit="s", better="lower", what="wall-clock time"),
@@ -143,6 +151,8 @@ def test_a_rerun_beside_a_server_that_stayed_up_is_no_new_launch() -> None:
     assert {r.session for r in merge_records(stays, launched_anew=False).rounds} == {0}
     assert merge_records(stays, launched_anew=False).sessions == 1
     assert merge_records(stays).sessions == 2
+    unknown = [record(launch=None), record(launch=None)]
+    assert merge_records(unknown, launched_anew=False).sessions == 1
     assert merge_records([record(), record()], launched_anew=False).sessions == 2
 
 
@@ -150,3 +160,64 @@ def test_nothing_does_not_merge() -> None:
     """An empty list is a mistake of the caller's."""
     with pytest.raises(MergeError, match="no record"):
         merge_records([])
+
+
+def halves(one: Record) -> list[Record]:
+    """A record as two sessions would have left it: its rounds in two, the same tasks graded in both."""
+    cut = len(one.rounds) // 2
+    if not cut:
+        return [one]
+    ends = [(0, cut), (cut, len(one.rounds))]
+    return [
+        replace(
+            one,
+            launch="round",
+            rounds=one.rounds[begin:end],
+            sweep=[
+                {**point, "round": point["round"] - begin} if "round" in point else point
+                for point in one.sweep
+                if (begin <= point["round"] < end if "round" in point else begin == 0)
+            ],
+        )
+        for begin, end in ends
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "experiment"),
+    [("pocket", "agents"), ("pocket", "cascade"), ("pocket-strategies", "strategies")],
+)
+def test_a_real_run_measured_in_two_halves_is_judged_as_the_whole(name: str, experiment: str) -> None:
+    """Of what launches per round, two sessions of half the rounds merge to every verdict of the whole.
+
+    Records of one round are of one session, and meet the first one of those that have two.
+    """
+    folder = Path(__file__).parents[1] / "reports" / "reference" / name
+    entries = [e for e in Run.read(folder).entries if e.experiment == experiment]
+
+    def stored(change: Callable[[Record], Record]) -> list[Stored]:
+        records = [e.record and change(e.record) for e in entries]
+        return [
+            Stored(nodeid=e.nodeid, state=e.outcome, why=e.why, params=e.params, record=r)
+            for e, r in zip(entries, records, strict=True)
+        ]
+
+    whole, merged = stored(lambda r: r), stored(lambda r: merge_records(halves(r)))
+    rows = load(folder / "claims" / f"{experiment}.toml")
+    assert {s.record.sessions for s in merged if s.record} >= {2}
+    for row in rows:
+        one, other = judge(row, whole), judge(row, merged)
+        assert (other.word, other.reason) == (one.word, one.reason), row.id
+        assert other.estimate == pytest.approx(one.estimate), row.id
+        assert other.interval == pytest.approx(one.interval), row.id
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_how_sessions_are_grouped_makes_no_difference(sizes: list[int]) -> None:
+    """Merging groups of sessions, and then the groups, is merging all."""
+    parts = [record(float(at + 1)) for at in range(sum(sizes))]
+    left, groups = list(parts), []
+    for size in sizes:
+        groups.append(merge_records(left[:size]))
+        left = left[size:]
+    assert merge_records(groups) == merge_records(parts)

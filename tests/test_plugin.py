@@ -16,6 +16,7 @@ import pandas  # noqa: F401
 import pytest
 import scipy.stats  # noqa: F401
 
+from reports.runs import Run
 from reports.session import options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -284,9 +285,26 @@ def test_the_run_folder_holds_the_plan_and_the_claims_it_was_judged_by(suite: py
     """What was decided can be decided again from the folder alone."""
     suite.runpytest("bench", "-k", "half")
     folder = run_dir(suite)
-    plan = json.loads((folder / "run.json").read_text())["plan"]
-    assert {"code", "weights", "settings", "machine", "packages"} <= set(plan)
+    about = json.loads((folder / "run.json").read_text())
+    assert {"code", "weights", "settings", "machine", "packages"} <= set(about["plan"])
+    assert about["started"].endswith("+00:00")
+    assert about["commit"] is None  # no checkout
     assert (folder / "claims" / "demo.toml").read_text() == CLAIMS
+
+
+def test_a_journal_and_the_benchmarks_beside_it_hold_the_same(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either is read as a run; the journal tells what the whole test took, and not its rounds alone."""
+    monkeypatch.setenv("SLEEP", "0.05")
+    suite.runpytest("bench", "-k", "half or same", "--rounds", "2")
+    whole, benchmarks = Run.read(run_dir(suite)), Run.read(run_dir(suite) / "benchmark.json")
+    assert [r.variant for r in whole.records] == ["half", "same"]
+    assert benchmarks.records == whole.records
+    for entry, benchmark in zip(whole.entries, benchmarks.entries, strict=True):
+        assert benchmark.data == entry.data
+        assert entry.duration_s is not None
+        assert entry.duration_s > sum(entry.data)
 
 
 def test_collecting_only_leaves_no_run_behind(suite: pytest.Pytester) -> None:

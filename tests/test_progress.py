@@ -25,9 +25,6 @@ class Terminal:
         """A line that stays."""
         self.lines.append(text)
 
-    def ensure_newline(self) -> None:
-        """Nothing to end."""
-
 
 def lines_of(*tests: tuple[str, float]) -> list[str]:
     """What is written as these tests finish, each after its seconds."""

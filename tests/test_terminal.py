@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +56,7 @@ def test_demo(variant, paired):
 def test_by_night(variant, paired):
     measure(variant, paired)
 """
+ANY = "nightly or not nightly"
 CLAIM = """
 [[claim]]
 id = "half-takes-half-of-the-time-of-the-full-arm"
@@ -85,6 +89,12 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     (bench / "claims").mkdir()
     (bench / "claims" / "demo.toml").write_text(CLAIM)
     return pytester
+
+
+def terminal_of(lines: list[str]) -> Any:
+    """A terminal whose moving line goes to `lines`."""
+    config = SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda name: None))
+    return SimpleNamespace(isatty=True, rewrite=lambda text, erase: lines.append(text), config=config)
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -178,7 +188,7 @@ def test_time_left_is_known_from_an_earlier_run_with_the_same_options(tmp_path: 
     found = earlier_s(tmp_path, {"rounds": None}, but=this)
     assert found == {"a.py::b[x]": 6.0}
     lines: list[str] = []
-    terminal = SimpleNamespace(isatty=True, rewrite=lambda text, erase: lines.append(text))
+    terminal = terminal_of(lines)
     Progress(terminal, ["a.py::b[x]"], found).step("rounds", 1, 6)
     Progress(terminal, ["a.py::b[x]", "a.py::b[y]"], found).step("rounds", 1, 6)
     assert lines == ["  rounds: 1 of 6, about 6 s left", "  rounds: 1 of 6"]
@@ -188,9 +198,36 @@ def test_a_moving_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was wrapped could not be erased."""
     monkeypatch.setenv("COLUMNS", "60")
     lines: list[str] = []
-    terminal = SimpleNamespace(isatty=True, rewrite=lambda text, erase: lines.append(text))
+    terminal = terminal_of(lines)
     Progress(terminal, []).step("w" * 100, 1, 6)
     assert len(lines[0]) < 60
+
+
+def test_on_a_terminal_every_line_of_progress_stands_by_itself(suite: pytest.Pytester) -> None:
+    """The line that stays is written over the moving one, and neither leaves an empty line or blanks."""
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
+    reader, terminal = pty.openpty()
+    env = os.environ | {"COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "pytest", "bench", "-m", ANY, "--claims=off"]
+    with subprocess.Popen(command, env=env, stdin=terminal, stdout=terminal, stderr=terminal) as running:
+        os.close(terminal)
+        written = b""
+        while part := _read(reader):
+            written += part
+    os.close(reader)
+    assert running.returncode == 0
+    shown = [line.rpartition("\r")[2].rstrip() for line in written.decode().replace("\r\n", "\n").split("\n")]
+    first = next(i for i, line in enumerate(shown) if line.startswith("  1 of 2 "))
+    assert shown[first + 1].startswith("  2 of 2 ")
+    assert b"half, rounds: 1 of 7" in written, "what moves was captured"
+
+
+def _read(reader: int) -> bytes:
+    """What was written to a terminal since; empty once nobody has it open."""
+    try:
+        return os.read(reader, 4096)
+    except OSError:
+        return b""
 
 
 def test_what_knows_the_future_is_shown_beside_the_default() -> None:

@@ -6,16 +6,16 @@ import argparse
 import math
 from pathlib import Path
 
+from reports.commands.arguments import FILE, read_all
+
 __all__ = ["HELP", "add_arguments", "run", "share"]
 
 HELP = "compare two runs, claim by claim and metric by metric (docs/comparing.md)"
 
-WHAT = "a run's folder, its journal.jsonl, or a benchmark.json"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Two runs and what is declared of them."""
-    parser.add_argument("before", type=Path, metavar="A", help=f"the earlier one: {WHAT}")
+    parser.add_argument("before", type=Path, metavar="A", help=f"the earlier one: {FILE}")
     parser.add_argument("after", type=Path, metavar="B", help="the later one")
     parser.add_argument(
         "--margin", type=share, default=0.05, metavar="5%", help="what is too small to matter (default: 5%%)"
@@ -55,15 +55,18 @@ def share(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print, and write what was asked for; 1 where a regression is to fail."""
+    """Compare, print, and write what was asked for; 1 where a regression is to fail, 2 without two runs."""
     from reports.compare import Terms, compare
     from reports.comparing.lines import text_of
     from reports.journal import write_json
-    from reports.runs import Run
     from reports.tabular.layout import width_here
 
-    found = compare(Run.read(args.before), Run.read(args.after), Terms(margin=args.margin, drift=args.drift))
-    print(text_of(found, width=max(80, width_here()), is_whole=args.is_whole))
+    both = read_all([args.before, args.after])
+    if both.errors:
+        return 2
+    before, after = both.runs
+    found = compare(before, after, Terms(margin=args.margin, drift=args.drift))
+    print(text_of(found, width=width_here(), is_whole=args.is_whole))
     if args.json is not None:
         write_json(args.json, found.to_json())
     return 1 if args.fail_on == "regressed" and found.is_worse else 0

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from reports.journal import write_json
     from reports.planning import plan
     from reports.plans.lines import detections_text, plan_text
+    from reports.tabular.layout import width_here
 
     found = read_all(args.runs or _reference())
     if not found.runs:
@@ -66,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
             for one in found.runs
             if not args.experiments or {*one.experiments} & {*args.experiments}
         ]
-        print(detections_text(rows, args.detect, args.power, levels))
+        print(detections_text(rows, args.detect, args.power, levels, width=width_here()))
         told = {"detect": args.detect, "power": args.power, "metrics": [row.to_json() for row in rows]}
     else:
         planned = plan(found.runs, args.power, args.experiments, args.claims)
-        print(plan_text(planned, args.power, is_whole=args.is_whole or bool(args.claims)))
+        print(plan_text(planned, args.power, width=width_here(), is_whole=args.is_whole or bool(args.claims)))
         told = {"power": args.power, "claims": [one.to_json() for one in planned]}
     if args.json is not None:
         write_json(args.json, told)
@@ -78,7 +79,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _reference() -> Sequence[Path]:
-    return sorted(path for path in REFERENCE.iterdir() if path.is_dir())
+    """The committed runs.
+
+    Raises
+    ------
+    JournalError: they are not installed along.
+    """
+    found = sorted(REFERENCE.glob("*/run.json"))
+    if not found:
+        raise JournalError(f"plan: no runs in {REFERENCE}; name one: python -m reports plan results/<run>")
+    return [path.parent for path in found]
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:

@@ -133,6 +133,7 @@ def _sides(found: Sequence[Judged], known: frozenset[str] | None) -> list[judgin
 def _against_lock(side: judging.Side, args: argparse.Namespace) -> int:
     """Gate or update one profile; returns the exit status."""
     from reports import gate, judging
+    from reports.tabular.layout import width_here
 
     if args.update:
         gate.write_lock(args.lock, side.profile, side.verdicts, side.known)
@@ -142,7 +143,7 @@ def _against_lock(side: judging.Side, args: argparse.Namespace) -> int:
             print(f"not as confirmed: {len(held)} of fewer than {gate.MIN_LAUNCHES} launches")
         return 0
     rulings = judging.gated(side, args.lock)
-    print(gate.gate_table(rulings))
+    print(gate.gate_table(rulings, width_here()))
     judged = {ruling.claim for ruling in rulings}
     if rest := len(gate.expected_of(args.lock, side.profile).keys() - judged):
         print(f"{rest} more of {args.lock} are of experiments that are not in these files")

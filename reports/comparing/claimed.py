@@ -77,9 +77,10 @@ def _moved(old: Verdict, new: Verdict, records: list[Record | None], drift: floa
     scale = RELATIVE if new.get("quantity") == "ratio" else ABSOLUTE
     n = min(v.get("n") or 0 for v in (old, new))
     first, second = (_mean(v) for v in (old, new))
-    gap = next((found for found in (first, second) if isinstance(found, Unsupported)), None)
-    if isinstance(first, Unsupported) or isinstance(second, Unsupported):
-        return Moved(old.get("estimate"), new.get("estimate"), gap or Unsupported(""), scale, "", n)
+    if isinstance(first, Unsupported):
+        return Moved(old.get("estimate"), new.get("estimate"), first, scale, "", n)
+    if isinstance(second, Unsupported):
+        return Moved(old.get("estimate"), new.get("estimate"), second, scale, "", n)
     change = shifted(first, second)
     se = _declared(new, records, drift) * _level(old, new)
     if change.se or se:
@@ -207,6 +208,7 @@ def _about(verdict: Verdict, words: tuple[str, str]) -> dict[str, Any]:
         better = "higher"
     units = {"ratio": "×", "reduction": "share", "difference": "share"}
     unit = verdict.get("unit") or units.get(str(verdict.get("quantity")), "")
+    unit = "" if verdict.get("form") == "order" else unit
     return {
         "family": "claims",
         "experiment": str(verdict.get("experiment", "")),

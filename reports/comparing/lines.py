@@ -9,19 +9,20 @@ from reports.compare import FAMILIES, LEVEL, Comparison
 from reports.comparing.changes import ABSOLUTE, RELATIVE
 from reports.comparing.rows import WORDS, Row
 from reports.tabular.cells import estimate, number, scale_of
-from reports.tabular.layout import GAP, INDENT, WIDTH, Column, heading, row_of, rule
+from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule
 
 __all__ = ["text_of"]
 
 SHOWN = ("regressed", "improved", "changed")
 MOST = 12
 """Lines of one kind before the rest is only counted."""
-CHANGE, WORD, NUMBERS = 27, 12, 23
-"""Widths of columns."""
+WORD = 12
+NUMBERS, CHANGE = (23, 14), (27, 18)
+"""Widths of columns: from 80 columns on, and below."""
 
 
 def text_of(found: Comparison, *, width: int = WIDTH, is_whole: bool = False) -> str:
-    """The comparison, no line wider than `width` from 80 on.
+    """The comparison, no line wider than `width` from 60 on.
 
     Arguments: `is_whole`, for every number, and not only those that are called better, worse or other.
     """
@@ -58,27 +59,14 @@ def _around(found: Comparison, width: int) -> Iterator[str]:
 
 
 def _claims(found: Comparison, width: int, is_whole: bool) -> Iterator[str]:
-    """Claims whose word or number changed, or all."""
+    """Claims whose word or number changed, or all: the words, then the number."""
     if not found.claims:
         yield "claims: none that both runs judged (verdicts are made by: python -m reports verdicts RUN)"
         return
-    rows = [r for r in found.claims if is_whole or _is_told(r)]
     yield f"claims: {_counted(found.claims)}"
+    rows = [r for r in found.claims if is_whole or _is_told(r)]
     if rows:
-        yield ""
-        name = max(width - CHANGE - WORD - NUMBERS - 3 * GAP, 12)
-        columns = [
-            Column(title="claim", width=name),
-            Column(title="before → after", width=NUMBERS, right=True),
-            Column(title="difference", width=CHANGE, right=True),
-            Column(title="", width=WORD),
-        ]
-        yield from (heading(columns), rule(columns))
-        for row in rows:
-            yield from row_of(columns, (row.name, _numbers(row), _change(row), row.word))
-            words = row.words or ("", "")
-            said = f"{words[0]} → {words[1]}" if words[0] != words[1] else words[0]
-            yield from _wrapped(INDENT + "; ".join(part for part in (said, row.why) if part), width)
+        yield from _table(rows, width, "claim and its metric", is_whole=True)
 
 
 def _metrics(found: Comparison, width: int, is_whole: bool) -> Iterator[str]:
@@ -86,22 +74,31 @@ def _metrics(found: Comparison, width: int, is_whole: bool) -> Iterator[str]:
     yield f"metrics: {_counted(found.metrics)}"
     rows = [row for row in found.metrics if is_whole or row.word in SHOWN]
     rows.sort(key=lambda row: (WORDS.index(row.word), -abs(row.change or 0.0)))
-    if not rows:
-        return
-    yield ""
-    room = width - CHANGE - WORD - NUMBERS - 4 * GAP
-    name = room * 3 // 5
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        together.setdefault((row.word, row.name), []).append(row)
+    if rows:
+        some = [row for group in together.values() for row in group]
+        yield from _table(some, width, "test and metric", is_whole=is_whole)
+
+
+def _table(rows: Sequence[Row], width: int, title: str, *, is_whole: bool) -> Iterator[str]:
+    """Each name once, and beneath it a line per number; with `is_whole`, also why it is called so."""
+    numbers, change = (widths[width < 80] for widths in (NUMBERS, CHANGE))
     columns = [
-        Column(title="test", width=name),
-        Column(title="metric", width=room - name),
-        Column(title="before → after", width=NUMBERS, right=True),
-        Column(title="change", width=CHANGE, right=True),
+        Column(title=title, width=width - change - WORD - numbers - 3 * GAP),
+        Column(title="before → after", width=numbers, right=True),
+        Column(title="change", width=change, right=True),
         Column(title="", width=WORD),
     ]
-    yield from (heading(columns), rule(columns))
+    yield from ("", *row_of(columns, [column.title for column in columns]), rule(columns))
+    last = ""
     for row in rows:
-        cells = (_test(row), row.metric, _numbers(row), _change(row), row.word)
-        yield from row_of(columns, cells)
+        if row.name != last:
+            yield from _wrapped(_name(row), width)
+        last = row.name
+        metric = f"{INDENT}{row.metric}{', by task' if row.over == 'tasks' else ''}"
+        yield from row_of(columns, (metric, _numbers(row), _change(row), row.word))
         if row.why and is_whole:
             yield from _wrapped(INDENT + row.why, width)
 
@@ -114,7 +111,7 @@ def _closing(found: Comparison, width: int) -> Iterator[str]:
     said = (
         f"Intervals are 95 %, each for itself. “improved” and “regressed” are at {LEVEL:.0%} over all of "
         f"this: {FAMILIES} families, Holm in each. “equivalent”: the whole interval within "
-        f"{terms.margin:.0%}."
+        f"{terms.margin:.0%}. Beside a control, the change is that of the ratio to it."
     )
     yield from _wrapped(said, width)
     if own:
@@ -143,9 +140,13 @@ def _counted(rows: Sequence[Row]) -> str:
     return ", ".join(f"{n} {word}" for word, n in counts if n) or "none"
 
 
-def _test(row: Row) -> str:
-    """What stands in a test's brackets, which is what tells variants apart."""
-    return row.name.rpartition("::")[2] or row.name
+def _name(row: Row) -> str:
+    """A test without its file; a claim with its words."""
+    name = row.name.rpartition("::")[2] or row.name
+    if row.words is None:
+        return name
+    before, after = row.words
+    return f"{name}: {before} → {after}" if before != after else f"{name}: {before}"
 
 
 def _numbers(row: Row) -> str:

@@ -12,13 +12,25 @@ from math import exp, fsum, log, sqrt
 from statistics import fmean
 from typing import NamedTuple
 
-from reports.comparing.changes import EXACT, OWN, RELATIVE, Moved, moved_in_rounds, moved_in_tasks
+from reports.comparing.changes import (
+    EXACT,
+    OWN,
+    RELATIVE,
+    SESSIONS,
+    Moved,
+    moved_in_rounds,
+    moved_in_tasks,
+    shifted,
+)
 from reports.comparing.kinds import TIME, kind_of
 from reports.comparing.rows import Row, row_of
 from reports.records import Metric, Record
-from reports.stats import Mean
+from reports.stats import Mean, mean_of
 
 __all__ = ["FAILURES", "Pair", "control_rows", "metric_rows"]
+
+Sessions = list[list[float]]
+"""Values by session."""
 
 FAILURES = Metric(unit="failures", better="lower", what="what failed in either arm")
 CHECK = Metric(unit="held", better="higher", what="whether a provenance check held")
@@ -75,25 +87,50 @@ def control_rows(pairs: Sequence[Pair], margin: float, drift: float) -> Iterator
 
 def _moved_of_control(group: Sequence[Pair], metric: str, drift: float) -> Moved | None:
     """The mean log change of a control over the tests that ran it."""
-    found = []
-    for pair in group:
-        values = [record.values(metric, "control") for record in pair.records]
-        if all(len(v) >= 2 and min(v) > 0 for v in values) and values[0] != values[1]:
-            found.append([[log(v) for v in side] for side in values])
+    found = [logs for pair in group if (logs := _logs(pair, metric)) is not None]
     if not found:
         return None
-    sides = [side for sides in found for side in sides]
-    squares = fsum(_square_error(side) for side in sides)
-    declared = drift * sqrt(sum(1 / min(p.records[i].sessions for p in group) for i in (0, 1)))
-    change = Mean(
-        fmean(fmean(new) - fmean(old) for old, new in found),
-        sqrt(squares) / len(found),
-        min(len(side) for side in sides) - 1,
-        min(sum(len(pair[i]) for pair in found) for i in (0, 1)),
-        OWN,
-    )
-    before, after = (exp(fmean(fmean(pair[i]) for pair in found)) for i in (0, 1))
-    return Moved(before, after, change, RELATIVE, OWN, change.n, declared)
+    sides = [side for logs in found for side in logs]
+    before, after = (exp(fmean(fmean(_flat(logs[i])) for logs in found)) for i in (0, 1))
+    n = min(sum(len(_flat(logs[i])) for logs in found) for i in (0, 1))
+    if min(len(side) for side in sides) >= SESSIONS:
+        first, second = (mean_of(_levels([logs[i] for logs in found]), "t on sessions") for i in (0, 1))
+        if isinstance(first, Mean) and isinstance(second, Mean):
+            return Moved(before, after, shifted(first, second), RELATIVE, OWN, n)
+    squares = fsum(_square_error(_flat(side)) for side in sides)
+    declared = drift * sqrt(sum(1 / min(len(logs[i]) for logs in found) for i in (0, 1)))
+    df = min(len(_flat(side)) for side in sides) - 1
+    change = Mean(log(after / before), sqrt(squares) / len(found), df, n, OWN)
+    return Moved(before, after, change, RELATIVE, OWN, n, declared)
+
+
+def _logs(pair: Pair, metric: str) -> tuple[Sessions, Sessions] | None:
+    """The logs of a control's values, session by session; `None` where a run has too few, or the same."""
+    old, new = (_by_session(record, metric) for record in pair.records)
+    if old is None or new is None or old == new:
+        return None
+    return old, new
+
+
+def _by_session(record: Record, metric: str) -> Sessions | None:
+    groups: dict[int, list[float]] = {}
+    for one in record.rounds:
+        value = one.control.get(metric) if one.control is not None else None
+        if value is not None:
+            if value <= 0:
+                return None
+            groups.setdefault(one.session or 0, []).append(log(value))
+    return list(groups.values()) if sum(map(len, groups.values())) >= 2 else None
+
+
+def _levels(tests: Sequence[Sessions]) -> list[float]:
+    """Each session's own level, over all tests."""
+    num = min(len(sessions) for sessions in tests)
+    return [fmean(fmean(sessions[k]) for sessions in tests) for k in range(num)]
+
+
+def _flat(sessions: Sessions) -> list[float]:
+    return [value for session in sessions for value in session]
 
 
 def _square_error(values: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from reports.intervals.launches import is_by_launch
 from reports.intervals.units import ROUND, SESSION, job_of
 from reports.records import Record, TaskPair, Values
 
-__all__ = ["DIVERGED", "of_jobs", "of_requests", "sizes"]
+__all__ = ["DIVERGED", "WITHIN", "of_jobs", "of_requests", "sizes"]
 
 JOB = "job"
 """The name of a sweep's points that stand for whole jobs: {job, arm, …}."""
@@ -21,6 +21,8 @@ DIVERGED = "diverged"
 """1 where the arms had different models answer a task, else 0."""
 SIZE = "model_gb"
 """Of the model that answered a task."""
+WITHIN = "unit_within"
+"""The setting that names the unit within a session, where the session is the unit."""
 
 
 def sizes(values: Values) -> Values:
@@ -72,7 +74,7 @@ def of_requests(record: Record, by_round: bool) -> Record:
     has_seeds = any(point.get("seed") is not None for point in points)
     unit = {"unit": ROUND} if by_round or has_seeds else {}
     if is_by_launch(record):
-        unit = {"unit": SESSION}
+        unit = {WITHIN: ROUND, "unit": SESSION} if unit else {"unit": SESSION}
     return replace(record, tasks=tasks, settings={**record.settings, **unit})
 
 
@@ -80,7 +82,8 @@ def _round_names(record: Record, points: Sequence[Mapping[str, Any]]) -> dict[tu
     """(session, round) → what the round is called: its seed where each has one of its own, else its number.
 
     In what was merged the number is that within its session, so that those of two records meet, and a seed
-    that comes again is the same trace: "7@1" after "7". Where sessions are units, a round ends with its own.
+    that comes again is the same trace: "7@1" after "7". Where sessions are units, a round of a later one ends
+    with its session. The first session's rounds are called as if nothing had been merged.
     """
     seeds: dict[tuple[Any, Any], Any] = {}
     begins: dict[Any, int] = {}
@@ -91,13 +94,13 @@ def _round_names(record: Record, points: Sequence[Mapping[str, Any]]) -> dict[tu
     is_merged = any(session is not None for session, _ in seeds)
     num_seeds = len(set(seeds.values()))
     if is_by_launch(record):
-        return {(session, at): f"{(at or 0) - begins[session]}@{session}" for session, at in seeds}
+        return {(s, at): f"{(at or 0) - begins[s]}{f'@{s}' if s else ''}" for s, at in seeds}
     if None not in seeds.values() and (num_seeds == len(seeds) or (is_merged and num_seeds > 1)):
         again: Counter[Any] = Counter()
         return {key: _again(again, seed) for key, seed in seeds.items()}
     if record.sessions == 1:
         return {key: str(key[1]) for key in seeds}
-    return {(session, at): f"{(at or 0) - begins[session]}.{session}" for session, at in seeds}
+    return {(s, at): f"{(at or 0) - begins[s]}{f'.{s}' if s else ''}" for s, at in seeds}
 
 
 def _again(seen: Counter[Any], seed: Any) -> str:

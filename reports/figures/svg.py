@@ -48,8 +48,10 @@ def lean(svg: str, caption: Caption | None) -> str:
     `data-axes` on the root says where the axes lie: "TOP HEIGHT", in the units of the viewBox.
     """
     root = ET.fromstring(svg)
-    for child in [c for c in root if _tag(c) in ("metadata", "title", "defs")]:
-        root.remove(child)  # the one definition is a style for every element, which the root says as well
+    for child in [
+        c for c in root if _tag(c) in ("metadata", "title") or c.find(f"{{{NS}}}style") is not None
+    ]:
+        root.remove(child)  # the style is for every element, which the root says as well
     used = set(_references(root))
     for element in root.iter():
         _shorten(element, used)

@@ -5,7 +5,8 @@ they fail together, and an interval that counts them singly is too narrow. A rec
 `unit = "job"` has tasks called "JOB.TASK". Its shares and differences stay those over its tasks; their spread
 is that from job to job, by Student t on jobs. A task without a job in its name is a unit by itself. So it is
 with requests that came in rounds (`unit = "round"`, ids "PHASE-AGENT-ROUND"): the round is observed once. Of
-what stays up for a session it is the session (`unit = "session"`, ids that end with "@SESSION").
+what stays up for a session it is the session (`unit = "session"`), and from the second on ids end with
+"@SESSION".
 
 Source: Cochran, Sampling Techniques (1977), ch. 9A: clusters of unequal sizes, the ratio-to-size estimate.
 """
@@ -64,7 +65,7 @@ def unit_of(record: Record) -> str:
 def units_of(record: Record, ids: Sequence[str]) -> list[str]:
     """The unit that each task belongs to: its job, its round, its session, or itself."""
     if unit_of(record) == SESSION:
-        return [name.rpartition("@")[2] for name in ids]
+        return [name.partition("@")[2] or "0" for name in ids]
     if unit_of(record) == ROUND:
         return [name.rpartition("-")[2].partition("@")[0] for name in ids]
     return [job_of(name) for name in ids] if unit_of(record) == JOB else list(ids)

@@ -10,17 +10,34 @@ from typing import Any
 from reports.pages.steps import Fact
 from reports.runs import Run
 
-__all__ = ["commands_of", "flat", "started_of"]
+__all__ = ["commands_of", "flat", "sessions_of", "started_of", "took"]
 
 STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)")
 
 
 def started_of(run: Run) -> str:
-    """When the run began, to the minute; empty where neither run.json nor the folder's name says it."""
-    if started := run.about.get("started"):
+    """When the run, or the first of its sessions, began, to the minute; empty where nothing says it."""
+    known = [s["started"] for s in sessions_of(run) if s.get("started")]
+    if started := run.about.get("started") or min(known, default=None):
         return str(started)[:16].replace("T", " ") + " UTC"
     found = STAMP.search(run.path.resolve().name)
     return "{}-{}-{} {}:{} UTC".format(*found.groups()[:5]) if found else ""
+
+
+def sessions_of(run: Run) -> list[Mapping[str, Any]]:
+    """The sessions that were merged into the run; none where it is a single one."""
+    found = run.about.get("sessions")
+    return [s for s in found if isinstance(s, Mapping)] if isinstance(found, list) else []
+
+
+def took(run: Run) -> str:
+    """How long its tests took in all; empty where one of them does not say."""
+    times_s = [entry.duration_s for entry in run.entries if entry.outcome != "skipped"]
+    known = [t for t in times_s if t is not None]
+    if not known or len(known) < len(times_s):
+        return ""
+    minutes = sum(known) / 60
+    return f"{minutes:.0f} min" if minutes >= 10 else f"{minutes:.1f} min"
 
 
 def commands_of(run: Run) -> list[str]:

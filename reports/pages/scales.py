@@ -47,10 +47,10 @@ class Axis(NamedTuple):
 
 
 TIMES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-POINTS = (-50.0, -25.0, 0.0, 25.0, 50.0)
+POINTS = ((-50, "−50"), (-25, "−25"), (0, "0"), (25, "+25"), (50, "+50"))
 AXES = {
     "times": Axis("times", math.log(12), tuple((math.log(v), f"{v:g}×") for v in TIMES)),
-    "points": Axis("points", 60.0, tuple((v, f"{v:+g}".replace("-", "−")) for v in POINTS)),
+    "points": Axis("points", 60.0, tuple((float(v), text) for v, text in POINTS)),
 }
 
 

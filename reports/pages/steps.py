@@ -36,6 +36,8 @@ FORMS = {
     "monotone": "every step along the sweep runs one way, or is too small to tell",
     "order": "on some axis ahead of every other variant",
 }
+FROM_NOTHING = {"equivalent": "equal within {1}", "no_worse_than": "at most {1} worse"}
+"""How a difference is asked for whose threshold is 0."""
 QUANTITIES = {
     "ratio": "how many times better than the control",
     "reduction": "1 − treatment ÷ control",
@@ -136,12 +138,14 @@ def _asks(verdict: Mapping[str, Any], claim: Claim) -> str:
         in_points = not relative and verdict_cells.scale_for(verdict).unit in ("points", "%")
         margin = f"{100 * claim.margin:g} %" if relative else f"{claim.margin:g} {claim.unit}".rstrip()
         margin = f"{100 * claim.margin:g} points" if in_points else margin
-    return legible(FORMS.get(claim.form, claim.form + " {} {}").format(number, margin))
+    forms = FORMS | (FROM_NOTHING if claim.quantity == "difference" and claim.threshold == 0 else {})
+    return legible(forms.get(claim.form, claim.form + " {} {}").format(number, margin))
 
 
 def legible(text: str) -> str:
     """Long whole numbers in groups of three, and no interval that is one point."""
     text = re.sub(r" \[([^,\]]+), \1\]", "", text)
+    text = re.sub(r"\d(\.\d+)?e\+\d+", lambda m: f"{float(m[0]):.0f}", text)
     return re.sub(r"(?<![\d.])\d{5,}(?![\d.])", lambda m: f"{int(m[0]):,}".replace(",", "\u202f"), text)
 
 
@@ -188,6 +192,7 @@ def _scope(verdict: Mapping[str, Any], record: Record | None) -> list[Fact]:
         "backend": verdict.get("backend"),
         "profile": verdict.get("profile"),
         "evidence": verdict.get("evidence"),
+        "launches": verdict.get("launches"),
         "models": models,
         "settings": ", ".join(
             f"{name} = {_text(value)}" for name, value in settings.items() if value is not None

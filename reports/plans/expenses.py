@@ -54,7 +54,7 @@ def expense_of(entry: Entry, n: int, over: str, has: int | None = None) -> Expen
     if each is None or not record.rounds:
         return None
     warm = record.settings.get("warmup_rounds") or 0
-    ran = len(record.rounds) + warm
+    ran = len(record.rounds) + warm * record.sessions
     beside = max(0.0, (entry.duration_s or 0.0) - ran * each)
     seconds = beside + (n + warm) * each
     known = [usd for arm in ("treatment", "control") if (usd := _usd(record, arm)) is not None]

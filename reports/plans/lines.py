@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from reports.planning import Planned, total_of
 from reports.plans.detecting import Detection
 from reports.plans.expenses import Expense
-from reports.tabular.layout import GAP, INDENT, WIDTH, Column, heading, row_of, rule
+from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule
 
 __all__ = ["detections_text", "duration", "plan_text"]
 
-NUMBERS = (14, 8, 8, 9, 9)
-"""Widths of all columns but the first."""
+NUMBERS = ((14, 8, 8, 9, 9), (12, 6, 7, 7, 7))
+"""Widths of all columns but the first: from 80 columns on, and below."""
 UNDECIDABLE = ("out of scope", "impossible")
 AS_IT_WAS = "an exact number, an order or a curve has no spread to plan from"
 NOTE = (
@@ -31,7 +31,7 @@ def plan_text(planned: Sequence[Planned], power: float, *, width: int = WIDTH, i
     rows = [one for one in planned if is_whole or one.word not in UNDECIDABLE]
     lines = [f"needed to decide at power {power:.0%}", ""]
     columns = _columns(("claim", "now", "has", "needs", "time", "cost"), width)
-    lines += [heading(columns), rule(columns)]
+    lines += [*row_of(columns, [column.title for column in columns]), rule(columns)]
     for one in rows:
         needs = "never" if one.needs is None and "never" in one.why else _count(one.needs)
         same = "= " if one.needs is not None and one.why else ""
@@ -51,7 +51,7 @@ def detections_text(
     """How often both runs must measure each metric."""
     lines = [f"needed of each run to find a change by {change:.0%} at power {power:.0%}", ""]
     columns = _columns(("test and metric", "sd per round", "has", "needs", "time", "cost"), width)
-    lines += [heading(columns), rule(columns)]
+    lines += [*row_of(columns, [column.title for column in columns]), rule(columns)]
     for one in found:
         name = f"{one.test.rpartition('::')[2]} {one.metric}"
         needs = "never" if one.needs is None else f"{one.needs:,}{'*' if one.unit == 'sessions' else ''}"
@@ -87,12 +87,10 @@ def _closing(planned: Sequence[Planned], rows: Sequence[Planned], width: int) ->
 
 
 def _columns(titles: Sequence[str], width: int) -> list[Column]:
-    first = width - sum(NUMBERS) - GAP * len(NUMBERS)
-    rest = [
-        Column(title=t, width=w, right=i > 0)
-        for i, (t, w) in enumerate(zip(titles[1:], NUMBERS, strict=True))
-    ]
-    return [Column(title=titles[0], width=first), *rest]
+    numbers = NUMBERS[width < 80]
+    first = Column(title=titles[0], width=width - sum(numbers) - GAP * len(numbers))
+    rest = zip(titles[1:], numbers, strict=True)
+    return [first, *(Column(title=t, width=w, right=i > 0) for i, (t, w) in enumerate(rest))]
 
 
 def _taken(expense: Expense | None) -> tuple[str, str]:

@@ -8,6 +8,7 @@ run with the same options, and none is made before each that is to come has one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ class Progress:
         """Say how far something inside a test has come. Silent where no one watches."""
         if self.reporter is not None and self.reporter.isatty:
             text = f"  {what}: {done} of {total}{self._left()}"
-            self.reporter.rewrite(text[: width_here() - 1], erase=True)  # a wrapped line is not erased whole
+            with self._shown():
+                # A wrapped line is not erased whole.
+                self.reporter.rewrite(text[: width_here() - 1], erase=True)
             self.moving = True
 
     def say(self, text: str) -> None:
@@ -67,18 +70,29 @@ class Progress:
             return
         self.waiting.remove(report.nodeid)
         self.took_s.setdefault(_function(report.nodeid), []).append(report.duration)
-        is_moved = self.moving
-        if is_moved:
-            self.reporter.rewrite("", erase=True)
-            self.moving = False
         done = self.total - len(self.waiting)
         path, _, name = report.nodeid.rpartition("::")
-        if is_moved or not self.reporter._tw.width_of_current_line:
-            self.reporter.currentfspath = None  # or a line that is empty already is ended
-        self.reporter.ensure_newline()
-        line = f"  {done} of {self.total} {report.outcome}: {name}, {report.duration:.1f} s{self._left()}"
-        self.reporter.write_line(line)
+        self._end(f"  {done} of {self.total} {report.outcome}: {name}, {report.duration:.1f} s{self._left()}")
         self.reporter.currentfspath = self.reporter.config.rootpath / path  # or the path is written again
+
+    def _shown(self) -> AbstractContextManager[None]:
+        """Within it what is written in a test is seen, and not kept with what the test prints."""
+        capture: Any = self.reporter.config.pluginmanager.getplugin("capturemanager")
+        shown: AbstractContextManager[None] = (
+            capture.global_and_fixture_disabled() if capture else nullcontext()
+        )
+        return shown
+
+    def _end(self, line: str) -> None:
+        """Write a line that stays, over the moving one where there is one."""
+        if self.moving:
+            self.reporter.rewrite(line, erase=True)
+            self.reporter._tw.line()
+            self.moving = False
+            return
+        if not self.reporter._tw.width_of_current_line:
+            self.reporter.currentfspath = None  # or a line that is empty already would be ended
+        self.reporter.write_line(line)
 
     def _left(self) -> str:
         """Empty while nothing tells how long some test that is to come will take."""

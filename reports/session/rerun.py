@@ -4,6 +4,8 @@ The variants behind claims that fell where another measurement may lift them (`r
 variant in pytest's own loop, with fixtures of their own. Both attempts stay in the journal, and count
 together (`reports.attempts`). pytest-benchmark keeps the first attempt's times and gets the record of both.
 
+A run that was asked to be short, by `--rounds` below 4, stays short: as many again would settle little.
+
 Trap: what stays up for a session is not launched again by a rerun, so that both attempts are one launch.
 """
 
@@ -25,13 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Rerun"]
 
+LEAST_ROUNDS = 4
+"""`--rounds` below which nothing is measured again."""
+
 
 class Rerun:
     """One session's; it happens at most once."""
 
-    def __init__(self, judge: Judge, found: Mapping[str, dict[str, Any]]) -> None:
-        """Arguments: `found`, the journal's entries by their test, which grows."""
-        self.is_done = False
+    def __init__(self, judge: Judge, found: Mapping[str, dict[str, Any]], rounds: int | None) -> None:
+        """Arguments: `found`, the journal's entries by their test, which grows; `rounds`, of `--rounds`."""
+        self.is_done = rounds is not None and rounds < LEAST_ROUNDS
+        """Whether there is nothing more to be done."""
         self._judge = judge
         self._found = found
         self._first: dict[str, dict[str, Any]] = {}
