@@ -96,7 +96,7 @@ def chosen(
 ) -> Choice:
     """The models for what was found.
 
-    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker sees a device of its own, as its first.
+    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker sees one device, its own.
 
     Raises
     ------
