@@ -84,9 +84,9 @@ def test_each_errand_sees_the_gpu_that_ray_gave_it(tmp_path: Path, monkeypatch: 
 
 
 def test_three_nodes_give_the_claims_that_one_process_gives(tmp_path: Path) -> None:
-    """Of computations that are the same everywhere: plans on published constants, and simulated engines."""
+    """Of plans on published constants, which are the same everywhere."""
     pytest.importorskip("cvxpy", reason="cvxpy is missing; run: pip install 'assay[routing]'")
-    chosen = ("published or lp-plans or exact-plans or greedy-plans", "--profile", "replay")
+    chosen = ("published", "--profile", "replay")
     command = pytest_command(tmp_path / "here", "-m", "routing", "-k", *chosen)
     assert finished(command, ROOT).returncode == 0
     with local_cluster(3) as cluster:
@@ -95,11 +95,11 @@ def test_three_nodes_give_the_claims_that_one_process_gives(tmp_path: Path) -> N
         )
         done = finished(command, ROOT)
     assert done.returncode == 0, done.stdout
-    assert verdicts(tmp_path / "there").keys() == verdicts(tmp_path / "here").keys()
     here, there = verdicts(tmp_path / "here"), verdicts(tmp_path / "there")
     assert {name: word for name, (word, _) in there.items()} == {
         name: word for name, (word, _) in here.items()
     }
+    assert here
     assert len({e["extra_info"]["node"]["name"] for e in entries(tmp_path / "there")}) == 3
 
 

@@ -86,8 +86,8 @@ def submit(address: str, options: Sequence[str], into: Path, *, python: str = "p
     print(f"{job} on {address}; stop it with: ray job stop --address {address} {job}", flush=True)
     try:
         asyncio.run(_follow(client, job, home))
-    except KeyboardInterrupt:
-        client.stop_job(job)
+    except (KeyboardInterrupt, HarnessError, OSError):
+        client.stop_job(job)  # no one would take what it finds
         raise
     status = home.exit_status
     if status is None:
