@@ -148,6 +148,8 @@ class Controller:
         for item in measured:
             if resume.is_armed(item):
                 self._replay(item)
+        if self.assay.progress:
+            self.assay.progress.num_lanes = len(config.option.tx)
         self.schedule = BlockScheduling(
             self._blocks([item for item in self.items.values() if not resume.is_armed(item)]),
             lane_of=lambda node: str(node.workerinput[LANE]["name"]),

@@ -28,6 +28,8 @@ class Progress:
         self.total = len(nodeids)
         self.took_s: dict[str, list[float]] = {}
         self.moving = False
+        self.num_lanes = 1
+        """How many tests run at a time."""
 
     def step(self, what: str, done: int, total: int) -> None:
         """Say how far something inside a test has come. Silent where no one watches."""
@@ -49,14 +51,15 @@ class Progress:
         self.reporter.ensure_newline()
         line = f"  {done} of {self.total} {report.outcome}: {name}, {report.duration:.1f} s{self._left()}"
         self.reporter.write_line(line)
-        self.reporter.currentfspath = self.reporter.config.rootpath / path  # or the path is written again
+        if self.reporter.showfspath:
+            self.reporter.currentfspath = self.reporter.config.rootpath / path  # or it is written again
 
     def _left(self) -> str:
         """Empty while some function that is to come was never timed."""
         functions = [_function(nodeid) for nodeid in self.waiting]
         if not functions or not all(self.took_s.get(name) for name in functions):
             return ""
-        left_s = sum(_typical_s(self.took_s[name]) for name in functions)
+        left_s = sum(_typical_s(self.took_s[name]) for name in functions) / self.num_lanes
         return f", about {left_s / 60:.0f} min left" if left_s >= 90 else f", about {left_s:.0f} s left"
 
 
