@@ -59,6 +59,7 @@ class Worker:
         given: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
         self.lane: str = given[LANE]["name"]
         self._folder = Path(given[FOLDER])
+        benchmarks.write_nothing(config)
 
     def run_dir(self) -> Path:
         """The run's folder, which the controller made before it gave out the first test."""
@@ -68,7 +69,6 @@ class Worker:
     def pytest_sessionstart(self) -> None:
         """Measure, although pytest-benchmark would not in a worker."""
         benchmarks.switch_on(self.config)
-        benchmarks.write_nothing(self.config)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_finish(self) -> Generator[None, None, None]:
