@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = _parser().parse_known_args(arguments)
     try:
         found = survey(options.weights)
-        choice = chosen(found, options.weights, is_tiny=options.tiny)
+        has_lanes = any(one.partition("=")[0] == "--lanes" for one in rest)
+        choice = chosen(found, options.weights, is_tiny=options.tiny, has_lanes=has_lanes)
         command = [sys.executable, "-m", "pytest", *arguments_of(choice, options.results_dir), *rest]
         print(*_told(choice), f"$ {' '.join(command[2:])}", sep="\n", flush=True)
         if options.dry:
@@ -90,8 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def chosen(found: Survey, folder: Path | None = None, *, is_tiny: bool = False) -> Choice:
-    """The models for what was found. `folder`, of checkpoints.
+def chosen(
+    found: Survey, folder: Path | None = None, *, is_tiny: bool = False, has_lanes: bool = False
+) -> Choice:
+    """The models for what was found.
+
+    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker sees one device, its own.
 
     Raises
     ------
@@ -114,7 +119,7 @@ def chosen(found: Survey, folder: Path | None = None, *, is_tiny: bool = False) 
     if switched[-1].path is None:
         models[-1] = random_of(THIRD)
     # Sessions and arenas are on the first device: on a node of several these are out of their way.
-    device = found.cuda[-1]
+    device = found.cuda[0 if has_lanes else -1]
     served = {model for server in found.servers for model in server.models}
     backends = {
         role: _spec(find_weights(model, folder).name, device, DTYPE)

@@ -23,10 +23,15 @@ def entries(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found]
 
 
-def verdicts(results: Path) -> dict[str, tuple[str, str]]:
-    """Claim → verdict and reason."""
+def verdicts(results: Path) -> dict[str, dict[str, Any]]:
+    """Claim → its verdict."""
     [path] = results.glob("*/claims.json")
-    return {v["id"]: (v["verdict"], v["reason"]) for v in json.loads(path.read_text())["claims"]}
+    return {verdict["id"]: verdict for verdict in json.loads(path.read_text())["claims"]}
+
+
+def exact(found: dict[str, dict[str, Any]]) -> dict[str, tuple[str, float | None]]:
+    """Word and number of each claim that is not about time."""
+    return {name: (v["word"], v["estimate"]) for name, v in found.items() if v["unit"] != "s"}
 
 
 def test_a_node_lost_in_the_middle_costs_no_finished_result(
@@ -66,7 +71,7 @@ def test_a_node_lost_in_the_middle_costs_no_finished_result(
     assert two["lost"][0].startswith(lost)
     measured = [line.split()[0] for line in log.read_text().splitlines()]
     assert sorted(measured) == ["absent", "four", "one", "three", "two", "two"]
-    assert {word for word, _ in verdicts(results).values()} == {"confirmed"}
+    assert {verdict["word"] for verdict in verdicts(results).values()} == {"confirmed"}
 
 
 def test_each_errand_sees_the_gpu_that_ray_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +89,9 @@ def test_each_errand_sees_the_gpu_that_ray_gave_it(tmp_path: Path, monkeypatch: 
 
 
 def test_three_nodes_give_the_claims_that_one_process_gives(tmp_path: Path) -> None:
-    """Of computations that are the same everywhere: plans on published constants, and simulated engines."""
+    """Of plans on published constants, which are the same everywhere."""
     pytest.importorskip("cvxpy", reason="cvxpy is missing; run: pip install 'assay[routing]'")
-    chosen = ("published or lp-plans or exact-plans or greedy-plans", "--profile", "replay")
+    chosen = ("published", "--profile", "replay")
     command = pytest_command(tmp_path / "here", "-m", "routing", "-k", *chosen)
     assert finished(command, ROOT).returncode == 0
     with local_cluster(3) as cluster:
@@ -95,11 +100,10 @@ def test_three_nodes_give_the_claims_that_one_process_gives(tmp_path: Path) -> N
         )
         done = finished(command, ROOT)
     assert done.returncode == 0, done.stdout
-    assert verdicts(tmp_path / "there").keys() == verdicts(tmp_path / "here").keys()
     here, there = verdicts(tmp_path / "here"), verdicts(tmp_path / "there")
-    assert {name: word for name, (word, _) in there.items()} == {
-        name: word for name, (word, _) in here.items()
-    }
+    assert there.keys() == here.keys()
+    assert exact(there) == exact(here)
+    assert len(exact(here)) > 20
     assert len({e["extra_info"]["node"]["name"] for e in entries(tmp_path / "there")}) == 3
 
 

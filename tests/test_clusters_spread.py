@@ -140,6 +140,25 @@ def test_a_lost_node_loses_nothing_that_came_home(sent: Sent) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--ray-resources", "GPU=1"), "say where Ray is with --ray-address"),
+        (("--ray-address", "gpu1"), "'gpu1' is no address; give HOST:PORT"),
+        (("--ray-address", "127.0.0.1:1", "-n", "2", "--dist", "load"), "give one of them"),
+    ],
+)
+def test_options_that_make_no_sense_are_told_in_a_line(
+    project: Path, options: tuple[str, ...], said: str
+) -> None:
+    """Before anything is collected."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = finished(pytest_command(project / "results", *options), project, PYTHONPATH=path)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.nightly
 def test_what_is_lost_twice_is_an_error_with_the_names_of_the_nodes(project: Path) -> None:
     """It is not tried a third time."""

@@ -124,10 +124,28 @@ def test_where_no_worker_is_replaced_the_other_lane_goes_on(
 def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(suite: pytest.Pytester) -> None:
     """It is not replaced again and again."""
     (suite.path / "conftest.py").write_text(
-        f"{CONFTEST}\nimport os\n"
+        f"{CONFTEST}\nimport os, pytest\n"
         "def pytest_collection_finish(session):\n"
-        "    if 'PYTEST_XDIST_WORKER' in os.environ: raise RuntimeError('no server here')\n"
+        "    if 'PYTEST_XDIST_WORKER' in os.environ: raise pytest.UsageError('--backend a=b: no b here')\n"
     )
     found = suite.runpytest_subprocess("bench", *LANES)
-    assert found.ret != pytest.ExitCode.OK
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    found.stderr.fnmatch_lines(["ERROR: on lane cpu *: --backend a=b: no b here"])
+    assert not any("INTERNALERROR" in line for line in found.outlines)
     assert "replacing" not in found.stdout.str()
+
+
+@needs_cores
+@pytest.mark.nightly
+def test_a_worker_that_dies_as_it_starts_ends_the_run(suite: pytest.Pytester) -> None:
+    """It is not replaced: the next one would die too."""
+    (suite.path / "conftest.py").write_text(
+        f"{CONFTEST}\nimport os\n"
+        "def pytest_collection_finish(session):\n"
+        "    if os.environ.get('PYTEST_XDIST_WORKER') == 'gw1': os._exit(3)\n"
+        "def pytest_collection(session):\n"
+        "    if os.environ.get('PYTEST_XDIST_WORKER') == 'gw0': os._exit(3)\n"
+    )
+    found = suite.runpytest_subprocess("bench", *LANES, "--claims=off")
+    assert found.ret == pytest.ExitCode.INTERRUPTED
+    found.stdout.fnmatch_lines(["*--lanes: the worker of lane cpu * ended before its first test: *"])

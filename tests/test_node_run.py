@@ -50,6 +50,12 @@ def test_without_weights_every_model_is_a_shape(here: Survey) -> None:
     assert Chosen.of("pocket", choice.model_id).model_id == f"random:{LLAMA}"
 
 
+def test_in_lanes_every_model_is_on_the_lanes_own_device(here: Survey) -> None:
+    """Which is the first one that its worker sees."""
+    choice = node.chosen(here, has_lanes=True)
+    assert all("device=cuda:0" in spec for spec in choice.backends.values())
+
+
 def test_weights_that_are_there_are_taken(here: Survey, tmp_path: Path) -> None:
     """From a folder, each by itself; the third is then the real one."""
     for name in (MISTRAL, QWEN):
@@ -121,7 +127,7 @@ def test_the_models_are_those_that_a_node_switches_between() -> None:
 def test_the_whole_path_runs_on_a_processor_with_tiny_shapes(tmp_path: Path) -> None:
     """The cascade's baseline and the replayed parts: records of random weights, hardware beside them."""
     command = [sys.executable, "-m", "bench.node", "--tiny", "--no-measure", "--results-dir", str(tmp_path)]
-    select = ["-m", "cascade", "-k", "test_cascade and (baseline or all-small) and not edge", "--tasks", "2"]
+    select = ["-m", "cascade", "-k", "(baseline or all-small) and not edge and not load", "--tasks", "2"]
     ran = subprocess.run(
         [*command, *select, "--rounds", "1", "-p", "no:cacheprovider"],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -10,6 +10,7 @@ class Terminal:
     """What pytest's reporter writes, kept."""
 
     isatty = True
+    showfspath = True
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -26,10 +27,11 @@ class Terminal:
         self.lines.append(text)
 
 
-def lines_of(*tests: tuple[str, float]) -> list[str]:
+def lines_of(*tests: tuple[str, float], num_lanes: int = 1) -> list[str]:
     """What is written as these tests finish, each after its seconds."""
     terminal = Terminal()
     progress = Progress(terminal, [name for name, _ in tests])
+    progress.num_lanes = num_lanes
     for name, took_s in tests:
         report: Any = SimpleNamespace(nodeid=name, outcome="passed", duration=took_s)
         progress.finished(report)
@@ -49,3 +51,10 @@ def test_what_the_first_test_pays_for_all_is_not_expected_again() -> None:
     lines = lines_of(("a.py::live[x]", 100.0), ("a.py::live[y]", 10.0), ("a.py::live[z]", 10.0))
     assert lines[0].endswith("about 3 min left")
     assert lines[1].endswith("about 10 s left")
+
+
+def test_lanes_share_what_is_left() -> None:
+    """Two lanes take half as long."""
+    tests = [(f"a.py::live[{i}]", 100.0) for i in range(5)]
+    assert lines_of(*tests, num_lanes=2)[0].endswith("about 3 min left")
+    assert lines_of(*tests)[0].endswith("about 7 min left")

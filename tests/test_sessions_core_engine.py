@@ -11,12 +11,12 @@ import torch
 from harness.errors import BudgetError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core import Engine, Model, Turn
-from tests.tiny_engine import VOCAB_SIZE, ask, run, tiny_model, tokens
+from tests.tiny_engine import DEVICES, VOCAB_SIZE, ask, run, tiny_model, tokens
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return tiny_model()
+@pytest.fixture(scope="module", params=DEVICES)
+def model(request: pytest.FixtureRequest) -> Model:
+    return tiny_model(request.param)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 from harness.errors import BudgetError, UsageError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core import Engine, Model, Place, Turn
-from tests.tiny_engine import VOCAB_SIZE, ask, run, tiny_model
+from tests.tiny_engine import DEVICES, VOCAB_SIZE, ask, run, tiny_model
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return tiny_model()
+@pytest.fixture(scope="module", params=DEVICES)
+def model(request: pytest.FixtureRequest) -> Model:
+    return tiny_model(request.param)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from harness.sessions.core.costs import Costs
 from harness.sessions.core.retention import Action, Candidate, Prices
 from harness.sessions.core.scheduler import MAX_OVERTAKEN
 from harness.sessions.core.session import Session
-from tests.tiny_engine import tiny_model
+from tests.tiny_engine import DEVICES, tiny_model
 
 SLAB_TOKENS = 60
 PRICES = Prices(
@@ -21,9 +21,9 @@ PRICES = Prices(
 )
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return tiny_model()
+@pytest.fixture(scope="module", params=DEVICES)
+def model(request: pytest.FixtureRequest) -> Model:
+    return tiny_model(request.param)
 
 
 @pytest.fixture

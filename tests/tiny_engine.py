@@ -1,18 +1,34 @@
-"""A session engine with a tiny model, run to its end, for the tests of the engine."""
+"""A session engine with a tiny model, run to its end, for the tests of the engine, on every device."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import torch
+
 from harness.sessions.core import Engine, Event, Model, Turn
 from harness.sessions.core.loading import random_llama
 
-__all__ = ["VOCAB_SIZE", "ask", "run", "tiny_model", "tokens"]
+__all__ = ["DEVICES", "VOCAB_SIZE", "ask", "run", "tiny_model", "tokens"]
 
 VOCAB_SIZE = 97
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(
+                not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a PyTorch built with CUDA"
+            ),
+        ],
+    ),
+]
+"""Where the same tests are run: what holds on a processor holds on a GPU."""
 
 
-def tiny_model() -> Model:
+def tiny_model(device: str = "cpu") -> Model:
     """In double precision, so that no tie between two tokens is decided by rounding."""
     donor = random_llama(
         2,
@@ -25,7 +41,7 @@ def tiny_model() -> Model:
         max_position_embeddings=256,
         initializer_range=0.3,
     )
-    return Model.from_transformers("tiny", donor.double())
+    return Model.from_transformers("tiny", donor.double().to(device))
 
 
 def run(engine: Engine, limit: int = 500) -> list[Event]:

@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import base64
 import io
+import logging
 import os
 import shlex
 import signal
@@ -54,16 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.here:
             return run_here(rest)
         _refuse_own(rest)
-        return submit(args.address, rest, args.into)
+        return submit(args.address, rest, args.into, python=args.python)
     except HarnessError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 2
 
 
-def submit(address: str, options: Sequence[str], into: Path) -> int:
+def submit(address: str, options: Sequence[str], into: Path, *, python: str = "python") -> int:
     """Run the suite with pytest's `options` as a job, and fetch what it leaves into a folder in `into`.
 
-    Arguments: `address`, of the dashboard, http://HOST:8265.
+    Arguments: `address`, of the dashboard, http://HOST:8265; `python`, as the head finds it.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def submit(address: str, options: Sequence[str], into: Path) -> int:
     try:
         client = sdk.JobSubmissionClient(address)
         job = client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "harness.clusters", "--here", "--", *options]),
+            entrypoint=shlex.join([python, "-m", "harness.clusters", "--here", "--", *options]),
             runtime_env={"working_dir": str(ROOT), "excludes": list(EXCLUDED)},
         )
     except (ConnectionError, RuntimeError, ValueError) as exc:
@@ -85,8 +86,8 @@ def submit(address: str, options: Sequence[str], into: Path) -> int:
     print(f"{job} on {address}; stop it with: ray job stop --address {address} {job}", flush=True)
     try:
         asyncio.run(_follow(client, job, home))
-    except KeyboardInterrupt:
-        client.stop_job(job)
+    except (KeyboardInterrupt, HarnessError, OSError):
+        client.stop_job(job)  # no one would take what it finds
         raise
     status = home.exit_status
     if status is None:
@@ -241,9 +242,11 @@ async def _follow(client: Any, job: str, home: Home) -> None:
 
 def _sdk() -> Any:
     try:
-        return import_module("ray.job_submission")
+        sdk = import_module("ray.job_submission")
     except ImportError as exc:
         raise UnavailableError("ray[default] is missing; run: pip install 'ray[default]'") from exc
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it names each file that it does not send
+    return sdk
 
 
 def _refuse_own(options: Sequence[str]) -> None:
@@ -267,6 +270,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--into", type=Path, default=Path("results"), metavar="DIR", help="for the run's folder"
+    )
+    parser.add_argument(
+        "--python", default="python", metavar="PATH", help="on the head, with the project's extras"
     )
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from harness.agents.cluster import RayCluster
+from harness.agents.cluster import RayCluster, require_ray
 from harness.agents.head import CLI
 from harness.errors import HarnessError, LaunchError
 
@@ -38,8 +38,7 @@ def wait_for_nodes(address: str, num_nodes: int, limit_s: float) -> None:
     ------
     LaunchError: they are not, within `limit_s` seconds.
     """
-    import ray
-
+    ray = require_ray()
     ends_s = time.monotonic() + limit_s
     _wait_for_head(address, ends_s, limit_s)
     with RayCluster(address, deadline_s=max(1.0, ends_s - time.monotonic())):

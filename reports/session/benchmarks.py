@@ -26,15 +26,22 @@ SESSION = {
     "xdist_benchmark_found": bool,
 }
 """Attributes of `BenchmarkSession` that are read or set here, and their types."""
-OUTPUTS = ("json", "save", "autosave", "save_data", "histogram", "compare", "compare_fail")
-"""Attributes of `BenchmarkSession` that say what is written and compared at the end."""
+OUTPUTS: Mapping[str, Any] = {
+    "benchmark_json": None,
+    "benchmark_save": None,
+    "benchmark_autosave": None,
+    "benchmark_histogram": [],
+    "benchmark_compare": None,
+    "benchmark_compare_fail": [],
+}
+"""Options of what is written and compared at the end, each as if it was not given."""
 METADATA = ("name", "fullname", "group", "param", "params", "extra_info", "iterations", "options", "stats")
 """Attributes of `Metadata` that a benchmark of a worker is made of again."""
 
 
 def missing(session: Any) -> list[str]:
     """What this module needs of pytest-benchmark and does not find, in words; empty with 5.3."""
-    gone = [f"BenchmarkSession.{name}" for name in (*SESSION, *OUTPUTS) if not hasattr(session, name)]
+    gone = [f"BenchmarkSession.{name}" for name in SESSION if not hasattr(session, name)]
     found = {name: getattr(session, name) for name in SESSION if hasattr(session, name)}
     gone += [
         f"BenchmarkSession.{name} (is {type(value).__name__}, was {SESSION[name].__name__})"
@@ -71,9 +78,9 @@ def switch_on(config: pytest.Config) -> None:
 
 
 def write_nothing(config: pytest.Config) -> None:
-    """Leave files and comparisons to the controller."""
-    for name in OUTPUTS:
-        setattr(config._benchmarksession, name, None)  # type: ignore[attr-defined]
+    """Leave files and comparisons to the controller. Call it before pytest-benchmark makes its session."""
+    for name, absent in OUTPUTS.items():
+        setattr(config.option, name, absent)
 
 
 def add(config: pytest.Config, entry: Mapping[str, Any], order: Mapping[str, int]) -> None:

@@ -34,6 +34,8 @@ SENT = "assay-entry"
 """The user property under which a worker sends a journal entry, as JSON."""
 REFUSED = "assay-refused"
 """The one under which it says why it cannot: a value in it is no JSON."""
+WHY = "assay_why"
+"""The key of a worker's output under which it says why it cannot measure."""
 LANE = "assay_lane"
 """The key of a worker's input under which its lane stands, a map with at least a `name`."""
 FOLDER = "assay_folder"
@@ -57,6 +59,7 @@ class Worker:
         given: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
         self.lane: str = given[LANE]["name"]
         self._folder = Path(given[FOLDER])
+        benchmarks.write_nothing(config)
 
     def run_dir(self) -> Path:
         """The run's folder, which the controller made before it gave out the first test."""
@@ -66,7 +69,15 @@ class Worker:
     def pytest_sessionstart(self) -> None:
         """Measure, although pytest-benchmark would not in a worker."""
         benchmarks.switch_on(self.config)
-        benchmarks.write_nothing(self.config)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_finish(self) -> Generator[None, None, None]:
+        """Say why nothing can be measured here, which pytest-xdist would keep to itself."""
+        try:
+            yield
+        except pytest.UsageError as exc:
+            self.config.workeroutput[WHY] = str(exc)  # type: ignore[attr-defined]
+            raise
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -122,6 +133,12 @@ class Controller:
         """Keep which lane a worker is on."""
         self._lanes[node.gateway.id] = node.workerinput[LANE]["name"]
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """End the run where a worker cannot measure, as a run in one process would have ended."""
+        if why := getattr(node, "workeroutput", {}).get(WHY):
+            raise pytest.UsageError(f"on lane {node.workerinput[LANE]['name']}: {why}")
+
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config) -> BlockScheduling:
         """Report what is resumed, and give out the rest, the claims excepted."""
@@ -131,6 +148,8 @@ class Controller:
         for item in measured:
             if resume.is_armed(item):
                 self._replay(item)
+        if self.assay.progress:
+            self.assay.progress.num_lanes = len(config.option.tx)
         self.schedule = BlockScheduling(
             self._blocks([item for item in self.items.values() if not resume.is_armed(item)]),
             lane_of=lambda node: str(node.workerinput[LANE]["name"]),

@@ -43,6 +43,8 @@ class Progress:
         self.total = len(nodeids)
         self.took_s: dict[str, list[float]] = {}
         self.moving = False
+        self.num_lanes = 1
+        """How many tests run at a time."""
 
     def step(self, what: str, done: int, total: int) -> None:
         """Say how far something inside a test has come. Silent where no one watches."""
@@ -73,7 +75,8 @@ class Progress:
         done = self.total - len(self.waiting)
         path, _, name = report.nodeid.rpartition("::")
         self._end(f"  {done} of {self.total} {report.outcome}: {name}, {report.duration:.1f} s{self._left()}")
-        self.reporter.currentfspath = self.reporter.config.rootpath / path  # or the path is written again
+        if self.reporter.showfspath:
+            self.reporter.currentfspath = self.reporter.config.rootpath / path  # or it is written again
 
     def _shown(self) -> AbstractContextManager[None]:
         """Within it what is written in a test is seen, and not kept with what the test prints."""
@@ -100,7 +103,7 @@ class Progress:
         known_s = [time_s for time_s in times_s if time_s is not None]
         if not times_s or len(known_s) < len(times_s):
             return ""
-        return f", about {duration(sum(known_s))} left"
+        return f", about {duration(sum(known_s) / self.num_lanes)} left"
 
     def _expected_s(self, nodeid: str) -> float | None:
         took_s = self.took_s.get(_function(nodeid))
