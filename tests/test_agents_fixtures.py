@@ -16,6 +16,7 @@ pytest.importorskip("msgspec")
 from fixtures import agents_arms
 from fixtures import agents_checks as checks
 from fixtures import agents_options as options
+from fixtures import clusters
 from fixtures.agents_values import METRICS, Round, Taken, request_of, values_of
 from fixtures.agents_variants import ALL_COUNTS, ARMS, Variant, Work, counts_of
 from fixtures.decode_variants import Chosen
@@ -268,9 +269,9 @@ def test_arrivals_are_counted_by_when_they_were_sent() -> None:
         (options._rate, "0", "agents per second above 0"),
         (options._rate, "nan", "agents per second above 0"),
         (options._gb, "inf", "GB above 0"),
-        (options._address, "gpu1", "HOST:PORT"),
-        (options._address, "ray://gpu1:10001", "HOST:PORT"),
-        (options._address, "gpu1:99999", "HOST:PORT"),
+        (clusters._address, "gpu1", "HOST:PORT"),
+        (clusters._address, "ray://gpu1:10001", "HOST:PORT"),
+        (clusters._address, "gpu1:99999", "HOST:PORT"),
         (options._url, "gpu1:8000", "http://HOST:PORT"),
         (options._url, "http://", "http://HOST:PORT"),
     ],
@@ -286,7 +287,7 @@ def test_an_option_that_makes_no_sense_is_one_line(parse: Any, text: str, hint: 
 def test_options_are_read_as_they_are_meant() -> None:
     """Counts once each, in order."""
     assert options._counts("4,1,4") == (1, 4)
-    assert (options._seconds("0"), options._rate("2.5"), options._address("gpu1:6379")) == (
+    assert (options._seconds("0"), options._rate("2.5"), clusters._address("gpu1:6379")) == (
         0.0, 2.5, "gpu1:6379"
     )  # fmt: skip
 
