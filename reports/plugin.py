@@ -81,7 +81,7 @@ class Assay:
             config.getoption("profile", "pocket"),
             self.entries,
         )
-        self.rerun = Rerun(self.judge, self.entries, config.getoption("rounds", None))
+        self.rerun = Rerun(self.judge, self.entries, config)
         self.latest: dict[str, dict[str, Any]] = {}
         """Of each test the entry of its last attempt alone."""
         self.plan = options.plan_of(config) if config.option.resume else None
@@ -318,6 +318,8 @@ class Assay:
         if self.judge.rulings is not None:
             terminalreporter.section("gate")
             terminalreporter.write_line(gate.gate_table(self.judge.rulings.values(), width_here()))
+            if left := self.rerun.left_open():
+                terminalreporter.write_line(left, yellow=True)
         for warning in self.warnings:
             terminalreporter.write_line(warning, red=True)
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")

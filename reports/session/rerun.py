@@ -5,6 +5,8 @@ variant in pytest's own loop, with fixtures of their own. Both attempts stay in 
 together (`reports.attempts`). pytest-benchmark keeps the first attempt's times and gets the record of both.
 
 A run that was asked to be short, by `--rounds` below 4, stays short: as many again would settle little.
+Where variants run elsewhere, on lanes or on the nodes of a cluster, nothing is measured again: what runs
+there is not of pytest's own loop, and what would run here is of another machine. `left_open` says so.
 
 Trap: what stays up for a session is not launched again by a rerun, so that both attempts are one launch.
 """
@@ -29,15 +31,19 @@ __all__ = ["Rerun"]
 
 LEAST_ROUNDS = 4
 """`--rounds` below which nothing is measured again."""
+ELSEWHERE = ("lanes", "ray_address")
+"""Options under which variants run in other processes than this one."""
 
 
 class Rerun:
     """One session's; it happens at most once."""
 
-    def __init__(self, judge: Judge, found: Mapping[str, dict[str, Any]], rounds: int | None) -> None:
-        """Arguments: `found`, the journal's entries by their test, which grows; `rounds`, of `--rounds`."""
+    def __init__(self, judge: Judge, found: Mapping[str, dict[str, Any]], config: pytest.Config) -> None:
+        """Arguments: `found`, the journal's entries by their test, which grows."""
+        rounds = config.getoption("rounds", None)
         self.is_done = rounds is not None and rounds < LEAST_ROUNDS
         """Whether there is nothing more to be done."""
+        self._config = config
         self._judge = judge
         self._found = found
         self._first: dict[str, dict[str, Any]] = {}
@@ -50,7 +56,8 @@ class Rerun:
         Does something only where the claims are about to begin, so that all that they need has run.
         """
         is_due = isinstance(next_item, ClaimItem) and not isinstance(item, ClaimItem)
-        if self.is_done or not is_due or item.session.shouldfail or item.session.shouldstop:
+        is_off = self.is_done or self._elsewhere
+        if is_off or not is_due or item.session.shouldfail or item.session.shouldstop:
             return []
         self.is_done = True
         rulings = self._judge.open_rulings()
@@ -67,6 +74,23 @@ class Rerun:
         item.session.items[at:at] = again
         self._judge.forget()
         return [other.nodeid for other in again]
+
+    @property
+    def _elsewhere(self) -> str | None:
+        """The option by which variants run elsewhere."""
+        given = [name for name in ELSEWHERE if self._config.getoption(name, None)]
+        return f"--{given[0].replace('_', '-')}" if given else None
+
+    def left_open(self) -> str | None:
+        """What to do about claims that were not measured once more, since their variants run elsewhere."""
+        names = sorted(self._judge.open_rulings()) if self._elsewhere else []
+        if not names:
+            return None
+        return (
+            f"gate: {_num(len(names), 'claim')} left open, since nothing is measured once more with "
+            f"{self._elsewhere}; to settle them, without it: pytest bench/ --claims=gate "
+            + " ".join(f"--claim {name}" for name in names)
+        )
 
     def holds(self, nodeid: str) -> bool:
         """Whether a test is being measured once more, or was."""
