@@ -24,7 +24,7 @@ from fixtures.switching import SwitchingStand
 from fixtures.switching_lines import Lines
 from fixtures.switching_runs import Side, Switching
 from fixtures.switching_variants import Work
-from harness.errors import BackendBroken, UnavailableError
+from harness.errors import BackendBroken, UnavailableError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "ASSAY_SWITCHING_TEST"
@@ -167,3 +167,40 @@ def test_a_driver_that_ends_in_the_middle_leaves_nothing(
     while of_run(mark) and time.monotonic() < by_s:
         time.sleep(0.1)
     assert not of_run(mark)
+
+
+TINY = ("random:tiny-llama", "random:tiny-qwen")
+
+
+@pytest.mark.parametrize("buffer_gb", [0.5, 0.7])
+def test_an_arena_smaller_than_a_model_is_refused_by_what_to_give(buffer_gb: float) -> None:
+    """Whether none fits or only the largest does not: the control holds every model whole."""
+    stand = SwitchingStand(Work(models=TINY, buffer_gb=buffer_gb))
+    with pytest.raises(
+        UsageError, match=rf"--buffer-gb {buffer_gb}: .*random:tiny-llama has .* or more"
+    ) as told:
+        stand.require_room()
+    least_gb = float(str(told.value).split("give ")[1].split(" ")[0])
+    SwitchingStand(Work(models=TINY, buffer_gb=least_gb)).require_room()
+    with pytest.raises(UsageError):
+        SwitchingStand(Work(models=TINY, buffer_gb=least_gb - 0.001)).require_room()
+
+
+def test_a_control_that_answers_nothing_is_said_and_not_timed() -> None:
+    """With its own reason, and not as an empty median."""
+    stand = SwitchingStand(Work(models=TINY, buffer_gb=0.5))
+    try:
+        with pytest.raises(BackendBroken, match="reload-every cannot be timed: .*BudgetError"):
+            assert stand.beside
+    finally:
+        stand.close()
+
+
+def test_the_command_says_it_in_one_line_for_every_arm(tmp_path: Path) -> None:
+    """Nothing is started or stored."""
+    asked = ("--models", ",".join(TINY), "--buffer-gb", "0.5", "-k", "home-slot-sync or keep-last")
+    done = run(tmp_path, "--rounds", "1", *asked)
+    assert done.returncode == 1
+    assert "UsageError: --buffer-gb 0.5: an arena of 0.5 MB here" in done.stdout
+    assert "StatisticsError" not in done.stdout
+    assert stored(tmp_path) == {}
