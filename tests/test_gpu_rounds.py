@@ -13,12 +13,12 @@ from fake_nvml import FakeGpu, FakeNvml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.gpu_rounds import ROUND_METRICS, GpuWatch, Stretch, values_of
+from fixtures.gpu_rounds import ROUND_METRICS, GpuWatch, Stretch, _usage, values_of
 from fixtures.options import Settings
 from fixtures.pairing import Arm, Measured, Pairing
 from harness.errors import UnavailableError
 from harness.hardware.gpus import open_visible
-from harness.hardware.nvml import Gpu, num_gpus
+from harness.hardware.nvml import Gpu, Sampler, num_gpus
 from harness.hardware.throttling import REASONS, held_back
 from harness.hardware.utilisation import Sample, Usage, usage
 from reports.records import Record
@@ -95,6 +95,51 @@ def test_telemetry_has_a_line_per_device_and_round_with_its_readings(nvml: FakeN
         assert one["event"] == "gpu_round"
         assert 5 <= len(one["samples"]) <= 200
         assert all(0 <= sample["at_s"] <= one["length_s"] for sample in one["samples"])
+
+
+class Counting:
+    """A device of 1,000 W that has a counter of its energy, and may be lost."""
+
+    def __init__(self) -> None:
+        self.is_lost = False
+
+    def read(self) -> Sample:
+        if self.is_lost:
+            raise UnavailableError("gpu metrics: reading (gone): reboot")
+        at_s = time.perf_counter()
+        return Sample(at_s, None, None, None, 1000 * at_s, None)
+
+
+def read_for(sampler: Sampler, num: int) -> float:
+    """When so many readings and most of a period more have passed."""
+    while len(sampler.samples()) < num:
+        time.sleep(0.01)
+    time.sleep(0.8 * LONG_S)
+    return time.perf_counter()
+
+
+LONG_S = 0.25
+
+
+def test_energy_counts_up_to_the_end_and_not_to_the_last_reading() -> None:
+    """A counter that is read seldom would miss most of a period."""
+    began_s = time.perf_counter()
+    with Sampler(Counting(), period_s=LONG_S) as sampler:
+        stretch = Stretch("full", "treatment", 0, began_s + 1.1 * LONG_S, read_for(sampler, 7))
+        found = _usage(sampler, stretch)
+    assert found.power_w == pytest.approx(1000)
+
+
+def test_of_a_device_that_was_lost_on_the_way_no_energy_is_told() -> None:
+    """Its counter stands still from then on, and it drew something."""
+    device, began_s = Counting(), time.perf_counter()
+    with Sampler(device, period_s=0.005) as sampler:
+        while len(sampler.samples()) < 10:
+            time.sleep(0.01)
+        device.is_lost = True
+        found = _usage(sampler, Stretch("full", "treatment", 0, began_s, time.perf_counter()))
+    assert (found.energy_j, found.power_w) == (None, None)
+    assert sampler.failed == "gpu metrics: reading (gone): reboot"
 
 
 def test_the_readers_of_jobs_pass_over_what_gpus_tell(nvml: FakeNvml, tmp_path: Path) -> None:

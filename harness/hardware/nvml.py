@@ -209,6 +209,14 @@ class Sampler:
         """What was read in a stretch on `perf_counter`'s clock. Raises ValueError if it has no length."""
         return usage(self.samples(), began_s, done_s)
 
+    def take(self) -> None:
+        """Read now: what ends here is then known to its end. A device that failed is not read again."""
+        try:
+            if self.failed is None:
+                self._read()
+        except HarnessError as exc:
+            self.failed = str(exc)
+
     def samples(self) -> list[Sample]:
         """What was read and is kept, in the order of time."""
         with self._samples_lock:
@@ -230,12 +238,14 @@ class Sampler:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.wait(self._period_s):
-                sample = self._device.read()
-                with self._samples_lock:
-                    self._samples.append(sample)
+            while self.failed is None and not self._stopping.wait(self._period_s):
+                self._read()
         except HarnessError as exc:
             self.failed = str(exc)
+
+    def _read(self) -> None:
+        with self._samples_lock:  # two threads read, and the readings stay in the order of time
+            self._samples.append(self._device.read())
 
     def __enter__(self) -> Self:
         return self
