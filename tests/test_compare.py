@@ -207,6 +207,7 @@ def test_tasks_are_paired_by_their_id() -> None:
         ([7.0] * 4, [8.0] * 4, "regressed"),
         ([7.0] * 4, [6.0] * 3, "improved"),
         ([7.0, 9.0, 8.0, 7.0], [7.0, 9.0, 8.0], "equal"),
+        ([7.0] * 3, [7.0, 7.0, 7.0, 9.0, 9.0], "inconclusive"),
         ([7.0], [8.0], "inconclusive"),
         ([7.0, 9.0, 8.0, 7.0], [9.0, 7.0, 7.0, 8.0], "inconclusive"),
     ],

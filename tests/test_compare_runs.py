@@ -138,6 +138,24 @@ def test_an_exact_claim_is_compared_by_its_words(words: tuple[str, str], word: s
     assert claim_row(before, after).word == word
 
 
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("confirmed", "invalid"), "regressed"),
+        (("confirmed", "error"), "regressed"),
+        (("invalid", "confirmed"), "improved"),
+        (("invalid", "invalid"), "not compared"),
+        (("refuted", "impossible"), "changed"),
+    ],
+)
+@pytest.mark.parametrize("after", [3.0, 3.3])
+def test_a_claim_whose_evidence_broke_is_compared_by_its_words(
+    words: tuple[str, str], word: str, after: float
+) -> None:
+    """Whatever its number: it tells nothing of what is claimed."""
+    assert claim_row(judged(words[0], 3.0, 0.1), judged(words[1], after, 0.1)).word == word
+
+
 def test_a_claim_of_an_own_time_holds_the_drift() -> None:
     """10 % slower in one session each is not told, whatever the claim's own interval says."""
     ways = {"quantity": "value", "metric": "total_s", "unit": "s", "form": "at_most"}

@@ -149,6 +149,7 @@ def test_detection_says_rounds_and_level(capsys: pytest.CaptureFixture[str]) -> 
             "no claim 'pocket-batched-6x' in these runs; there are: pocket-batched-5x",
         ),
         (["--detect", "10%", "-m", "cascades"], "no experiment 'cascades'"),
+        (["--detect", "10%", "--claim", "pocket-batched-5x"], "--detect is about tests, not claims"),
     ],
 )
 def test_what_is_not_there_is_named(
@@ -166,8 +167,8 @@ def test_a_run_that_cannot_be_read_does_not_stop_the_others(capsys: pytest.Captu
     assert capsys.readouterr().err.count("error: nowhere") == 2
 
 
-@pytest.mark.parametrize("text", ["2", "0", "x"])
+@pytest.mark.parametrize("text", ["2", "0", "x", "90"])
 def test_a_power_is_a_share(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["plan", "--power", text])
-    assert "write" in capsys.readouterr().err
+    assert "write 0.9" in capsys.readouterr().err

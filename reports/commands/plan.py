@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     from reports.plans.lines import detections_text, plan_text
     from reports.tabular.layout import width_here
 
+    if args.detect is not None and args.claims:
+        raise JournalError("plan: --detect is about tests, not claims; leave --claim out, or narrow it by -m")
     found = read_all(args.runs or _reference())
     if not found.runs:
         return 2
@@ -100,9 +102,12 @@ def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:
 
 
 def _power(text: str) -> float:
-    value = share(text)
+    try:
+        value = share(text)
+    except argparse.ArgumentTypeError:
+        value = 0.0
     if not value > 0.05:
-        raise argparse.ArgumentTypeError(f"{text!r} is no power; write 0.9 or 90%")
+        raise argparse.ArgumentTypeError(f"{text!r} is no power between 5% and 100%; write 0.9 or 90%")
     return value
 
 

@@ -248,10 +248,15 @@ def _repeats(own: Sequence[Sequence[float]], kind: str) -> bool:
 
 
 def _same(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether two runs gave the same round by round, or one value that never changes."""
-    n = min(len(first), len(second))
+    """Whether two runs gave the same round by round, or one value that never changes.
+
+    Of unequal lengths, rounds that differ from each other show that the same comes back round by round.
+    Rounds of one value do not: the longer run's last ones may have begun to differ.
+    """
     alike = all(isclose(a, b, rel_tol=ROUNDING) for a, b in zip(first, second, strict=False))
-    return alike and (len(first) == len(second) or n >= REPEATS or len({*first, *second}) == 1)
+    shorter = min(first, second, key=len)
+    returns = len(shorter) >= REPEATS and len({*shorter}) > 1
+    return alike and (len(first) == len(second) or returns or len({*first, *second}) == 1)
 
 
 def _not_there(own: Sequence[Sequence[float]], over: str) -> Moved:

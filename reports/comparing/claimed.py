@@ -3,7 +3,8 @@
 The difference of two numbers comes from their stored intervals, by Welch: of the logs of ratios, and of the
 numbers themselves for the rest (reductions by the delta method). A claim's good side is the side on which
 it holds: more for `at_least`, less for `at_most`. Forms that have no interval of t behind them (`exact`,
-`order`, `monotone`) are compared by their words, as the gate does.
+`order`, `monotone`) are compared by their words, as the gate does, and so is a claim that has no number in
+either run, or whose evidence broke.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from reports.comparing.rows import Row, row_of
 from reports.records import Record
 from reports.runs import Run
 from reports.stats import Interval, Mean, Unsupported
-from reports.words import gate_outcome
+from reports.words import BROKEN, gate_outcome
 
 __all__ = ["claim_rows"]
 
@@ -37,7 +38,8 @@ Verdict = Mapping[str, Any]
 
 BY_WORD = ("exact", "order", "monotone")
 UPWARD = ("at_least", "between")
-NO_NUMBER = ("impossible", "out of scope", "missing")
+NO_NUMBER = ("impossible", "out of scope", *BROKEN)
+"""Words whose claims have no number, or one that nothing may be made of."""
 
 
 def claim_rows(before: Run, after: Run, margin: float, drift: float, *, has_equal_clocks: bool) -> list[Row]:
@@ -62,9 +64,11 @@ def _row(
     if old.get("version") != new.get("version"):
         why = f"the claim was changed, version {old.get('version')} → {new.get('version')}"
         return _without(old, new, about, why)
+    if {*words} & {*NO_NUMBER}:
+        return _by_word(old, new, about)
     if _is_same(old, new):
         return _named(_without(old, new, about, ""), "equal", "")
-    if old["form"] in BY_WORD or {*words} & {*NO_NUMBER}:
+    if old["form"] in BY_WORD:
         return _by_word(old, new, about)
     if not has_equal_clocks and _is_timed(new, records):
         return _without(old, new, about, "the machines differ")
@@ -162,7 +166,7 @@ def _by_word(old: Verdict, new: Verdict, about: dict[str, Any]) -> Row:
     before, after = _word(old), _word(new)
     if before == after:
         is_same = old.get("estimate") == new.get("estimate")
-        known = old.get("estimate") is not None
+        known = old.get("estimate") is not None and after not in NO_NUMBER
         word = "not compared" if not known else "equal" if is_same else "changed"
         return _named(row, word, row.why if not known else "")
     if gate_outcome(before, after) == "fail":

@@ -33,7 +33,7 @@ class Row:
     """A metric of a test, or a claim's number, before and after."""
 
     family: str
-    """"claims", "metrics" or "controls": what Holm's correction runs over."""
+    """"claims", "metrics" or "controls": Holm's correction runs over claims, and over the rest together."""
     experiment: str
     name: str
     """The test, or the claim."""
