@@ -22,6 +22,7 @@ from reports.plugin import RUN_DIR
 from reports.records import Check, Metric, Record
 
 pytestmark = pytest.mark.demo
+SETUP_S = 0.2
 FACTOR = {"half": 0.5, "same": 1.0, "slower": 1.2, "third": 0.33, "quarter": 0.25, "broken": 1.0}
 
 
@@ -31,6 +32,7 @@ class Lines(TerminalLines):
 
 @pytest.fixture(scope="session")
 def lines(request):
+    time.sleep(SETUP_S)
     made = Lines()
     request.config.pluginmanager.register(made, "demo-lines")
     return made

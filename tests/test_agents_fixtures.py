@@ -13,10 +13,9 @@ import pytest
 
 pytest.importorskip("msgspec")
 
-from fixtures import agents_arms
+from fixtures import agents_arms, clusters
 from fixtures import agents_checks as checks
 from fixtures import agents_options as options
-from fixtures import clusters
 from fixtures.agents_values import METRICS, Round, Taken, request_of, values_of
 from fixtures.agents_variants import ALL_COUNTS, ARMS, Variant, Work, counts_of
 from fixtures.decode_variants import Chosen

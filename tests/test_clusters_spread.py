@@ -140,6 +140,50 @@ def test_a_lost_node_loses_nothing_that_came_home(sent: Sent) -> None:
     )
 
 
+def test_what_is_sent_once_more_is_measured_at_what_the_rest_was(sent: Sent) -> None:
+    """The rates that its first variant set go with the block, to another node and to another session."""
+    plan = (sent.run / "load-plan.json").read_text()
+    assert {path.read_text() for path in (sent.run / "artifacts").iterdir()} == {plan}
+
+
+def test_what_asks_servers_at_urls_is_one_block(pytester: pytest.Pytester) -> None:
+    """Blocks at once would load one server; what asks nobody stays apart, and so do engines of their own."""
+    pytester.makeconftest(
+        'pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.clusters", "fixtures.backends"]\n'
+        "def pytest_collection_finish(session):\n"
+        "    from fixtures.clusters import _uses_urls\n"
+        "    from reports.session.blocks import blocks\n"
+        "    print('blocks of', [len(block) for block in blocks(session.items, _uses_urls)])\n"
+    )
+    bench = pytester.mkdir("bench")
+    (bench / "test_demo.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('variant', ['a', 'b'])\n"
+        "def test_asks(variant, pool, benchmark): pass\n"
+        "@pytest.mark.parametrize('variant', ['c', 'd'])\n"
+        "def test_asks_nobody(variant, benchmark): pass\n"
+    )
+    url = ("--backend", "small=http://127.0.0.1:1")
+    for options, sizes in ((url, "[2, 1, 1]"), ((), "[1, 1, 1, 1]")):
+        found = pytester.runpytest("bench", "--collect-only", "-s", *options)
+        found.stdout.fnmatch_lines([f"*blocks of {sizes.replace('[', '[[]')}"])
+
+
+def test_no_backend_is_started_where_nothing_is_measured(project: Path) -> None:
+    """It would take the memory of the device that an errand on the same node measures on."""
+    config = CONFTEST.replace("[", '["fixtures.backends", ', 1)
+    made = STAND_IN.format(losses={}, env={})
+    (project / "conftest.py").write_text(config + made)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    options = ("--backend", "small=http://127.0.0.1:1", "-k", "one")
+    done = finished(pytest_command(project / "results", *options), project, PYTHONPATH=path)
+    [run] = (project / "results").iterdir()
+    [entry] = journal(run)
+    assert "127.0.0.1:1" in entry["why"]
+    assert "its session on node-0 ended with status 4" in entry["why"]
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

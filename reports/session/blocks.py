@@ -6,7 +6,7 @@ part of the comparison; so all that one claim names is one block, and claims tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -20,10 +20,13 @@ SHARED = ("load_plan",)
 """Fixtures that set what several tests are measured at, once for a run's folder."""
 
 
-def blocks(items: Sequence[pytest.Item]) -> list[list[pytest.Item]]:
+def blocks(
+    items: Sequence[pytest.Item], is_shared: Callable[[pytest.Item], bool] = lambda item: False
+) -> list[list[pytest.Item]]:
     """The variants among `items` by block, each in the order of `items`; the longest block first.
 
     Arguments: `items`, a session's, claims included: without claims every variant is a block of its own.
+    `is_shared`, whether an item uses a server that all of them would use: those are one block.
     """
     variants = [item for item in items if is_variant(item)]
     groups = _Groups()
@@ -32,6 +35,7 @@ def blocks(items: Sequence[pytest.Item]) -> list[list[pytest.Item]]:
             groups.join([(item.experiment, name) for name in claims.needed_variants(item.claim)])
     for fixture in SHARED:
         groups.join([_name(item) for item in variants if fixture in getattr(item, "fixturenames", ())])
+    groups.join([_name(item) for item in variants if is_shared(item)])
     found: dict[Any, list[pytest.Item]] = {}
     for item in variants:
         found.setdefault(groups.of(_name(item)), []).append(item)

@@ -85,6 +85,7 @@ class Worker:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put the record and the benchmark on the report, which travels at once."""
         report = yield
+        entries.begin(item, call)
         if is_variant(item) and (report.when == "call" or report.outcome != "passed"):
             entry = entries.entry_of(item, call, report) | {"lane": self.lane}
             try:
@@ -219,12 +220,8 @@ class Controller:
     def _blocks(self, items: list[pytest.Item]) -> list[tuple[str, ...]]:
         """What claims bind together, and all that uses one server; any other test is a block of its own."""
         is_shared = self.config.stash.get(SHARED, lambda item: False)
-        found = blocks(items)
-        together = [block for block in found if any(is_shared(item) for item in block)]
-        apart = [block for block in found if block not in together]
-        merged = [[item for block in together for item in block]] if together else []
         others = [[item] for item in items if not isinstance(item, ClaimItem) and not is_variant(item)]
-        return [tuple(item.nodeid for item in block) for block in (*merged, *apart, *others)]
+        return [tuple(item.nodeid for item in block) for block in (*blocks(items, is_shared), *others)]
 
     def _replay(self, item: pytest.Item) -> None:
         """Report a finished variant again, as its own test would have."""
