@@ -34,7 +34,7 @@ from harness.errors import HarnessError, UnavailableError
 from harness.models.shapes import random_of
 from harness.survey.found import Survey, survey
 from harness.survey.main import whole
-from harness.survey.weights import find_weights
+from harness.survey.weights import find_weights, require_folder
 from reports import journal
 
 __all__ = ["Choice", "arguments_of", "chosen", "main", "node_file"]
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it all; pytest's exit status, or 3 where there is no GPU."""
     options, rest = _parser().parse_known_args(arguments)
     try:
+        require_folder(options.weights)
         found = survey(options.weights)
         has_lanes = any(one.partition("=")[0] == "--lanes" for one in rest)
         choice = chosen(found, options.weights, is_tiny=options.tiny, has_lanes=has_lanes)

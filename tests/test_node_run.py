@@ -103,6 +103,21 @@ def test_without_a_gpu_nothing_is_pretended(here: Survey, capsys: pytest.Capture
         assert "or here: pytest bench/" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("asked", ["--weights", "ASSAY_WEIGHTS"])
+def test_a_folder_of_weights_that_is_not_there_is_refused(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or random weights would be measured in the place of those that were asked for."""
+    gone = str(tmp_path / "gone")
+    monkeypatch.setenv("ASSAY_WEIGHTS", gone if asked == "ASSAY_WEIGHTS" else str(tmp_path))
+    options = ["--weights", gone] if asked == "--weights" else []
+    assert node.main(["--tiny", "--dry", *options]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"bench.node: {asked} {gone}: no such folder; give one that holds ORG/NAME\n"
+    )
+
+
 def test_a_dry_run_prints_one_command_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,11 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError
 from harness.survey.ceilings import ceilings_here
 from harness.survey.found import Survey, survey, to_json
 from harness.survey.offers import offers
 from harness.survey.text import ceiling_line, lines
+from harness.survey.weights import require_folder
 
 __all__ = ["main", "whole"]
 
@@ -29,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print it all; 2 with one line where it was asked for something that makes no sense."""
     options = _parser().parse_args(arguments)
     try:
-        if options.weights is not None and not options.weights.is_dir():
-            raise UsageError(f"--weights {options.weights}: no such folder; give one that holds ORG/NAME")
+        require_folder(options.weights)
         return _as_json(options) if options.json else _as_text(options)
     except HarnessError as exc:
         print(f"harness.hardware: {exc}", file=sys.stderr)

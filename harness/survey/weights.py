@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.errors import UsageError
 from harness.models.shapes import RANDOM, random_of, shapes
 
-__all__ = ["VARIABLE", "Weights", "find_weights", "seed_models", "weights_here"]
+__all__ = ["VARIABLE", "Weights", "find_weights", "require_folder", "seed_models", "weights_here"]
 
 VARIABLE = "ASSAY_WEIGHTS"
 """Names a folder of weights."""
@@ -48,10 +49,25 @@ def weights_here(folder: Path | None = None) -> list[Weights]:
     return [find_weights(name, folder) for name in seed_models()]
 
 
+def require_folder(folder: Path | None) -> None:
+    """Refuse a folder of weights that is not there: random ones would stand in for what was asked for.
+
+    Arguments: `folder`, of `--weights`; None for that of ASSAY_WEIGHTS, if it is set.
+
+    Raises
+    ------
+    UsageError: there is no such folder.
+    """
+    given = _given(folder)
+    if given is not None and not given.is_dir():
+        asked = VARIABLE if folder is None else "--weights"
+        raise UsageError(f"{asked} {given}: no such folder; give one that holds ORG/NAME")
+
+
 def find_weights(model: str, folder: Path | None = None) -> Weights:
     """Where a model's weights are. `folder`, of weights, in the place of ASSAY_WEIGHTS."""
     model = model.removeprefix(RANDOM)
-    given = folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    given = _given(folder)
     short = model.rpartition("/")[2]
     names = (model, short, model.replace("/", "--"))
     places = [given / name for name in names] if given is not None else []
@@ -75,6 +91,10 @@ def is_whole(folder: Path) -> bool:
             continue
         return bool(files) and all((folder / file).is_file() for file in files)
     return False
+
+
+def _given(folder: Path | None) -> Path | None:
+    return folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
 
 
 def _cached(model: str) -> list[Path]:
