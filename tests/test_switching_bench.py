@@ -190,7 +190,7 @@ def test_a_control_that_answers_nothing_is_said_and_not_timed() -> None:
     """With its own reason, and not as an empty median."""
     stand = SwitchingStand(Work(models=TINY, buffer_gb=0.5))
     try:
-        with pytest.raises(BackendBroken, match="reload-every cannot be timed: .*BudgetError"):
+        with pytest.raises(BackendBroken, match=r"reload-every cannot be timed: .*BudgetError"):
             assert stand.beside
     finally:
         stand.close()

@@ -211,9 +211,11 @@ class Sampler:
 
     def take(self) -> None:
         """Read now: what ends here is then known to its end. A device that failed is not read again."""
+        if self.failed is not None:
+            return
         try:
-            if self.failed is None:
-                self._read()
+            with self._samples_lock:  # two threads read, and the readings stay in the order of time
+                self._samples.append(self._device.read())
         except HarnessError as exc:
             self.failed = str(exc)
 
@@ -237,15 +239,8 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            while self.failed is None and not self._stopping.wait(self._period_s):
-                self._read()
-        except HarnessError as exc:
-            self.failed = str(exc)
-
-    def _read(self) -> None:
-        with self._samples_lock:  # two threads read, and the readings stay in the order of time
-            self._samples.append(self._device.read())
+        while self.failed is None and not self._stopping.wait(self._period_s):
+            self.take()
 
     def __enter__(self) -> Self:
         return self
