@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.__main__ import main
+from reports.__main__ import COMMANDS, main
 from reports.errors import ReportError
 from reports.readme import BEGIN, END, insert, table_of
 
@@ -47,9 +47,43 @@ def test_every_relative_link_leads_somewhere() -> None:
 
 
 def test_the_prose_stays_under_550_words() -> None:
-    """The table is generated; the rest is short."""
+    """The table is generated, and commands are typed, not read; the rest, their comments too, is short."""
     head, _, rest = README.partition(BEGIN)
-    assert len((head + rest.partition(END)[2]).split()) < 550
+    text = head + rest.partition(END)[2]
+    blocks = re.findall(r"^```.*?^```$", text, flags=re.MULTILINE | re.DOTALL)
+    comments = [line.partition(" # ")[2] for block in blocks for line in block.splitlines()]
+    for block in blocks:
+        text = text.replace(block, "")
+    assert len(" ".join([text, *comments]).split()) < 550
+
+
+def test_every_command_of_the_readme_is_one() -> None:
+    """Modules, folders, tox environments and options that its lines name are there."""
+    lines = [line.partition(" # ")[0] for block in re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+             for line in block.splitlines()]  # fmt: skip
+    for module in re.findall(r"python -m (?!venv)([\w.]+)", "\n".join(lines)):
+        found = ROOT / module.replace(".", "/")
+        assert (found / "__main__.py").is_file() or found.with_suffix(".py").is_file(), module
+    reported = set(re.findall(r"python -m reports (\w+)", "\n".join(lines)))
+    assert reported <= COMMANDS.keys()
+    tox = (ROOT / "tox.ini").read_text(encoding="utf-8")
+    names = re.findall(r"tox -e (\w+)", "\n".join(lines))
+    assert names
+    assert all(f"[testenv:{name}]" in tox for name in names)
+    code = "".join(
+        p.read_text(encoding="utf-8") for d in ("fixtures", "reports") for p in (ROOT / d).rglob("*.py")
+    )
+    for option in set(re.findall(r"pytest bench/.*?(--[a-z-]+)", "\n".join(lines))):
+        assert f'"{option}"' in code or option.startswith(("--benchmark", "--collect")), option
+
+
+def test_the_folders_table_names_every_folder() -> None:
+    """Of the project, of the harness and of the reports."""
+    table = README.partition("## Folders")[2]
+    for part in ("harness", "reports"):
+        for folder in (ROOT / part).iterdir():
+            if folder.is_dir() and folder.name != "__pycache__":
+                assert re.search(rf"\b{folder.name}/", table), f"{part}/{folder.name}"
 
 
 def test_a_readme_without_marks_is_refused() -> None:
