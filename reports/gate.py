@@ -110,7 +110,8 @@ def read_lock(path: Path) -> dict[str, dict[str, str]]:
     except (OSError, ValueError) as exc:
         raise ClaimError(f"{path}: no JSON ({exc}); remove it and run with --claims=update") from exc
     if not isinstance(lock, dict) or not all(
-        isinstance(rows, dict) and all(word in WORDS for word in rows.values()) for rows in lock.values()
+        isinstance(rows, dict) and all(isinstance(word, str) and word in WORDS for word in rows.values())
+        for rows in lock.values()
     ):
         raise ClaimError(
             f"{path}: not a map of profile to claim to verdict; remove it and run with --claims=update"

@@ -196,7 +196,10 @@ def test_evidence_that_broke_for_a_new_claim_is_a_warning(
     assert "not in claims.lock" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("lock", ["{", "[]", '{"pocket": {"demo-is-faster": "fine"}}'])
+@pytest.mark.parametrize(
+    "lock",
+    ["{", "[]", *(json.dumps({"pocket": {"demo-is-faster": word}}) for word in ("fine", ["fine"], 3))],
+)
 def test_a_damaged_lock_is_one_line(here: Path, capsys: pytest.CaptureFixture[str], lock: str) -> None:
     """It is named, and the status is 2."""
     (here / "claims.lock").write_text(lock)

@@ -591,6 +591,26 @@ def test_a_p_value_is_below_5_percent_exactly_when_the_claim_is_decided() -> Non
         assert (verdict.p <= 0.05) == (verdict.verdict != "inconclusive")
 
 
+def test_a_curve_and_an_order_have_a_p_value_of_what_was_decided() -> None:
+    """A step that runs back by little may do so by chance, however surely the whole rises."""
+    row = claim(
+        form="monotone", published=None, metric="goodput_per_s", over="sweep", along="rate",
+        direction="increasing",
+    )  # fmt: skip
+    little = judge(row, [stored(curve(lambda x: [0, 1.0, 3.0, 2.97][x]))])
+    clear = judge(row, [stored(curve(lambda x: [0, 1.0, 3.0, 2.0][x]))])
+    rises = judge(row, [stored(curve(lambda x: float(x)))])
+    flat = judge(row, [stored(curve(lambda _: 1.0))])
+    assert [v.verdict for v in (little, clear, rises, flat)] == [
+        "refuted", "refuted", "confirmed", "inconclusive",
+    ]  # fmt: skip
+    p_values = [v.p if v.p is not None else -1.0 for v in (little, clear, rises, flat)]
+    assert 0.001 < p_values[0] < 0.05 < p_values[3]
+    assert 0 < p_values[1] < 1e-3 > p_values[2] > 0
+    assert 0 < (judge(order(), rivals(0.8)).p or 0) < 0.05
+    assert (judge(order(), rivals(0.6)).p or 0) > 0.05
+
+
 def test_a_family_of_claims_raises_each_p_value() -> None:
     rows = [claim(id=str(i), published=p) for i, p in enumerate((0.2, 0.3, 0.5))]
     verdicts = [judge(row, [stored(record())]) for row in [*rows, order()]]

@@ -26,13 +26,18 @@ P_STEPS = 20
 
 
 def p_value(claim: Claim, record: Record, others: Sequence[Record]) -> float | None:
-    """The two-sided p value of the decision, by bisection; `None` for forms without a number."""
-    if claim.form in ("order", "monotone", "exact"):
+    """The two-sided p value of the decision, by bisection; `None` for what is exact.
+
+    A curve that surely rises from end to end may run back at one step: what counts is what was decided.
+    """
+    if claim.form == "exact":
         return None
+    verdict = decided(claim, record, others)[1].verdict
     low, high = 0.0, 1.0
     for _ in range(P_STEPS):
         level = (low + high) / 2
-        if decided(claim, record, others, 1 - level)[1].verdict == "inconclusive":
+        found = decided(claim, record, others, 1 - level)[1].verdict
+        if found != verdict if verdict != "inconclusive" else found == verdict:
             low = level
         else:
             high = level
@@ -48,9 +53,9 @@ def decided(
     task on both sides, equality says nothing of who chose it.
     """
     if claim.form == "order":
-        return decide_order(claim, record, others)
+        return decide_order(claim, record, others, level)
     if claim.form == "monotone":
-        return decide_monotone(claim, record)
+        return decide_monotone(claim, record, level)
     if tails.is_meant_by(claim):
         interval = tails.measure(claim, record, others, level)
     elif claim.against is not None:

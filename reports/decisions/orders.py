@@ -22,7 +22,7 @@ __all__ = ["decide_monotone", "decide_order"]
 
 
 def decide_order(
-    claim: Claim, record: Record, others: Sequence[Record]
+    claim: Claim, record: Record, others: Sequence[Record], level: float = LEVEL
 ) -> tuple[Interval | Unsupported, Decision]:
     """Whether some rival is at least as good on every axis and better on one: Pareto dominance.
 
@@ -37,8 +37,8 @@ def decide_order(
     names = []
     n = 0
     for other in others:
-        found = [_axis(claim, axis, record, other, len(claim.axes)) for axis in claim.axes]
-        loose = [_axis(claim, axis, record, other, len(others)) for axis in claim.axes]
+        found = [_axis(claim, axis, record, other, 1 - (1 - level) / len(claim.axes)) for axis in claim.axes]
+        loose = [_axis(claim, axis, record, other, 1 - (1 - level) / len(others)) for axis in claim.axes]
         if gap := next((f for f in (*found, *loose) if isinstance(f, Unsupported)), None):
             return gap, Decision("inconclusive")
         axes = [f for f in found if isinstance(f, Interval)]
@@ -65,7 +65,9 @@ def decide_order(
     return interval, Decision("inconclusive", 0, f"{possibly} of {len(others)} rivals are not told apart")
 
 
-def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupported, Decision]:
+def decide_monotone(
+    claim: Claim, record: Record, level: float = LEVEL
+) -> tuple[Interval | Unsupported, Decision]:
     """Whether the sweep's metric runs with `direction` along `claim.along`.
 
     Each step between neighbouring points is tested by Welch's t over the values measured there. A simulated
@@ -96,9 +98,9 @@ def decide_monotone(claim: Claim, record: Record) -> tuple[Interval | Unsupporte
             return gap, Decision("inconclusive")
         return Unsupported(f"each point needs 2 values: {gap.reason}", 2), Decision("inconclusive")
     known = [m for m in means if not isinstance(m, Unsupported)]
-    level = 1 - (1 - LEVEL) / (len(known) - 1)
-    steps = [as_difference(add(b, a), level=level) for a, b in itertools.pairwise(known)]
-    whole = as_difference(add(known[-1], known[0]))
+    of_step = 1 - (1 - level) / (len(known) - 1)
+    steps = [as_difference(add(b, a), level=of_step) for a, b in itertools.pairwise(known)]
+    whole = as_difference(add(known[-1], known[0]), level=level)
     slack = claim.margin or 0.0
     back = [f"{claim.along} = {x:g}" for x, step in zip(xs[1:], steps, strict=True) if step.high < -slack]
     shown = whole if sign > 0 else whole._replace(estimate=-whole.estimate, low=-whole.high, high=-whole.low)
@@ -122,14 +124,14 @@ def _exact(values: Sequence[float]) -> Mean | Unsupported:
     return Mean(values[0], 0.0, 1.0, 1, "exact, no spread") if len(values) == 1 else mean_of(values)
 
 
-def _axis(claim: Claim, axis: str, record: Record, other: Record, chances: int) -> Interval | Unsupported:
-    """The treatment's advantage over one rival on one axis, at a level corrected for several chances."""
+def _axis(claim: Claim, axis: str, record: Record, other: Record, level: float) -> Interval | Unsupported:
+    """The treatment's advantage over one rival on one axis."""
     over, _, metric = axis.partition(":")
     quantity = "difference" if over == "tasks" else "ratio"
     one = replace(
         claim, form="at_least", published=0.0, over=over, metric=metric, quantity=quantity, per=None
     )
-    return advantage(one, record, other, 1 - (1 - LEVEL) / chances)
+    return advantage(one, record, other, level)
 
 
 def _tie(claim: Claim, axis: str) -> float:
