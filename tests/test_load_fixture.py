@@ -71,6 +71,10 @@ def measured(backend: FakeBackend, runner: Any, log: Path, **options: Any) -> Lo
     return arm
 
 
+def answers(arm: LoadArm) -> list[Any]:
+    return [one.completion for run in arm.runs for one in run.attempts]
+
+
 def test_every_request_of_every_round_is_logged(runner: Any, tmp_path: Path) -> None:
     """Two rounds of two rates of five tasks of two stages are 40 requests, each with its labels."""
     path = tmp_path / "requests.jsonl"
@@ -83,6 +87,19 @@ def test_every_request_of_every_round_is_logged(runner: Any, tmp_path: Path) -> 
     assert {e.labels["stage"] for e in entries} == {"analysis", "code"}
     assert {(e.labels["variant"], e.labels["beside"]) for e in entries} == {("load-x", "load-y")}
     assert all(e.output_tokens == 2 and e.intended_s >= e.labels["task_intended_s"] for e in entries)
+
+
+def test_a_round_counts_its_tokens_and_its_tasks(runner: Any, tmp_path: Path) -> None:
+    """Of all its rates, for the energy of each: two rates of five tasks of two stages of two tokens."""
+    plan = LoadPlan(workload=WORKLOAD, unloaded_s=0.01, rates_per_s=(100.0, 200.0), slo_s=1.0, arrivals=5)
+    pool: Any = OnePool(FakeBackend(("one two",)))
+    arm = LoadArm("load-x", ROUTER, ("large",), pool, runner, plan)
+    for _ in range(2):
+        arm.prepare()
+        found = arm.run()
+        arm.clean_up()
+    assert (found.tokens, found.tasks) == (sum(one.output_tokens or 0 for one in answers(arm)) / 2, 10)
+    assert found.tokens
 
 
 def test_a_failed_request_is_logged_with_its_error(runner: Any, tmp_path: Path) -> None:

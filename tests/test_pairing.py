@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fixtures.options import Settings
-from fixtures.pairing import Arm, Measured, Pairing
+from fixtures.pairing import Arm, Measured, Pairing, all_tokens
 from reports.records import Record
 
 
@@ -136,3 +136,9 @@ def test_settings_of_its_own_replace_the_profiles() -> None:
     )
     assert len(done.rounds) == 1
     assert done.settings == {"rounds": 1, "warmup_rounds": 0}
+
+
+@pytest.mark.parametrize(("counts", "num"), [([3, 0, 4], 7), ([3, None], None), ([], 0)])
+def test_tokens_of_a_run_are_known_where_each_answers_are(counts: list[int | None], num: int | None) -> None:
+    """The sum of the others would make each of them look dearer."""
+    assert all_tokens(counts) == num
