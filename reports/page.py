@@ -24,7 +24,7 @@ from reports.pages.dots import Dots
 from reports.pages.environment import environment
 from reports.pages.scales import AXES
 from reports.pages.sections import NOT_ON_PAGE, experiment_of
-from reports.pages.steps import STEPS, view
+from reports.pages.steps import STEPS, ClaimView, view
 from reports.runs import Run
 from reports.words import WORDS
 
@@ -80,12 +80,13 @@ def _html(run: Run, figures: Path, tables: Sequence[Path]) -> str:
         profiles=sorted({r.profile for r in run.records} - {ANY}),
         words={w: WORDS[w] for w in WORDS if total[w]},
         total=total,
-        num_decided=sum(total[w] for w in HOLDS),
+        stated={is_published: _stated(views, is_published) for is_published in (True, False)},
         claims=views,
         experiments=experiments,
         trouble=[v for word in TROUBLE for v in views if v.word == word],
         axes=AXES,
         steps=STEPS,
+        unplaced=[v for v in views if v.verdict.get("estimate") is not None and v.spot is None],
         failures=[(r, f) for r in run.records for f in r.failures],
         unfinished=[e for e in run.entries if e.outcome != "passed"],
         plan=list(flat(run.about.get("plan") or {})),
@@ -93,6 +94,12 @@ def _html(run: Run, figures: Path, tables: Sequence[Path]) -> str:
         commands=commands_of(run),
         downloads=list(_downloads(run, tables)),
     )  # fmt: skip
+
+
+def _stated(views: Sequence[ClaimView], is_published: bool) -> Counter[str]:
+    """How many of the sources' claims, or of our own rows, came out how, and how many were measured."""
+    found = Counter(v.word for v in views if v.is_published == is_published)
+    return found + Counter(measured=sum(found[word] for word in HOLDS))
 
 
 def _names(run: Run) -> list[str]:

@@ -319,6 +319,80 @@ def test_the_dots_of_a_claim_are_its_rounds(folder: Path) -> None:
         assert (mark.x < mark.other) == (treatment < control)
 
 
+@pytest.mark.parametrize(("quantity", "against"), [("value", None), ("difference", "all-small")])
+def test_the_dots_of_a_claim_on_some_tasks_are_those_tasks(
+    tmp_path: Path, quantity: str, against: str | None
+) -> None:
+    """And where it is compared with another variant, that one's, whatever engine it ran on."""
+    given = [record("cascade", num_graded=12), record("all-small", num_graded=12, backend="other")]
+    run = Run.read(write_run(tmp_path / "run", given))
+    found = verdict("c", "confirmed", metric="cost_usd", quantity=quantity, published=0.2, estimate=0.3, n=3,
+                    treatment="cascade", against=against, over="tasks", only="task-1",
+                    backend="llama.cpp", settings=given[0].settings)  # fmt: skip
+    shown = view(found, Dots(run)).dots
+    assert shown is not None
+    assert len(shown.marks) == 3  # tasks 1, 10 and 11
+    assert shown.title.startswith("3 tasks")
+    assert against is None or against in shown.title
+    nobody = view({**found, "against": "nobody"}, Dots(run)).dots
+    assert quantity == "value" or nobody is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (number("at_least", "ratio", 2.0, 4.0), "2 times the threshold, interval 2 to 2"),
+        (number("at_most", "value", 10.0, 5.0), "0.5 times the threshold, interval 0.5 to 0.5"),
+        (number("at_most", "difference", -0.05, -0.25), "−20.0 points from the threshold"),
+        (number("at_least", "reduction", 0.5, 0.75), "2 times the threshold, both as 1 ÷ (1 − reduction)"),
+    ],
+)
+def test_a_number_is_read_aloud_as_it_is(given: dict[str, Any], words: str) -> None:
+    """The drawing is turned to the claim's side; its name is not."""
+    spot = spot_of(given, "lower")
+    assert spot is not None
+    assert spot.words.startswith(words)
+
+
+def test_forms_without_a_number_say_what_was_counted(folder: Path) -> None:
+    """Neither an order nor a sweep compares with the control; what is exact has no level of 95 %."""
+    dots = Dots(Run.read(folder))
+    order, sweep = (
+        view(verdict("c", "confirmed", form=f, quantity="ratio"), dots) for f in ("order", "monotone")
+    )
+    assert "other variants" in order.quantity
+    assert "from the first point" in sweep.quantity
+    assert view(verdict("c", "refuted", method="exact, smallest to largest"), dots).method.endswith("largest")
+    assert view(verdict("c", "refuted", method="t on rounds"), dots).method == "t on rounds; 95 %"
+
+
+def test_the_headline_keeps_our_own_rows_apart(tmp_path: Path) -> None:
+    """What holds as published is not mixed with what we ask ourselves, and what is missing is counted."""
+    own = [verdict(f"own-{i}", "confirmed", scope="pocket") for i in range(3)]
+    found = written(tmp_path, verdict("c", "refuted"), verdict("m", "missing"), *own)
+    lines = [re.sub("<.*?>", "", text) for text in re.findall(r'<p class="headline">(.*?)</p>', found, re.S)]
+    assert [" ".join(line.split()) for line in lines] == [
+        "2 claims as the sources state them: 1 measured here (1 refuted); 1 missing.",
+        "3 claims of our own, which ask what this profile can show: 3 measured here (3 confirmed).",
+    ]
+
+
+def test_a_torn_journal_is_told(tmp_path: Path) -> None:
+    """A run that died does not look whole."""
+    path = write_run(tmp_path / "run", [record("cascade", num_graded=4)], tail='{"nodeid": "benc')
+    (tmp_path / "none").mkdir()
+    page.write(Run.read(path), tmp_path / "none")
+    assert "was cut off" in (path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_experiment_of_any_name_is_drawn_within_the_folder(tmp_path: Path) -> None:
+    """A foreign file cannot name a place to write to."""
+    path = write_run(tmp_path / "a" / "run", [record("cascade", experiment="../../x", num_graded=4)])
+    page.write(Run.read(path))
+    assert not list(tmp_path.glob("*.svg"))
+    assert list((path / "figures").glob("*.svg"))
+
+
 def test_tables_of_variants_are_read_from_their_markdown() -> None:
     """The line above, the titles, the rows, and the notes beneath; an escaped bar is a bar."""
     first, second = tables_in(

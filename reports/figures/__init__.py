@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from importlib import import_module
@@ -54,8 +55,8 @@ class Job(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """The name of its files."""
-        return f"{self.experiment}-{self.name}"
+        """The name of its files, in their folder whatever the experiment is called."""
+        return re.sub(r"[^\w.-]+", "-", f"{self.experiment}-{self.name}")
 
 
 def jobs_of(run: Run) -> list[Job]:

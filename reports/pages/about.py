@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Any
 
 from reports.pages.steps import Fact
@@ -44,13 +45,14 @@ def commands_of(run: Run) -> list[str]:
     """What makes the run again, and its page from the run."""
     plan = run.about.get("plan") or {}
     commit = str(run.about.get("commit") or "").removesuffix("-dirty")
-    environment = " ".join(f"{k}={v}" for k, v in (plan.get("environment") or {}).items() if v is not None)
+    variables = {k: v for k, v in (plan.get("environment") or {}).items() if v is not None}
+    environment = " ".join(f"{k}={quote(str(v))}" for k, v in variables.items())
     options = " ".join(_options(plan.get("settings") or {}))
     markers = " or ".join(run.experiments)
     quoted = f'"{markers}"' if " " in markers else markers
     pytest = " ".join(part for part in (environment, "pytest bench/ -m", quoted, options) if part)
     checkout = [f"git checkout {commit}"] if commit else []
-    return [*checkout, pytest, f"python -m reports render results/{run.path.resolve().name}"]
+    return [*checkout, pytest, f"python -m reports render results/{quote(run.path.resolve().name)}"]
 
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -61,7 +63,7 @@ def _options(settings: Mapping[str, Any]) -> Iterator[str]:
         if value is True:
             yield option
         for one in value if isinstance(value, list) else [] if value is True else [value]:
-            yield f"{option} {one}"
+            yield f"{option} {quote(str(one))}"
 
 
 def flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:

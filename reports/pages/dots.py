@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -92,21 +93,27 @@ class Dots:
             unit = "share" if claim.of else unit
             return _heap(values, unit, claim.threshold, over) if values else None
         other = self._other(verdict, claim)
+        if claim.against and other is None and over != "rounds":
+            return None
         pairs = _pairs(claim, record, other)
         if len(pairs) < 1:
             return None
-        names = (claim.treatment, claim.against if other else claim.control or "control")
+        names = (claim.treatment, claim.against if other else record.control or "control")
         if {v for pair in pairs for v in pair} <= {0.0, 1.0}:
             return _counts(pairs, names, over)
         if len(pairs) <= MOST_PAIRS:
-            return _lines(pairs, unit, names, over)
-        return _heap([t - c for t, c in pairs], unit, None, over, what=f"{names[0]} − {names[1]}")
+            shown = _lines(pairs, unit, names, over)
+        else:
+            shown = _heap([t - c for t, c in pairs], unit, None, over, what=f"{names[0]} − {names[1]}")
+        aside = f"; not drawn: {claim.against}, beside a control of its own"
+        return shown._replace(title=shown.title + aside) if claim.against and other is None else shown
 
     def _other(self, verdict: Mapping[str, Any], claim: Claim) -> Record | None:
         if not claim.against or ":" in claim.against or claim.over == "rounds":
             return None
-        key = (str(verdict.get("experiment")), claim.against, str(verdict.get("backend")))
-        return _as_asked(claim, self._stored.get(key, [])[-1:])
+        wanted = (str(verdict.get("experiment")), claim.against)
+        found = [s for key, stored in self._stored.items() if key[:2] == wanted for s in stored]
+        return _as_asked(claim, found) if len(found) == 1 else None
 
 
 def _as_asked(claim: Claim, found: Sequence[Stored]) -> Record | None:
@@ -114,16 +121,16 @@ def _as_asked(claim: Claim, found: Sequence[Stored]) -> Record | None:
         found = evidence.by_job(found)
     if claim.over == "requests":
         found = evidence.by_request(found)
-    return found[0].record if found else None
+    record = found[0].record if found else None
+    if record is None or claim.only is None or claim.over == "sweep":
+        return record
+    return replace(record, tasks=[task for task in record.tasks if task.id.startswith(claim.only)])
 
 
 def _pairs(claim: Claim, record: Record, other: Record | None) -> list[Pair]:
-    keep = claim.only or ""
     if other is not None:
         return paired_tasks(claim.metrics, record, other).pairs
-    parts: Sequence[Any] = (
-        record.rounds if claim.over == "rounds" else [t for t in record.tasks if t.id.startswith(keep)]
-    )
+    parts: Sequence[Any] = record.rounds if claim.over == "rounds" else record.tasks
     both = [(own_value(claim, p.treatment), own_value(claim, p.control)) for p in parts]
     return [(t, c) for t, c in both if t is not None and c is not None]
 

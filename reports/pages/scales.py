@@ -123,7 +123,7 @@ def spot_of(verdict: Mapping[str, Any], better: str) -> Spot | None:
         high=axis.x(ends[1]),
         is_cut=(ends[0] < -axis.reach, ends[1] > axis.reach),
         band=(axis.x(band[0]), axis.x(band[1])),
-        words=_words(axis, at, ends),
+        words=_words(axis, sign, at, ends, is_factor=verdict.get("quantity") == "reduction"),
     )
 
 
@@ -149,12 +149,17 @@ def _or(value: float | None, end: float) -> float:
     return value if value is not None else math.copysign(math.inf, end)
 
 
-def _words(axis: Axis, at: float, ends: list[float]) -> str:
-    if axis.name == "points":
-        low, middle, high = (f"{v:+.1f}".replace("-", "−") for v in (ends[0], at, ends[1]))
-        return f"{middle} points beyond the threshold, interval {low} to {high}"
-    low, middle, high = (_times(v) for v in (ends[0], at, ends[1]))
-    return f"{middle} times the threshold, interval {low} to {high}"
+def _words(axis: Axis, sign: float, at: float, ends: list[float], *, is_factor: bool) -> str:
+    """The number over its threshold, or less it, as it is: not turned to the claim's side."""
+    low, high = sorted(sign * end for end in ends)
+    text = _points if axis.name == "points" else _times
+    what = "points from the threshold" if axis.name == "points" else "times the threshold"
+    what += ", both as 1 ÷ (1 − reduction)" if is_factor and axis.name == "times" else ""
+    return f"{text(sign * at)} {what}, interval {text(low)} to {text(high)}"
+
+
+def _points(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def _times(at: float) -> str:

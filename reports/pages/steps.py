@@ -33,8 +33,8 @@ FORMS = {
     "equivalent": "equivalent to {} within {}",
     "no_worse_than": "at most {1} worse than {0}",
     "exact": "exactly {}",
-    "monotone": "every step along the sweep runs one way, or is too small to tell",
-    "order": "on some axis ahead of every other variant",
+    "monotone": "from the first point of the sweep to the last one way, and no step back",
+    "order": "no other variant as good on every axis and better on one",
 }
 FROM_NOTHING = {"equivalent": "equal within {1}", "no_worse_than": "at most {1} worse"}
 """How a difference is asked for whose threshold is 0."""
@@ -44,6 +44,11 @@ QUANTITIES = {
     "difference": "treatment − control",
     "value": "the treatment's own value",
 }
+ORDERED = {
+    "monotone": "the change from the first point of the sweep to the last",
+    "order": "how many other variants are as good on every axis and better on one",
+}
+"""Forms that compare with no number: what is measured instead of a quantity."""
 DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 BLANK = Verdict(id="", version=1, experiment="", verdict="missing").to_json()
 LONG = 400
@@ -82,6 +87,9 @@ class ClaimView(NamedTuple):
     inputs: tuple[Fact, ...]
     bound: str
     p: str
+    method: str
+    more: str
+    """How much more would settle it, where the reason does not say so."""
     scope: tuple[Fact, ...]
     search: str
     command: str
@@ -121,6 +129,8 @@ def view(verdict: Mapping[str, Any], dots: Dots) -> ClaimView:
         inputs=tuple(_inputs(verdict)),
         bound=_bound(verdict),
         p=_p(verdict.get("p")),
+        method=_method(verdict),
+        more=_more(verdict),
         scope=tuple(_scope(verdict, record)),
         search=" ".join(
             str(verdict.get(key) or "") for key in ("id", "says", "source", "treatment", "metric", "covers")
@@ -150,6 +160,8 @@ def legible(text: str) -> str:
 
 
 def _quantity(verdict: Mapping[str, Any], claim: Claim) -> str:
+    if claim.form in ORDERED:
+        return ORDERED[claim.form]
     text = QUANTITIES.get(claim.quantity, claim.quantity)
     if claim.against:
         text = text.replace("the control", claim.against).replace("control", claim.against)
@@ -172,7 +184,7 @@ def _bound(verdict: Mapping[str, Any]) -> str:
     if found.get("value") is None:
         return f"{side} anything"
     is_share = unit.startswith("share")
-    text = cells.number(found["value"] * (100 if is_share else 1))
+    text = legible(cells.number(found["value"] * (100 if is_share else 1)))
     return f"{side} {text} {unit.replace('share', '%', 1) if is_share else unit}".rstrip()
 
 
@@ -180,6 +192,17 @@ def _p(value: float | None) -> str:
     if value is None:
         return ""
     return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
+def _method(verdict: Mapping[str, Any]) -> str:
+    """How the interval was made, and its level; what is exact has none."""
+    method = str(verdict.get("method") or "")
+    return method if not method or "exact" in method else f"{method}; 95 %"
+
+
+def _more(verdict: Mapping[str, Any]) -> str:
+    more = verdict.get("more")
+    return f"≈{more} more" if more and f"≈{more} more" not in str(verdict.get("reason") or "") else ""
 
 
 def _scope(verdict: Mapping[str, Any], record: Record | None) -> list[Fact]:

@@ -31,6 +31,10 @@
     }
   };
   window.addEventListener("hashchange", reveal);
+  document.addEventListener("click", function (event) { /* the same link once more changes no hash */
+    var link = event.target.closest("a[href^='#claim-']");
+    if (link && link.hash === location.hash) setTimeout(reveal);
+  });
   reveal();
 
   all("a.download").forEach(function (link) {
@@ -72,7 +76,8 @@
       g.hidden = !all("tr.filterable", g.parentElement).some(function (r) { return !r.hidden; });
     });
     all(".row.group").forEach(function (g) {
-      var next = g.nextElementSibling, any = false;
+      var next = g.nextElementSibling;
+      var any = all("a", g).some(function (a) { var c = byId.get(decodeURIComponent(a.hash.slice(1))); return c && !c.hidden; });
       while (next && !next.classList.contains("group")) { any = any || !next.hidden; next = next.nextElementSibling; }
       g.hidden = !any;
     });
