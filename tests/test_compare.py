@@ -11,11 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from reports.compare import Comparison, Terms, compare
+from reports.comparing.changes import shifted
 from reports.comparing.kinds import COUNT, OTHER, SHARE, TIME, kind_of_unit
 from reports.comparing.rows import Row
+from reports.comparing.spreads import p_values
 from reports.records import Check, Failure, Record, TaskPair
+from reports.stats import Mean
 from tests.compared import row, run_of, timed
 from tests.resampled_runs import Noise, Sampler, recorded
 from tests.synthetic_runs import METRICS, record
@@ -48,6 +52,31 @@ def test_no_change_gives_no_alarm_in_95_of_100_pairs_of_runs(noise: Noise) -> No
 def test_no_change_gives_no_alarm_in_95_of_100_pairs_of_whole_runs(noise: Noise, name: str) -> None:
     """The same with every test, task and curve of the committed runs."""
     assert quiet_pairs(Sampler(recorded(name, is_whole=True), noise), PAIRS) >= QUIET
+
+
+def test_a_short_run_beside_a_long_one_gives_no_more_alarms_than_allowed() -> None:
+    """Far out in the tails, where Holm looks: 3 rounds and 12, one spread."""
+    rng, num, level = np.random.default_rng(1), 20_000, 1e-3
+    short, long = rng.standard_normal((num, 3)), rng.standard_normal((num, 12))
+    changes = [shifted(_mean(a), _mean(b)) for a, b in zip(short, long, strict=True)]
+    alarms = sum(p <= level for p in p_values(changes, [0.0] * num))
+    assert alarms <= 1.5 * level * num
+
+
+def _mean(values: NDArray[np.float64]) -> Mean:
+    n = len(values)
+    return Mean(float(values.mean()), float(values.std(ddof=1)) / n**0.5, n - 1, n, "t")
+
+
+def test_a_simulated_control_is_compared_exactly() -> None:
+    """It has no session whose drift could hide a change by 4 %."""
+    values = [1.0, 1.1, 1.2, 1.3]
+    runs = [
+        run_of(replace(timed(values, [v * more for v in values]), evidence="simulated"))
+        for more in (1.0, 1.04)
+    ]
+    own = row(compare(*runs), "total_s", "baseline", "controls")
+    assert (own.word, own.scale, own.interval) == ("regressed", "exact", (own.change, own.change))
 
 
 def quiet_pairs(draw: Sampler, num: int, drift: float = 0.05) -> int:

@@ -154,10 +154,16 @@ def of_interval(interval: Interval, transform: Callable[[float], float] = float)
 
 
 def shifted(before: Mean, after: Mean) -> Mean:
-    """after − before."""
+    """after − before, with no more degrees of freedom than two runs of the shorter one's length would have.
+
+    Welch's freedom is estimated. Where three rounds happen to agree, it is that of the longer run; far out in
+    the tails, where Holm's correction looks, 3 rounds beside 12 gave 20 times the alarms. Runs of equal
+    length keep Welch's own.
+    """
     if not before.se and not after.se:
         return Mean(after.value - before.value, 0.0, inf, min(before.n, after.n), EXACT)
-    return add(after, before)
+    found = add(after, before)
+    return found._replace(df=min(found.df, 2 * min(before.df, after.df)))
 
 
 def _by_rounds(
