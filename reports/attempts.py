@@ -73,6 +73,6 @@ def _record(first: Line, again: Line) -> dict[str, Any] | None:
     from reports.records import Record
 
     stored = [(e.get("extra_info") or {}).get(RECORD) or {} for e in (first, again)]
-    if not all(data.get("complete") for data in stored):
+    if not all(data.get("complete") for data in stored if isinstance(data, Mapping)):
         return None
     return merge_records([Record.from_json(data) for data in stored], launched_anew=False).to_json()

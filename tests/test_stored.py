@@ -86,6 +86,11 @@ def in_record(**changes: object) -> str:
     return broken(lambda line: line["extra_info"]["assay"].update(changes))
 
 
+def in_rerun(line: dict[str, Any]) -> None:
+    line.update(attempt=2)
+    line["extra_info"].update(assay=[1])
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -104,6 +109,7 @@ def in_record(**changes: object) -> str:
         ("journal.jsonl", broken(lambda x: x.update(extra_info=[])), "extra_info is []"),
         ("journal.jsonl", broken(lambda x: x.update(params="variant")), "params is 'variant'"),
         ("journal.jsonl", broken(lambda x: x["extra_info"].update(assay=[1])), "record: list is no JSON"),
+        ("journal.jsonl", broken(bool) + broken(in_rerun), "record: list is no JSON"),
         ("benchmark.json", '{"benchmarks": [{"name": "a", "ext', "not JSON (Unterminated"),
         ("benchmark.json", "", "not JSON (Expecting value"),
         ("benchmark.json", '{"data": [1, 2]}', "neither a journal nor a file of pytest-benchmark; give"),
