@@ -39,11 +39,17 @@ def test_resuming_runs_what_crashed_alone(suite: pytest.Pytester, monkeypatch: p
 @needs_cores
 @pytest.mark.nightly
 def test_resuming_without_the_lanes_is_another_plan(suite: pytest.Pytester) -> None:
-    """Rounds on one core and rounds on all of them do not mix."""
-    suite.runpytest_subprocess("bench", *LANES, "-k", "third", "--claims=off")
-    result = suite.runpytest_subprocess("bench", "-k", "third", "--claims=off", "--resume")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*settings:*lanes*"])
+    """Rounds on one core and rounds on all of them do not mix, whether --lanes or -n made the difference."""
+    chosen = ("-k", "third", "--claims=off")
+    suite.runpytest_subprocess("bench", *LANES, *chosen)
+    size = len(os.sched_getaffinity(0)) // 2
+    wider = ("-n", "1", "--lanes", "cpu", "-p", "xdist")
+    for options, lanes in (((), "None"), (wider, f"cpu:{len(os.sched_getaffinity(0))}")):
+        result = suite.runpytest_subprocess("bench", *options, *chosen, "--resume")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"*settings.lanes: cpu:{size} → {lanes}"])
+    again = suite.runpytest_subprocess("bench", *LANES[:2], "--lanes", f"cpu:{size}", *chosen, "--resume")
+    assert again.parseoutcomes()["resumed"] == 1
 
 
 @needs_cores
