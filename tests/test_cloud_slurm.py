@@ -19,21 +19,25 @@ while [[ $1 == --* ]]; do
     shift
 done
 echo "$node: $*" >>"$CALLS"
-[[ $1 == hostname ]] && { echo "127.0.0.1 192.0.2.9"; exit; }
+[[ $* == *hostname* ]] && { echo "${ADDRESSES-127.0.1.1 192.0.2.9}"; exit; }
 exec "$@"
 """
 SCONTROL = """#!/bin/bash
 [[ "$*" == "show hostnames node[1-3]" ]] && printf 'node%d\\n' 1 2 3
 """
 RAY = """#!/bin/bash
-trap 'echo "ended: $*" >>"$CALLS"; kill $!; exit' TERM
 sleep 60 >/dev/null 2>&1 &
+trap 'echo "ended: $*" >>"$CALLS"; kill $!; exit' TERM
+echo "up: $*" >>"$CALLS"
 wait
 """
 PYTHON = """#!/bin/bash
 [[ $1 == -c ]] && exit "${HAS_NO_RAY:-0}"
 echo "here: python $*" >>"$CALLS"
-[[ $2 == harness.clusters.wait ]] && exit "${NO_NODES:-0}"
+if [[ $2 == harness.clusters.wait ]]; then
+    for _ in {1..500}; do (($(grep -c ^up: "$CALLS") < 3)) || break; sleep 0.05; done
+    exit "${NO_NODES:-0}"
+fi
 exit "${PYTEST_STATUS:-0}"
 """
 
@@ -86,13 +90,14 @@ def test_every_node_runs_ray_and_the_first_the_suite(project: Path) -> None:
     done, calls = sbatch(project, "-m", "cascade", "-k", "a b")
     assert done.returncode == 0, done.stderr
     starts = sorted(call for call in calls if "ray start" in call)
+    assert len([call for call in calls if call.startswith("up: start")]) == 3
     assert [call.partition(":")[0] for call in starts] == ["node1", "node2", "node3"]
-    assert "--head --node-ip-address=127.0.0.1 --port=24711" in starts[0]
-    assert all("--address=127.0.0.1:24711" in call for call in starts[1:])
+    assert "--head --node-ip-address=192.0.2.9 --port=24711" in starts[0]
+    assert all("--address=192.0.2.9:24711" in call for call in starts[1:])
     assert len({call.partition("--temp-dir=")[2].split()[0] for call in starts}) == 3
-    assert "here: python -m harness.clusters.wait 127.0.0.1:24711 3 300" in calls
+    assert "here: python -m harness.clusters.wait 192.0.2.9:24711 3 300" in calls
     suite = (
-        "here: python -m pytest bench/ --ray-address 127.0.0.1:24711 --results-dir results -m cascade -k a b"
+        "here: python -m pytest bench/ --ray-address 192.0.2.9:24711 --results-dir results -m cascade -k a b"
     )
     assert suite in calls
     ended = [call for call in calls if call.startswith("ended: start")]
@@ -101,6 +106,24 @@ def test_every_node_runs_ray_and_the_first_the_suite(project: Path) -> None:
     assert {call for call in calls if ": rm -rf" in call} == {
         f"node{place + 1}: rm -rf /tmp/assay-4711-{place}" for place in range(3)
     }
+
+
+@pytest.mark.parametrize(
+    ("addresses", "taken"),
+    [("10.0.0.7", "10.0.0.7"), ("::1 127.0.1.1 10.0.0.7 10.0.0.8", "10.0.0.7")],
+)
+def test_the_head_is_told_by_an_address_that_others_reach(project: Path, addresses: str, taken: str) -> None:
+    """Not by the loopback that Debian gives a machine's own name."""
+    _, calls = sbatch(project, ADDRESSES=addresses, NO_NODES="1")
+    assert f"here: python -m harness.clusters.wait {taken}:24711 3 300" in calls
+
+
+def test_a_head_that_nobody_else_reaches_ends_the_job(project: Path) -> None:
+    """Before Ray is started; one node alone needs no other address."""
+    done, calls = sbatch(project, ADDRESSES="127.0.1.1 ::1")
+    assert done.returncode == 1
+    assert "slurm.sh: node1 has no address that others reach (127.0.1.1 ::1)" in done.stderr
+    assert not [call for call in calls if "ray start" in call]
 
 
 def test_the_status_is_that_of_the_suite(project: Path) -> None:
@@ -143,7 +166,11 @@ def test_the_suite_runs_over_the_nodes_that_it_started(project: Path) -> None:
     put(project.parent / "bin" / "python", f'#!/bin/bash\nexec {sys.executable} "$@"\n')
     put(project.parent / "bin" / "ray", f'#!/bin/bash\nexec {sys.executable} -m ray.scripts.scripts "$@"\n')
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done, _ = sbatch(project, "-k", "one or three", "-p", "no:cacheprovider", PYTHONPATH=path)
+    here = subprocess.run(["hostname", "--all-ip-addresses"], capture_output=True, text=True).stdout.strip()
+    if not here:
+        pytest.skip("three nodes need an address of this machine that is not loopback")
+    options = ("-k", "one or three", "-p", "no:cacheprovider")
+    done, _ = sbatch(project, *options, PYTHONPATH=path, ADDRESSES=here)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 nodes at " in done.stdout
     [run] = (project / "results").iterdir()

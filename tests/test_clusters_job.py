@@ -79,13 +79,19 @@ def _leading_out() -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-@pytest.mark.parametrize("option", ["--results-dir=x", "--ray-address=a:1", "--resume"])
+@pytest.mark.parametrize("option", ["--results-dir=x", "--ray-address=a:1"])
 def test_options_that_are_chosen_on_the_cluster_are_refused(
     option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before anything is sent."""
     assert main(["--", option]) == 2
     assert f"error: {option}: is chosen on the cluster" in capsys.readouterr().err
+
+
+def test_a_job_resumes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The head has no results of an earlier one."""
+    assert main(["--", "--resume"]) == 2
+    assert "error: --resume: a job begins a run of its own" in capsys.readouterr().err
 
 
 def test_an_address_where_nothing_listens_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,9 +54,22 @@ export RAY_USAGE_STATS_ENABLED=0
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head="${nodes[0]}"
-# A node may have several addresses, of which the first is the one that others reach.
-read -r head_ip _ < <(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
-address="$head_ip:$port"
+# The first address that others reach: Debian gives a machine's own name a loopback address, and Ray takes no
+# IPv6 here. A loopback address is left to the node that has no other.
+head_ip=""
+read -ra found < <(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
+    bash -c 'echo $(hostname --ip-address) $(hostname --all-ip-addresses)')
+for ip in ${found[@]+"${found[@]}"}; do
+    if [[ "$ip" =~ ^[0-9]+(\.[0-9]+){3}$ && "$ip" != 127.* ]]; then
+        head_ip="$ip"
+        break
+    fi
+done
+if [[ -z "$head_ip" ]] && ((${#nodes[@]} > 1)); then
+    echo "slurm.sh: $head has no address that others reach (${found[*]-none}); see: hostname -I" >&2
+    exit 1
+fi
+address="${head_ip:=127.0.0.1}:$port"
 
 # Sockets need a short path, and nodes that share /tmp a folder each.
 folder() { echo "/tmp/assay-$SLURM_JOB_ID-$1"; }

@@ -43,7 +43,7 @@ MARK = "assay-job"
 """What a line begins with that carries results."""
 _CHUNK = 60_000
 _LOOK_S = 0.5
-_OWN = ("--results-dir", "--ray-address", "--resume")
+_OWN = ("--results-dir", "--ray-address")
 """Options of pytest that are chosen here."""
 
 
@@ -251,6 +251,8 @@ def _sdk() -> Any:
 
 def _refuse_own(options: Sequence[str]) -> None:
     for option in options:
+        if option == "--resume":
+            raise UsageError("--resume: a job begins a run of its own; leave it out")
         if option.partition("=")[0] in _OWN:
             raise UsageError(f"{option}: is chosen on the cluster; give --into FOLDER for the results")
 
