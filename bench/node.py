@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fixtures.nodes import FOLDER
+from fixtures.nodes import FOLDER, load_node
 from harness.errors import HarnessError, UnavailableError
 from harness.models.shapes import random_of
 from harness.survey.found import Survey, survey
@@ -121,11 +121,13 @@ def chosen(
         models[-1] = random_of(THIRD)
     # Sessions and arenas are on the first device: on a node of several these are out of their way.
     device = found.cuda[0 if has_lanes else -1]
-    served = {model for server in found.servers for model in server.models}
+    # By address, too: the node file asks there, and a model that is served elsewhere would not be found.
+    served = {(server.url, model) for server in found.servers for model in server.models}
+    urls = {role: row.spec.url for role, row in load_node(str(SEED_NODE)).items()}
     backends = {
         role: _spec(find_weights(model, folder).name, device, DTYPE)
         for role, model in CASCADE.items()
-        if model not in served
+        if (urls[role], model) not in served
     }
     return Choice(f"{models[0]}@{DTYPE}", tuple(models), backends)
 

@@ -103,6 +103,12 @@ def test_without_a_gpu_nothing_is_pretended(here: Survey, capsys: pytest.Capture
         assert "or here: pytest bench/" in capsys.readouterr().err
 
 
+def test_a_server_elsewhere_is_not_the_node_files(here: Survey) -> None:
+    """It would be asked where nobody answers, and the cascade skipped: the model is loaded here then."""
+    server = Found(url="http://127.0.0.1:8000", engine="vllm", models=(node.CASCADE["large"],))
+    assert set(node.chosen(here._replace(servers=[server])).backends) == {"large", "small"}
+
+
 @pytest.mark.parametrize("asked", ["--weights", "ASSAY_WEIGHTS"])
 def test_a_folder_of_weights_that_is_not_there_is_refused(
     asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
