@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def test_a_merged_folder_is_read_as_any_run(tmp_path: Path, capsys: pytest.Captu
     (one,) = merged(to, days[2]).records
     assert [r.session for r in one.rounds] == [0, 0, 1, 1, 2, 2]
     assert one == merged(*days).records[0]
+
+
+def test_a_task_that_was_graded_otherwise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first session's grade counts, so that the reader is told of the other; not of what is equal."""
+    first, alike = cascade(1), replace(cascade(2), tasks=cascade(1).tasks)
+    one, *others = first.tasks
+    changed = replace(one, treatment={name: 1 - (value or 0) for name, value in one.treatment.items()})
+    odd = replace(alike, tasks=[changed, *others])
+    folders = [session(tmp_path / str(at), found, at=at) for at, found in enumerate((first, alike, odd), 1)]
+    for num, is_told in ((2, False), (3, True)):
+        assert main(["merge", *map(str, folders[:num]), "--to", str(tmp_path / f"merged{num}")]) == 0
+        told = capsys.readouterr().out
+        assert (f"differ: {one.id} in" in told) == is_told == ("the first session's grades count" in told)
 
 
 def test_another_plan_is_refused_and_every_field_named(

@@ -13,6 +13,7 @@ from typing import Any
 
 from reports import journal
 from reports.errors import MergeError
+from reports.merging.records import GRADED_ALIKE
 from reports.runs import Entry, Run
 from reports.stored import EXTRA
 
@@ -36,7 +37,17 @@ def write(run: Run, parts: Sequence[Run], folder: Path) -> list[str]:
     journal.write_json(folder / journal.PLAN, run.about)
     for entry in run.entries:
         journal.append(folder, _line(entry))
-    return _take_claims(parts, folder / CLAIMS)
+    return [*_graded_otherwise(run), *_take_claims(parts, folder / CLAIMS)]
+
+
+def _graded_otherwise(run: Run) -> list[str]:
+    """A line for each test of which a session graded a task otherwise than the first, whose grade counts."""
+    return [
+        f"{entry.nodeid}: {check.observed}; the first session's grades count"
+        for entry in run.entries
+        for check in (entry.record.checks if entry.record else ())
+        if check.name == GRADED_ALIKE and not check.ok
+    ]
 
 
 def _line(entry: Entry) -> dict[str, Any]:
