@@ -55,6 +55,36 @@ def test_a_run_without_the_claim_is_a_gap(results: Path) -> None:
     assert len(claim.dots) == 3
 
 
+def test_the_curve_falls_where_a_metric_of_which_less_is_better_grows(tmp_path: Path) -> None:
+    """Above the line is the claim's side, also for a claim that a cost is no worse."""
+    for day, estimate in ((1, -0.1), (2, 0.3)):
+        put(tmp_path, f"2026010{day}-100000", "confirmed", 1.0, form="no_worse_than", margin=0.05)
+        path = tmp_path / f"2026010{day}-100000" / "claims.json"
+        (found,) = json.loads(path.read_text())["claims"]
+        found |= {"quantity": "difference", "published": 0.0, "estimate": estimate, "interval": None}
+        path.write_text(json.dumps({"claims": [found]}))
+    (claim,) = histories(read_all(tmp_path).columns)
+    first, second = claim.dots
+    assert first.y < second.y
+
+
+def test_the_page_of_a_run_is_found_under_any_name(tmp_path: Path) -> None:
+    """What has a meaning in an address is escaped."""
+    path = put(tmp_path, "a #1?", "confirmed", 3.0)
+    (path / "report.html").write_text("")
+    (column,) = read_all(tmp_path).columns
+    assert column.page == "a%20%231%3F/report.html"
+
+
+def test_runs_of_several_machines_are_told(tmp_path: Path) -> None:
+    """A verdict that changed between them need not be the code's doing."""
+    for day, machine in ((1, "one"), (2, "another")):
+        path = put(tmp_path, f"2026010{day}-100000", "confirmed", 3.0)
+        (path / "run.json").write_text(json.dumps({"plan": {"machine": machine}}))
+    assert main(["index", str(tmp_path)]) == 0
+    assert "a change may be due to that" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_broken_run_is_listed_and_the_others_are_shown(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

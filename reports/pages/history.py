@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from reports.errors import ReportError
 from reports.journal import JOURNAL
 from reports.pages.about import started_of
-from reports.pages.scales import spot_of
+from reports.pages.scales import Spot, claim_of, spot_of
 from reports.pages.steps import legible, slug
 from reports.runs import Run
 from reports.tabular import verdict_cells
@@ -43,6 +44,15 @@ class Column(NamedTuple):
     """Where its page lies, from the index; `None` where there is none."""
     num_failures: int
     verdicts: Mapping[str, Mapping[str, Any]]
+    better: Mapping[tuple[str, str], str]
+    """An experiment's metric → its direction."""
+
+    def spot(self, verdict: Mapping[str, Any] | None) -> Spot | None:
+        """Where a verdict of this run lies."""
+        if verdict is None:
+            return None
+        key = (str(verdict.get("experiment") or ""), claim_of(verdict).metrics[0])
+        return spot_of(verdict, self.better.get(key, "higher"))
 
 
 class Broken(NamedTuple):
@@ -131,9 +141,10 @@ def _column(run: Run, name: str, folder: Path) -> Column:
         profile=str((plan.get("settings") or {}).get("profile") or ""),
         experiments=run.experiments,
         counts=Counter(map(verdict_cells.word_of, run.verdicts)),
-        page=page.relative_to(folder).as_posix() if page.is_file() else None,
+        page=quote(page.relative_to(folder).as_posix()) if page.is_file() else None,
         num_failures=sum(len(r.failures) for r in run.records),
         verdicts={str(v["id"]): v for v in run.verdicts},
+        better={(r.experiment, name): m.better for r in run.records for name, m in r.metrics.items()},
     )
 
 
@@ -150,7 +161,7 @@ def _history(newest: Mapping[str, Any], columns: Sequence[Column]) -> ClaimHisto
     name = str(newest["id"])
     verdicts = [column.verdicts.get(name) for column in columns]
     cells = list(_cells(verdicts))
-    dots, line = _dots(verdicts)
+    dots, line = _dots(verdicts, columns)
     words = [
         f"{column.started or column.name}: {cell.word} {cell.measured}".rstrip(" –")
         for column, cell in zip(columns, cells, strict=True)
@@ -182,9 +193,11 @@ def _cells(verdicts: Iterable[Mapping[str, Any] | None]) -> Iterator[Cell | None
         before = word
 
 
-def _dots(verdicts: Sequence[Mapping[str, Any] | None]) -> tuple[tuple[Dot, ...], float | None]:
+def _dots(
+    verdicts: Sequence[Mapping[str, Any] | None], columns: Sequence[Column]
+) -> tuple[tuple[Dot, ...], float | None]:
     """Each run's number over the claim's own threshold, on an axis that just holds them all."""
-    spots = [None if v is None else spot_of(v, "higher") for v in verdicts]
+    spots = [column.spot(v) for column, v in zip(columns, verdicts, strict=True)]
     values = [y for s in spots if s for y in (s.at, s.least, s.most) if abs(y) < 1e6]
     if sum(s is not None for s in spots) < 2 or not values:
         return (), None
