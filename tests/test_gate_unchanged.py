@@ -155,8 +155,8 @@ def _p_only_of_refutations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate reads no other p value, and each takes as long as twenty verdicts."""
 
     def lazy(claim: Claim, record: Record, others: Sequence[Record]) -> float | None:
-        p = p_value if decided(claim, record, others)[1].verdict == "refuted" else lambda *_: 1.0
-        return None if claim.form in ("order", "monotone", "exact") else p(claim, record, others)
+        is_refuted = decided(claim, record, others)[1].verdict == "refuted"
+        return p_value(claim, record, others) if is_refuted or claim.form == "exact" else 1.0
 
     monkeypatch.setattr(verdicts, "p_value", lazy)
 
