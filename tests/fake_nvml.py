@@ -88,11 +88,11 @@ class FakeNvml:
         return gpu.name
 
     def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:
+        _alive(gpu)
         return gpu.uuid
 
     def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:
-        if gpu.is_lost:
-            raise NVMLError_GpuIsLost("GPU is lost")
+        _alive(gpu)
         return SimpleNamespace(gpu=_told(gpu.gpu_percent), memory=_told(gpu.gpu_percent) // 2)
 
     def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:
@@ -102,6 +102,7 @@ class FakeNvml:
         return _told(gpu.energy_mj)
 
     def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:
+        _alive(gpu)
         return SimpleNamespace(used=gpu.used_bytes, total=gpu.total_bytes)
 
     def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, kind: int) -> int:
@@ -121,6 +122,11 @@ class FakeNvml:
 
     def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> list[int]:
         raise NVMLError_NotSupported("Not Supported")
+
+
+def _alive(gpu: FakeGpu) -> None:
+    if gpu.is_lost:
+        raise NVMLError_GpuIsLost("GPU is lost")
 
 
 def _told(value: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,14 +187,33 @@ def test_a_device_that_is_lost_is_said_and_the_round_counts_all_the_same(
     nvml: FakeNvml, tmp_path: Path
 ) -> None:
     """Its readings end; nothing fails."""
-    nvml.gpus[0].is_lost = True
     watch = GpuWatch(open_visible({}), lambda: tmp_path, period_s=0.005)
+    nvml.gpus[0].is_lost = True
     found = measured_beside(watch)
     assert not found.failures
     assert watch.failed == [
         "GPU-aa-1: gpu metrics: reading (GPU is lost): the device fell off the bus; reboot"
     ]
     watch.close()
+
+
+def test_a_device_that_does_not_tell_its_name_is_not_watched_and_none_stays_open(nvml: FakeNvml) -> None:
+    """The one before it is let go of, too."""
+    nvml.gpus[1].is_lost = True
+    watch = GpuWatch.open(None, {})
+    assert "the device fell off the bus" in watch.why_not
+    watch.close()
+    assert not [one for one in threading.enumerate() if one.name == "nvml-sampler"]
+
+
+def test_a_telemetry_file_that_cannot_be_written_fails_the_round(nvml: FakeNvml, tmp_path: Path) -> None:
+    """And not the benchmark: pytest-benchmark drops one whose target raised."""
+    watch = GpuWatch(open_visible({}), lambda: tmp_path / "gone", period_s=0.005)
+    found = measured_beside(watch, seconds=0.01)
+    watch.close()
+    assert found.complete
+    assert {one.arm for one in found.failures} == {"treatment", "control"}
+    assert all("FileNotFoundError" in one.error for one in found.failures)
 
 
 def test_without_a_driver_nothing_is_watched_and_the_reason_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

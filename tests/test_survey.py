@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import subprocess
@@ -183,6 +184,34 @@ def test_the_text_says_each_gpu_engine_and_model(monkeypatch: pytest.MonkeyPatch
     assert "80.0 GB, 0.0 GB in use, 700 W, PCIe 5 × 16; driver 580.65.06, CUDA 13.0" in whole
     assert all(engine in whole for engine in ("llama.cpp", "vllm", "sglang", "ollama", "docker", "podman"))
     assert max(len(line) for one in text for line in one.split("\n")) <= 110
+
+
+def test_a_gpu_that_is_lost_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are told: what the one is, and why nothing is known of the other."""
+    seen = a_survey(monkeypatch, [FakeGpu(is_lost=True), FakeGpu(name="NVIDIA H200")])
+    assert [one.name for one in seen.gpus] == ["NVIDIA H200"]
+    whole = " ".join("\n".join(lines(seen)).split())
+    assert "not all gpu metrics: facts (GPU is lost): the device fell off the bus; reboot" in whole
+    assert sys.modules["pynvml"].opened == 0
+
+
+@pytest.mark.parametrize("broken", ["OutOfMemoryError", "RuntimeError", "MemoryError"])
+def test_a_device_without_room_leaves_the_other_ceilings(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where servers have taken all of a GPU's memory; the reason stands in the rate's place."""
+    torch = pytest.importorskip("torch")
+
+    def refuse(*_: object, **__: object) -> object:
+        raise (getattr(torch, broken, None) or getattr(builtins, broken))("CUDA has\n none left")
+
+    for name in ("measure_device_bandwidth", "measure_compute", "measure_link"):
+        monkeypatch.setattr(ceilings, name, refuse)
+    told = list(ceilings.ceilings_here(tmp_path, ["cuda:0"], cores=1, num_bytes=8 * 2**20))
+    without = [one for one in told if one.value is None]
+    assert {"memory of cuda:0", "matrix product, cuda:0 float16"} <= {one.name for one in without}
+    assert all("CUDA has none left" in one.note for one in without)
+    assert {"memory, 1 thread", "disk, write"} <= {one.name for one in told if one.value is not None}
 
 
 def test_an_engine_in_an_environment_of_its_own_is_found(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from harness.hardware.bandwidth import measure_bandwidth, measure_device_bandwid
 from harness.hardware.compute import measure_compute
 from harness.hardware.disk import measure_disk
 from harness.hardware.links import measure_link
+from harness.hardware.memory import out_of_memory
 
 __all__ = ["Ceiling", "ceilings_here"]
 
 _BUFFER = 256 * 2**20
 _DEVICE_BUFFER = 2 * 2**30
+_WHY_LEN = 300
 
 
 class Ceiling(NamedTuple):
@@ -112,9 +114,11 @@ def _measured(name: str, unit: str, measure: Callable[[], tuple[float, str]]) ->
 
 def _several(names: Sequence[str], unit: str, measure: Callable[[], Told]) -> list[Ceiling]:
     try:
-        told = measure()
-    except HarnessError as exc:
-        return [Ceiling(name, None, unit, str(exc)) for name in dict.fromkeys(names)]
+        with out_of_memory():
+            told = measure()
+    except (HarnessError, RuntimeError) as exc:  # torch's, of a device that is broken: the rest can be told
+        why = " ".join(str(exc).split())[:_WHY_LEN]
+        return [Ceiling(name, None, unit, why) for name in dict.fromkeys(names)]
     return [Ceiling(name, value, unit, note) for name, (value, note) in zip(names, told, strict=True)]
 
 

@@ -24,7 +24,7 @@ class Survey(NamedTuple):
     machine: Machine
     gpus: list[GpuFacts]
     no_gpus: str
-    """Why the driver tells of none, with the remedy; empty where it does."""
+    """Why the driver tells of none, or not of all, with the remedy; empty where it does."""
     cuda: list[str]
     """Devices as PyTorch sees them: "cuda:0"."""
     no_cuda: str
@@ -90,9 +90,12 @@ def _gpus() -> tuple[list[GpuFacts], str]:
         opened = open_visible(os.environ)
     except UnavailableError as exc:
         return [], str(exc)
-    facts = []
+    facts, silent = [], []
     for gpu in opened:
         with gpu:
-            facts.append(gpu.facts())
-    hidden = "CUDA_VISIBLE_DEVICES leaves none"
-    return facts, "" if facts else hidden
+            try:
+                facts.append(gpu.facts())
+            except UnavailableError as exc:  # of one that is lost; the others can be told
+                silent.append(str(exc))
+    hidden = "" if facts else "CUDA_VISIBLE_DEVICES leaves none"
+    return facts, "; ".join(silent) or hidden

@@ -24,7 +24,9 @@ def lines(found: Survey) -> Iterator[str]:
     limit = "" if machine.limit_bytes is None else f", {_gb(machine.limit_bytes)} for this process"
     yield f"{_gb(machine.memory_bytes)} of memory, {_gb(machine.available_bytes)} available{limit}"
     yield f"{machine.system}, Python {machine.python}"
-    yield from ["", "GPUs", *(_row("none", found.no_gpus) if not found.gpus else map(_gpu, found.gpus))]
+    yield from ["", "GPUs", *map(_gpu, found.gpus)]
+    if found.no_gpus:
+        yield from _row("not all" if found.gpus else "none", found.no_gpus)
     seen = ", ".join(found.cuda) or f"none: {found.no_cuda}"
     yield from _row("PyTorch computes on", seen)
     yield from ["", "engines"]
