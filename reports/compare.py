@@ -88,7 +88,10 @@ def compare(before: Run, after: Run, terms: Terms | None = None) -> Comparison:
     rows = [row for pair in alike for row in metric_rows(pair, terms.margin, terms.drift)]
     rows += control_rows(alike, terms.margin, terms.drift)
     if not around.has_equal_clocks:
-        rows = [_not_compared(row, "the machines differ") if _is_timed(row) else row for row in rows]
+        rows = [
+            _not_compared(row, "the machine, profile or lanes differ") if _is_timed(row) else row
+            for row in rows
+        ]
     has_clocks = around.has_equal_clocks
     claims = claim_rows(before, after, terms.margin, terms.drift, has_equal_clocks=has_clocks)
     treated = _treated(after, [pair for pair in pairs if pair.name in unlike])

@@ -11,6 +11,7 @@ import pytest
 
 from reports.__main__ import main
 from reports.compare import compare
+from reports.comparing.lines import text_of
 from reports.comparing.rows import Row
 from reports.records import Round
 from tests.compared import ABOUT, row, run_of, timed
@@ -35,8 +36,50 @@ def test_two_machines_have_no_verdict_on_times_and_one_on_counts() -> None:
     ]
     found = compare(run_of(made[0]), run_of(made[1], about=slow))
     assert found.surroundings.machine == ["machine: vm, 2 CPUs → other"]
-    assert (row(found, "total_s").word, row(found, "total_s").why) == ("not compared", "the machines differ")
+    assert (row(found, "total_s").word, row(found, "total_s").why) == (
+        "not compared",
+        "the machine, profile or lanes differ",
+    )
     assert row(found, "loads").word == "regressed"
+
+
+def test_rounds_on_one_core_and_on_all_of_them_have_no_verdict_on_times() -> None:
+    """Lanes share a machine out, so that one has less of it."""
+    laned = {"plan": {**ABOUT["plan"], "settings": {**ABOUT["plan"]["settings"], "lanes": "cpu:1"}}}
+    found = compare(run_of(timed([1.0] * 4)), run_of(timed([1.3, 1.31, 1.3, 1.32]), about=laned))
+    assert found.surroundings.settings == ["settings.lanes: None → cpu:1"]
+    assert row(found, "total_s").word == "not compared"
+
+
+def test_files_of_pytest_benchmark_are_of_the_machine_that_they_note() -> None:
+    """When it ran is no difference; on what it ran is."""
+    made = [timed([value + i / 99 for i in range(4)]) for value in (1.0, 2.0)]
+    vm = {
+        "node": "vm",
+        "machine": "x86_64",
+        "python_version": "3.11.7",
+        "cpu": {"count": 2, "brand_raw": "A"},
+    }
+    other = {**vm, "cpu": {"count": 8, "brand_raw": "B"}}
+    runs = [
+        run_of(one, about={"started": str(i), "commit": None, "machine_info": info})
+        for i, (one, info) in enumerate(zip((*made, made[1]), (vm, vm, other), strict=True))
+    ]
+    same, apart = compare(runs[0], runs[1]), compare(runs[0], runs[2])
+    assert not same.surroundings.machine + same.surroundings.settings
+    assert row(same, "total_s").word == "regressed"
+    assert apart.surroundings.machine == ["machine: vm, x86_64, 2 CPUs, A → vm, x86_64, 8 CPUs, B"]
+    assert row(apart, "total_s").word == "not compared"
+
+
+@pytest.mark.parametrize("info", [{}, [], {"node": "vm", "cpu": "?"}])
+def test_what_a_file_does_not_note_is_said(info: object) -> None:
+    """Bare journals, and notes that are damaged."""
+    run = run_of(timed([1.0] * 4), about={"machine_info": info})
+    is_told = bool(info)
+    found = compare(run, run)
+    assert found.surroundings.is_machine_told == is_told
+    assert ("Neither run says on which machine" in text_of(found)) != is_told
 
 
 def test_a_test_whose_settings_differ_is_named_and_not_compared() -> None:

@@ -71,7 +71,7 @@ def _row(
     if old["form"] in BY_WORD:
         return _by_word(old, new, about)
     if not has_equal_clocks and _is_timed(new, records):
-        return _without(old, new, about, "the machines differ")
+        return _without(old, new, about, "the machine, profile or lanes differ")
     moved = _moved(old, new, records, drift)
     return row_of(moved, margin, **about)
 

@@ -54,7 +54,11 @@ def _around(found: Comparison, width: int) -> Iterator[str]:
             yield from _rest(lines[MOST:])
     if not around.has_equal_clocks:
         yield from _wrapped(
-            "Machines or profiles differ: no verdict on times and rates; counts are compared.", width
+            "Machines, profiles or lanes differ: no verdict on times and rates; counts are compared.", width
+        )
+    if not around.is_machine_told:
+        yield from _wrapped(
+            "Neither run says on which machine it was measured: times are compared as those of one.", width
         )
 
 

@@ -31,6 +31,8 @@ MACHINE = ("machine", "environment")
 CODE = ("commit", "code", "data", "weights")
 PACKAGES = ("packages", "python", "versions")
 SKIPPED = "skipped"
+CLOCKS = ("settings.profile:", "settings.lanes:")
+"""Settings that decide what of a machine a round has for itself."""
 TOLD_APART = (*MACHINE, *CODE, *PACKAGES, "workload")
 
 
@@ -45,16 +47,19 @@ class Surroundings(NamedTuple):
     """Tests of one run only, and tests that ended otherwise."""
     lost: list[str]
     """Tests that the later run lacks although it ran others of their experiment, or that fail in it."""
+    is_machine_told: bool = True
+    """Whether either run says on what it was measured."""
 
     @property
     def has_equal_clocks(self) -> bool:
-        """Whether times can be compared: one machine, one profile."""
-        return not self.machine and not any(what.startswith("settings.profile:") for what in self.settings)
+        """Whether times can be compared: one machine, one profile, as much of the machine to a lane."""
+        return not self.machine and not any(what.startswith(CLOCKS) for what in self.settings)
 
 
 def surroundings_of(before: Run, after: Run) -> Surroundings:
     """What two runs differ in, but for their numbers."""
-    found = list(_differences(_told(before), _told(after)))
+    told = _told(before), _told(after)
+    found = list(_differences(*told))
     settings = [f"{name}: {what}" for name, what in found if name.split(".")[0] not in TOLD_APART]
     code = [f"{name}: {what}" for name, what in found if name.split(".")[0] in (*CODE, "workload")]
     return Surroundings(
@@ -64,6 +69,7 @@ def surroundings_of(before: Run, after: Run) -> Surroundings:
         packages=[f"{name}: {what}" for name, what in found if name.split(".")[0] in PACKAGES],
         tests=list(_tests(before, after)),
         lost=_lost(before, after),
+        is_machine_told=any("machine" in one for one in told),
     )
 
 
@@ -79,11 +85,22 @@ def chosen_differences(before: Record, after: Record) -> list[str]:
 
 
 def _told(run: Run) -> Mapping[str, Any]:
-    """The plan, and what stands beside it."""
-    about = run.about
+    """The plan, and what stands beside it; of a file of pytest-benchmark, what that notes of the machine."""
+    about = {key: value for key, value in run.about.items() if key not in ("started", "machine_info")}
     plan = about.get("plan", about)
     beside = {key: about[key] for key in ("commit", "versions") if about.get(key) is not None}
-    return {**plan, **beside} if isinstance(plan, Mapping) else beside
+    noted = _noted(run.about.get("machine_info"))
+    return {**noted, **plan, **beside} if isinstance(plan, Mapping) else {**noted, **beside}
+
+
+def _noted(info: Any) -> dict[str, Any]:
+    """pytest-benchmark's notes of a machine, worded as a plan words them; empty where there are none."""
+    if not isinstance(info, Mapping) or not info.get("node"):
+        return {}
+    found = info.get("cpu")
+    cpu: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    words = (info["node"], info.get("machine"), f"{cpu.get('count')} CPUs", cpu.get("brand_raw"))
+    return {"machine": ", ".join(map(str, words)), "python": info.get("python_version")}
 
 
 def _differences(
