@@ -108,6 +108,18 @@ def test_experiments_of_several_runs_stand_side_by_side(
     assert capsys.readouterr().out == "2 claims as locked\n"
 
 
+def test_a_profile_without_a_lock_hides_no_other(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its line says so; the other profile is gated, whichever file comes first."""
+    replayed = stored(here / "replayed", "other")
+    about = json.loads((replayed / "run.json").read_text())
+    about["plan"]["settings"]["profile"] = "replay"
+    (replayed / "run.json").write_text(json.dumps(about))
+    assert gated(replayed, stored(here / "run")) == 2
+    told = capsys.readouterr()
+    assert "expects nothing of profile replay" in told.err
+    assert "profile pocket\n1 claim as locked\n" in told.out
+
+
 def test_a_claim_that_was_made_stricter_fails(here: Path) -> None:
     """The stored rounds are judged by the claims of the working directory, not by the run's."""
     run = stored(here / "run")

@@ -88,7 +88,16 @@ def run(args: argparse.Namespace) -> int:
     if not is_locked:
         _show(found, [run for run in read.runs if folder is None])
         return status
-    return max(status, *(_against_lock(side, args) for side in _sides(found, known)), 0)
+    sides = _sides(found, known)
+    for side in sides:
+        if len(sides) > 1:
+            print(f"profile {side.profile}")
+        try:
+            status = max(status, _against_lock(side, args))
+        except ReportError as exc:
+            print(f"error: {exc}", file=sys.stderr)
+            status = 2
+    return status
 
 
 def verdicts(run_dir: Path | str) -> str:
