@@ -83,7 +83,8 @@ def test_lines_are_sent_as_they_are_added_and_other_files_whole(tmp_path: Path) 
 
 
 def test_what_two_errands_send_is_one_folder(tmp_path: Path) -> None:
-    """Lines of both; no path leads out of it."""
+    """Lines of both, and no half of one that was there; no path leads out of it."""
+    (tmp_path / "telemetry.jsonl").write_bytes(b"torn by a ki")
     for content in (b"1\n", b"2\n"):
         keep(tmp_path, Piece("telemetry.jsonl", content, True))
         keep(tmp_path, Piece("artifacts/a.json", content, False))
