@@ -152,7 +152,8 @@ def expected_of(path: Path, profile: str) -> dict[str, str]:
     expected = read_lock(path).get(profile)
     if not expected:
         raise ClaimError(
-            f"gate: {path} expects nothing of profile {profile}; make it: pytest bench/ --claims=update"
+            f"gate: {path} expects nothing of profile {profile}; make it: "
+            f"pytest bench/ --profile {profile} --claims=update"
         )
     return expected
 
