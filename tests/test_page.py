@@ -10,6 +10,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -244,6 +245,41 @@ def test_csv_holds_every_number_of_every_round(tmp_path: Path) -> None:
     assert found["claims.csv"][0]["estimate"] == ""
     row = next(r for r in found["variants.csv"] if (r["arm"], r["metric"]) == ("treatment", "analysis_s"))
     assert (row["n"], row["over"]) == ("2", "rounds")
+
+
+@pytest.mark.parametrize(("launch", "over", "n"), [("session", "sessions", 3), ("round", "rounds", 6)])
+def test_csv_counts_what_stayed_up_once_per_session(tmp_path: Path, launch: str, over: str, n: int) -> None:
+    """Rounds of one server are no observations of their own."""
+    given = record("cascade", num_rounds=6, num_graded=0, launch=launch, sessions=3)
+    for at, one in enumerate(given.rounds):
+        given.rounds[at] = replace(one, session=at // 2)
+    run = Run.read(write_run(tmp_path / "run", [given]))
+    rows = list(csv.DictReader(io.StringIO(downloads.texts(run)["variants.csv"])))
+    assert {(row["over"], int(row["n"])) for row in rows} == {(over, n)}
+    row = next(r for r in rows if (r["arm"], r["metric"]) == ("treatment", "total_s"))
+    values = [one.treatment["total_s"] or 0.0 for one in given.rounds if one.treatment]
+    assert float(row["mean"]) == pytest.approx(sum(values) / 6)
+
+
+def test_a_merged_run_says_so_and_how_it_is_made_again(tmp_path: Path) -> None:
+    """Its first session is not the whole of it, and no commit holds what was changed."""
+    path = write_run(tmp_path / "run", [record("cascade", num_graded=4)])
+    sessions = [{"run": name, "started": f"2026-01-0{at}T10:00:00+00:00"} for at, name in enumerate("ab", 1)]
+    about = {
+        "commit": "a" * 40 + "-dirty",
+        "sessions": sessions,
+        "plan": {"settings": {"backend": ["x=a b"]}},
+    }
+    (path / "run.json").write_text(json.dumps(about))
+    (tmp_path / "none").mkdir()
+    page.write(Run.read(path), tmp_path / "none")
+    found = " ".join(re.sub("<.*?>", "", html.unescape((path / "report.html").read_text())).split())
+    assert "2 sessions merged, the first of 2026-01-01 10:00 UTC" in found
+    assert (
+        "# 2 times, a session each pytest bench/ -m cascade --backend 'x=a b' python -m reports merge"
+        in found
+    )
+    assert "had changes then that this commit does not hold" in found
 
 
 def number(form: str, quantity: str, published: float, estimate: float) -> dict[str, Any]:

@@ -42,17 +42,24 @@ def took(run: Run) -> str:
 
 
 def commands_of(run: Run) -> list[str]:
-    """What makes the run again, and its page from the run."""
+    """What makes the run again, of each of its sessions, and its page from the run."""
     plan = run.about.get("plan") or {}
-    commit = str(run.about.get("commit") or "").removesuffix("-dirty")
+    told = str(run.about.get("commit") or "")
+    commit = told.removesuffix("-dirty")
     variables = {k: v for k, v in (plan.get("environment") or {}).items() if v is not None}
     environment = " ".join(f"{k}={quote(str(v))}" for k, v in variables.items())
     options = " ".join(_options(plan.get("settings") or {}))
     markers = " or ".join(run.experiments)
     quoted = f'"{markers}"' if " " in markers else markers
     pytest = " ".join(part for part in (environment, "pytest bench/ -m", quoted, options) if part)
-    checkout = [f"git checkout {commit}"] if commit else []
-    return [*checkout, pytest, f"python -m reports render results/{quote(run.path.resolve().name)}"]
+    checkout = [f"git checkout {quote(commit)}"] if commit else []
+    if told != commit:
+        checkout.append("# tracked files had changes then that this commit does not hold")
+    path = f"results/{quote(run.path.resolve().name)}"
+    sessions = sessions_of(run)
+    merge = [f"python -m reports merge SESSION … --to {path}", f"python -m reports verdicts {path}"]
+    again = [f"# {len(sessions)} times, a session each", pytest, *merge] if sessions else [pytest]
+    return [*checkout, *again, f"python -m reports render {path}"]
 
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:

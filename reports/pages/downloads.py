@@ -1,7 +1,8 @@
 """A run as tables for other programs: claims.csv, variants.csv and rounds.csv, one fact per row.
 
     claims.csv     a claim: verdict, numbers, where it stands, why
-    variants.csv   a metric of an arm of a variant: its mean, spread and 95 % interval over rounds or tasks
+    variants.csv   a metric of an arm of a variant: its mean, spread and 95 % interval over rounds or tasks,
+                   or over sessions' means where several were merged and what was measured stayed up for each
     rounds.csv     a metric of an arm in one round, as measured
 
 An absent number is an empty cell, never 0.
@@ -13,9 +14,11 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from reports.records import ARMS, Record
+from reports.intervals.launches import is_by_launch
+from reports.records import ARMS, Record, Round, TaskPair
 from reports.runs import Run
 from reports.tabular import verdict_cells
 
@@ -90,12 +93,23 @@ def _claims(run: Run) -> Iterator[Row]:
 def _variant(record: Record) -> Iterator[Row]:
     about = (record.experiment, record.variant, record.backend, record.profile, record.evidence)
     for arm in ARMS:
-        for over, parts in (("rounds", record.rounds), ("tasks", record.tasks)):
-            held = [values for part in parts if (values := getattr(part, arm)) is not None]
+        for over, units in _units(record):
+            held = [[values for part in unit if (values := getattr(part, arm)) is not None] for unit in units]
             for name, metric in record.metrics.items():
-                found = [v for values in held if (v := values.get(name)) is not None]
+                known = [[v for values in unit if (v := values.get(name)) is not None] for unit in held]
+                found = [fmean(values) for values in known if values]
                 if found:
                     yield (*about, arm, over, name, metric.unit, metric.better, *_summary(found))
+
+
+def _units(record: Record) -> Iterator[tuple[str, list[list[Round]] | list[list[TaskPair]]]]:
+    """What is observed independently, by its name, each of one or several rounds or tasks."""
+    if is_by_launch(record):
+        sessions = range(record.sessions)
+        yield "sessions", [[one for one in record.rounds if (one.session or 0) == s] for s in sessions]
+    else:
+        yield "rounds", [[one] for one in record.rounds]
+    yield "tasks", [[one] for one in record.tasks]
 
 
 def _summary(values: Sequence[float]) -> Row:

@@ -37,6 +37,13 @@
   });
   reveal();
 
+  var closed = []; /* on paper nothing can be opened */
+  window.addEventListener("beforeprint", function () {
+    closed = all("details.key:not([open])");
+    closed.forEach(function (d) { d.open = true; });
+  });
+  window.addEventListener("afterprint", function () { closed.forEach(function (d) { d.open = false; }); });
+
   all("a.download").forEach(function (link) {
     if (typeof DecompressionStream === "undefined") return;
     link.addEventListener("click", async function (event) {
