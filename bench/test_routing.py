@@ -182,7 +182,7 @@ class RoutedJobs:
             if pool.is_simulated
             else {role: pool.label(role) for role in roles},
             metrics=dict(metrics),
-            launch=pool.launch(roles),
+            launch="round" if pool.is_simulated else pool.launch(roles),
         )
 
     def _fill(self, record: Record, mine: Ran, theirs: Ran | None) -> None:

@@ -9,8 +9,11 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _runs_started_by_a_test_are_nobodys_workers() -> Iterator[None]:
-    """Else, under `-n`, pytest-benchmark switches itself off in them too: it looks for the variable."""
+    """Else, under `-n`, pytest-benchmark switches itself off in them too: it looks for the variable.
+
+    And tables would be as narrow as the workers are told to be.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID", "COLUMNS"):
             patch.delenv(name, raising=False)
         yield
