@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ __all__ = [
     "differences",
     "digest",
     "newest",
+    "newest_first",
     "read",
     "read_plan",
     "write_json",
@@ -141,8 +142,22 @@ def read_plan(run: Path) -> dict[str, Any]:
 
 
 def newest(results: Path) -> Path | None:
-    """The run that was started last, or `None`. Folders are named by their start, so the last name wins."""
-    return max((path.parent for path in results.glob(f"*/{PLAN}")), default=None)
+    """The run that was started last, or `None`."""
+    return next(iter(newest_first(results)), None)
+
+
+def newest_first(results: Path) -> Iterator[Path]:
+    """The runs of a folder, by their names, which tell their start.
+
+    Merged ones are left out: their names tell none, and no session of theirs can be continued.
+    """
+    for run in sorted((path.parent for path in results.glob(f"*/{PLAN}")), reverse=True):
+        try:
+            is_merged = "sessions" in read_plan(run)
+        except JournalError:  # whoever reads it is told why it cannot be read
+            is_merged = False
+        if not is_merged:
+            yield run
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from reports import journal
 from reports.__main__ import main
 from reports.errors import MergeError
 from reports.merging import merge_runs
@@ -77,6 +78,14 @@ def test_a_task_that_was_graded_otherwise_is_told(tmp_path: Path, capsys: pytest
         assert main(["merge", *map(str, folders[:num]), "--to", str(tmp_path / f"merged{num}")]) == 0
         told = capsys.readouterr().out
         assert (f"differ: {one.id} in" in told) == is_told == ("the first session's grades count" in told)
+
+
+def test_a_merged_run_is_none_that_a_session_continues(tmp_path: Path) -> None:
+    """However its folder is called: its rounds are of several sessions, and so is the time of its tests."""
+    days = [session(tmp_path / f"2026010{at}-120000", cascade(at), at=at) for at in (1, 2)]
+    assert main(["merge", *map(str, days), "--to", str(tmp_path / "merged")]) == 0
+    assert journal.newest(tmp_path) == days[1]
+    assert list(journal.newest_first(tmp_path)) == days[::-1]
 
 
 def test_another_plan_is_refused_and_every_field_named(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,8 @@ def earlier_s(results: Path, settings: Mapping[str, Any], *, but: Path | None = 
 
     Arguments: `but`, a run that is left out, since it is this one.
     """
-    runs = sorted((path.parent for path in results.glob(f"*/{journal.PLAN}")), reverse=True)
     found: dict[str, float] = {}
-    for run in [one for one in runs if one != but][:LOOK_BACK]:
+    for run in islice((one for one in journal.newest_first(results) if one != but), LOOK_BACK):
         try:
             is_same = journal.read_plan(run)["plan"].get("settings") == settings
             entries = journal.read(run).entries if is_same else []
