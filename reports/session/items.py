@@ -11,6 +11,7 @@ import pytest
 from reports import claims
 from reports.claims import Claim
 from reports.errors import ClaimError
+from reports.words import BROKEN
 
 if TYPE_CHECKING:
     from reports.verdicts import Verdict
@@ -28,9 +29,6 @@ __all__ = [
 
 JUDGE: pytest.StashKey[Any] = pytest.StashKey()
 """`(Claim) -> Verdict`, put there by the plugin."""
-
-FAILING = ("invalid", "error", "missing")
-"""Verdicts that say that the suite failed, not the claim."""
 
 
 class VerdictFailed(Exception):
@@ -101,7 +99,7 @@ class ClaimItem(pytest.Item):
             raise GateFailed(gate)
         if verdict.verdict == "out of scope":
             _skip(verdict.reason)
-        if verdict.verdict in FAILING:
+        if verdict.verdict in BROKEN:
             raise VerdictFailed(f"{verdict.verdict}: {verdict.reason}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
