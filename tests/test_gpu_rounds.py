@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.gpu_rounds import ROUND_METRICS, GpuWatch, Stretch, _usage, values_of
+from fixtures import gpu_rounds
+from fixtures.gpu_rounds import ROUND_METRICS, GpuWatch, Stretch, _usage, values_of, watch_of
 from fixtures.options import Settings
 from fixtures.pairing import Arm, Measured, Pairing
 from harness.errors import UnavailableError
@@ -214,6 +217,29 @@ def test_a_telemetry_file_that_cannot_be_written_fails_the_round(nvml: FakeNvml,
     assert found.complete
     assert {one.arm for one in found.failures} == {"treatment", "control"}
     assert all("FileNotFoundError" in one.error for one in found.failures)
+
+
+def test_lanes_say_why_nothing_was_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their controller prints it once, however many lanes say it; a lane that crashed says nothing."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    outputs = []
+    for _ in range(2):
+        worker = SimpleNamespace(
+            option=SimpleNamespace(profile="node"), stash=pytest.Stash(), workeroutput={},
+            add_cleanup=lambda _: None,
+        )  # fmt: skip
+        watch_of(cast(pytest.Config, worker))
+        gpu_rounds.pytest_sessionfinish(SimpleNamespace(config=worker))
+        outputs.append(json.loads(json.dumps(worker.workeroutput)))  # what crosses to another process
+    printed: list[str] = []
+    config = SimpleNamespace(stash=pytest.Stash())
+    for output in outputs:
+        gpu_rounds.pytest_testnodedown(SimpleNamespace(config=config, workeroutput=output))
+    gpu_rounds.pytest_testnodedown(SimpleNamespace(config=config))
+    gpu_rounds.pytest_terminal_summary(SimpleNamespace(config=config, write_line=printed.append))
+    assert printed == [
+        "no energy, no clocks: gpu metrics: nvidia-ml-py is missing; run: pip install 'assay[gpu]'"
+    ]
 
 
 def test_without_a_driver_nothing_is_watched_and_the_reason_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
