@@ -54,8 +54,8 @@ export RAY_USAGE_STATS_ENABLED=0
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head="${nodes[0]}"
-# The first address that others reach: Debian gives a machine's own name a loopback address, and Ray takes no
-# IPv6 here. A loopback address is left to the node that has no other.
+# The first IPv4 address that others reach: Debian gives a machine's own name a loopback address, which is left
+# to a job of one node without another.
 head_ip=""
 read -ra found < <(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
     bash -c 'echo $(hostname --ip-address) $(hostname --all-ip-addresses)')
