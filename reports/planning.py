@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import inf, log, sqrt
 from typing import Any
 
-from reports.claims import Claim, load_all
+from reports.claims import Claim, load_all, needed_variants
 from reports.comparing.changes import of_interval
 from reports.decisions.decision import region
 from reports.decisions.evidence import Stored, by_request
@@ -50,8 +50,16 @@ class Planned:
     needs: int | None
     """The fewest that decide it at the power asked for; `None` where `why` says that no number does."""
     why: str = ""
-    expense: Expense | None = None
-    """What `needs` takes."""
+    parts: tuple[tuple[str, Expense | None], ...] = ()
+    """Each test that the claim's number comes from, and what `needs` takes there."""
+
+    @property
+    def expense(self) -> Expense | None:
+        """What `needs` takes; `None` where of any test nobody noted what it took."""
+        known = [expense for _, expense in self.parts if expense is not None]
+        if not known or len(known) < len(self.parts):
+            return None
+        return Expense(sum(e.seconds for e in known), sum(e.usd for e in known))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -94,8 +102,8 @@ def total_of(planned: Sequence[Planned]) -> Total:
     """What the tests behind all claims that can be decided take."""
     tests: dict[str, list[Expense | None]] = {}
     for one in planned:
-        if one.test is not None and one.needs is not None:
-            tests.setdefault(one.test, []).append(one.expense)
+        for test, expense in one.parts:
+            tests.setdefault(test, []).append(expense)
     known = {test: [e for e in found if e is not None] for test, found in tests.items()}
     return Total(
         tests=len(tests),
@@ -142,11 +150,11 @@ def _planned(run: Run, claim: Claim, verdict: Verdict, power: float) -> Planned:
     if word in UNMEASURED or entry is None or record is None:
         return replace(blank, test=None, why=_shortly(str(verdict.get("reason") or word)))
     if claim.form in BY_WORD:
-        return _as_it_was(blank, entry, claim, word)
+        return _as_it_was(blank, [entry, *_others(claim, verdict, run)], claim, word)
     spread = _spread(claim, verdict, record, run)
     if isinstance(spread, Unsupported):
         return replace(blank, why=f"no spread to plan from: {spread.reason}")
-    return _sized(blank, entry, claim, spread, record, power)
+    return _sized(blank, [entry, *_others(claim, verdict, run)], claim, spread, power)
 
 
 def _unit(claim: Claim, entry: Entry) -> str:
@@ -161,9 +169,20 @@ def _unit(claim: Claim, entry: Entry) -> str:
     return "rounds" if whole is not None and unit_of(whole) == ROUND else "requests"
 
 
-def _sized(
-    blank: Planned, entry: Entry, claim: Claim, spread: Spread, record: Record, power: float
-) -> Planned:
+def _others(claim: Claim, verdict: Verdict, run: Run) -> list[Entry]:
+    """The tests of other variants without which the claim has no number; those of its controls are not."""
+    out = []
+    for name in needed_variants(claim):
+        if name != claim.treatment and name not in claim.also_beats:
+            found = [e for e in run.entries if _is_of(e, replace(claim, treatment=name), verdict)]
+            found += [e for e in run.entries if e.record and e.record.variant == name]
+            out += [e for e in found if e.record and e.record.experiment == claim.experiment][:1]
+    return out
+
+
+def _sized(blank: Planned, entries: Sequence[Entry], claim: Claim, spread: Spread, power: float) -> Planned:
+    record = entries[0].record
+    assert record is not None  # a claim without one was sent away
     edges = region(claim, better_of(claim.metrics, record))
     low, high = sorted(_scaled(edge, claim) for edge in edges)
     over = blank.unit if claim.over == "requests" else claim.over
@@ -173,16 +192,22 @@ def _sized(
         is_on = min(abs(spread.value - edge) for edge in (low, high)) == 0
         lies = "lies on" if is_on else "lies too close to"
         return replace(blank, why=f"never: the estimate {lies} the threshold (over {MOST:,} {blank.unit})")
-    return replace(blank, needs=needs, expense=expense_of(entry, needs, over, blank.has))
+    return replace(blank, needs=needs, parts=_parts(entries, needs, over, blank.has))
 
 
-def _as_it_was(blank: Planned, entry: Entry, claim: Claim, word: str) -> Planned:
+def _parts(
+    entries: Sequence[Entry], needs: int, over: str, has: int | None
+) -> tuple[tuple[str, Expense | None], ...]:
+    return tuple((entry.nodeid, expense_of(entry, needs, over, has)) for entry in entries)
+
+
+def _as_it_was(blank: Planned, entries: Sequence[Entry], claim: Claim, word: str) -> Planned:
     """Forms without a number: as often as last time, if that decided."""
     if word == "inconclusive":
         return replace(blank, why=f"form {claim.form!r} has no spread to plan from; try twice as many")
     needs = blank.has
-    expense = expense_of(entry, needs, claim.over, blank.has) if needs else None
-    return replace(blank, needs=needs, why="as often as last time", expense=expense)
+    parts = _parts(entries, needs, claim.over, needs) if needs else ()
+    return replace(blank, needs=needs, why="as often as last time", parts=parts)
 
 
 def _spread(claim: Claim, verdict: Verdict, record: Record, run: Run) -> Spread | Unsupported:

@@ -61,8 +61,19 @@ def test_what_no_measurement_decides_needs_none(planned: dict[str, Planned]) -> 
 def test_the_total_counts_each_test_once(planned: dict[str, Planned]) -> None:
     some = [one for one in planned.values() if one.needs is not None]
     total = total_of(some)
-    assert total.tests == len({one.test for one in some})
+    assert total.tests == len({test for one in some for test, _ in one.parts})
+    assert {one.test for one in some} <= {test for one in some for test, _ in one.parts}
     assert total.seconds < sum(one.expense.seconds for one in some if one.expense)
+
+
+def test_a_claim_against_another_variant_takes_that_ones_rounds_too(planned: dict[str, Planned]) -> None:
+    """A round of semantic-blind at 1 Gbps takes 4.6 s, and one of full 0.1 s."""
+    one = planned["pocket-blind-30x"]
+    assert [test.rpartition("[")[2] for test, _ in one.parts] == ["full-1gbps]", "semantic-blind-1gbps]"]
+    assert one.needs is not None
+    assert one.expense is not None
+    assert one.expense.seconds > 4.6 * one.needs
+    assert replace(one, parts=(*one.parts, ("unknown", None))).expense is None
 
 
 # minutes and cost
