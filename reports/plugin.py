@@ -315,14 +315,22 @@ class Assay:
             width, markup = width_here(), markup_of(terminalreporter)
             terminalreporter.write_line(tables.variants_table(run, width=width))
             terminalreporter.write_line(tables.claims_table(run.verdicts, width=width, markup=markup))
-        if self.judge.rulings is not None:
-            terminalreporter.section("gate")
-            terminalreporter.write_line(gate.gate_table(self.judge.rulings.values(), width_here()))
-            if left := self.rerun.left_open():
-                terminalreporter.write_line(left, yellow=True)
+        if self.claims_mode == "gate":
+            self._tell_gate(terminalreporter)
         for warning in self.warnings:
             terminalreporter.write_line(warning, red=True)
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")
+
+    def _tell_gate(self, reporter: Any) -> None:
+        """What the gate made of each claim, and what it could not look at."""
+        reporter.section("gate")
+        if self.judge.rulings is None:
+            said = "no claim was judged, so that nothing was compared with claims.lock; select claims, too"
+            reporter.write_line(said, yellow=True)
+            return
+        reporter.write_line(gate.gate_table(self.judge.rulings.values(), width_here()))
+        if left := self.rerun.left_open():
+            reporter.write_line(left, yellow=True)
 
 
 __all__ = ["RUN_DIR", "Assay"]

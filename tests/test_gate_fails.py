@@ -158,6 +158,15 @@ def test_the_gate_passes_what_is_as_locked(
     assert {path: path.read_bytes() for path in folder(suite).rglob("*") if path.is_file()} == before
 
 
+def test_a_gate_that_judged_nothing_says_so(suite: pytest.Pytester) -> None:
+    """Where the tests are named one by one, their claims are not among them."""
+    result = suite.runpytest("bench/test_demo.py::test_demo[half]", "--rounds=2", "--claims=gate")
+    result.stdout.fnmatch_lines(
+        ["*= gate =*", "no claim was judged, and nothing compared with claims.lock; *"]
+    )
+    assert result.ret == pytest.ExitCode.OK
+
+
 def test_the_gate_fails_on_a_deleted_claim(
     suite: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
