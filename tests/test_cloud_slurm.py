@@ -19,6 +19,7 @@ while [[ $1 == --* ]]; do
     shift
 done
 echo "$node: $*" >>"$CALLS"
+[[ $ADDRESSES == FAILS ]] && exit 1
 [[ $* == *hostname* ]] && { echo "${ADDRESSES-127.0.1.1 192.0.2.9}"; exit; }
 exec "$@"
 """
@@ -120,10 +121,11 @@ def test_the_head_is_told_by_an_address_that_others_reach(project: Path, address
 
 def test_a_head_that_nobody_else_reaches_ends_the_job(project: Path) -> None:
     """Before Ray is started; one node alone needs no other address."""
-    done, calls = sbatch(project, ADDRESSES="127.0.1.1 ::1")
-    assert done.returncode == 1
-    assert "slurm.sh: node1 has no address that others reach (127.0.1.1 ::1)" in done.stderr
-    assert not [call for call in calls if "ray start" in call]
+    for addresses, told in (("127.0.1.1 ::1", "127.0.1.1 ::1"), ("FAILS", "none")):
+        done, calls = sbatch(project, ADDRESSES=addresses)
+        assert done.returncode == 1
+        assert f"slurm.sh: node1 has no address that others reach ({told})" in done.stderr
+        assert not [call for call in calls if "ray start" in call]
 
 
 def test_the_status_is_that_of_the_suite(project: Path) -> None:

@@ -58,7 +58,7 @@ head="${nodes[0]}"
 # to a job of one node without another.
 head_ip=""
 read -ra found < <(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
-    bash -c 'echo $(hostname --ip-address) $(hostname --all-ip-addresses)')
+    bash -c 'echo $(hostname --ip-address) $(hostname --all-ip-addresses)') || true
 for ip in ${found[@]+"${found[@]}"}; do
     if [[ "$ip" =~ ^[0-9]+(\.[0-9]+){3}$ && "$ip" != 127.* ]]; then
         head_ip="$ip"
