@@ -167,6 +167,22 @@ def test_a_claim_at_most_is_better_lower() -> None:
 
 
 @pytest.mark.parametrize(
+    ("metric", "quantity", "word"),
+    [
+        ("solved", "difference", "regressed"),
+        ("total_s", "difference", "improved"),
+        ("total_s", "reduction", "regressed"),
+        ("unknown", "difference", "changed"),
+    ],
+)
+def test_no_worse_than_is_better_where_its_metric_is(metric: str, quantity: str, word: str) -> None:
+    """20 points fewer solved are worse; as much less of a time is better, and of a saving worse."""
+    ways = {"form": "no_worse_than", "quantity": quantity, "metric": metric, "unit": "points"}
+    before, after = (judged("confirmed", value, 0.01, **ways) for value in (0.1, -0.1))
+    assert claim_row(before, after).word == word
+
+
+@pytest.mark.parametrize(
     ("words", "word"),
     [
         (("confirmed", "refuted"), "regressed"),

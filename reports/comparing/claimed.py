@@ -60,7 +60,7 @@ def _row(
 ) -> Row:
     words = _word(old), _word(new)
     records = [_record_of(v, run) for v, run in zip((old, new), runs, strict=True)]
-    about = _about(new, words)
+    about = _about(new, words, records[1])
     if old.get("version") != new.get("version"):
         why = f"the claim was changed, version {old.get('version')} → {new.get('version')}"
         return _without(old, new, about, why)
@@ -204,12 +204,22 @@ def _named(row: Row, word: str, why: str) -> Row:
     return replace(row, word=word, why=why)
 
 
-def _about(verdict: Verdict, words: tuple[str, str]) -> dict[str, Any]:
-    better = {"at_most": "lower", "no_worse_than": None}.get(str(verdict.get("form")))
-    if verdict.get("form") in UPWARD or (
-        verdict.get("form") == "no_worse_than" and verdict.get("quantity") in ("ratio", "reduction")
-    ):
-        better = "higher"
+def _better(verdict: Verdict, record: Record | None) -> str | None:
+    """The side on which a claim holds, as `reports.decisions.decision.region` has it; `None` for neither."""
+    form, quantity = verdict.get("form"), verdict.get("quantity")
+    if form != "no_worse_than":
+        return "higher" if form in UPWARD else "lower" if form == "at_most" else None
+    if quantity == "ratio":
+        return "higher"
+    names = str(verdict.get("metric")).split("+")
+    known = record.metrics if record is not None else {}
+    ways = {known[name].better if name in known else None for name in names}
+    if len(ways) != 1 or None in ways:
+        return None
+    return "higher" if (ways == {"lower"}) == (quantity == "reduction") else "lower"
+
+
+def _about(verdict: Verdict, words: tuple[str, str], record: Record | None = None) -> dict[str, Any]:
     units = {"ratio": "×", "reduction": "share", "difference": "share"}
     unit = verdict.get("unit") or units.get(str(verdict.get("quantity")), "")
     unit = "" if verdict.get("form") == "order" else unit
@@ -220,7 +230,7 @@ def _about(verdict: Verdict, words: tuple[str, str]) -> dict[str, Any]:
         "metric": str(verdict.get("metric", "")),
         "over": str(verdict.get("over", "")),
         "unit": unit,
-        "better": better,
+        "better": _better(verdict, record),
         "words": words,
     }
 
