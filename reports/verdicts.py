@@ -90,6 +90,14 @@ class Verdict:
     control: str | None = None
     of: str | None = None
     """The metric that a share is a share of."""
+    per: str | None = None
+    """A task metric that the metric is divided by: cost per task solved."""
+    axes: tuple[str, ...] = ()
+    """Of an order, as "rounds:METRIC" or "tasks:METRIC"."""
+    along: str | None = None
+    """What a sweep's points are ordered by."""
+    direction: str | None = None
+    """Which way a sweep is claimed to run: "increasing" or "decreasing"."""
     quantile: float | None = None
     """The quantile that is meant, where it is not the mean."""
     only: str | None = None

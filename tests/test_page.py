@@ -397,6 +397,10 @@ def test_forms_without_a_number_say_what_was_counted(folder: Path) -> None:
         view(verdict("c", "confirmed", form=f, quantity="ratio"), dots) for f in ("order", "monotone")
     )
     assert "other variants" in order.quantity
+    given = verdict("c", "confirmed", quantity="reduction", per="solved", only="wb1", over="tasks")
+    assert "each per solved, over tasks whose name begins with wb1" in view(given, dots).quantity
+    given = verdict("c", "confirmed", form="monotone", along="agents", direction="increasing")
+    assert view(given, dots).asks.startswith("increasing from the first point along agents")
     assert "from the first point" in sweep.quantity
     assert view(verdict("c", "refuted", method="exact, smallest to largest"), dots).method.endswith("largest")
     assert view(verdict("c", "refuted", method="t on rounds"), dots).method == "t on rounds; 95 %"

@@ -584,6 +584,13 @@ def test_a_verdict_is_plain_json_with_what_a_reader_needs() -> None:
     assert data["checks"] == [{"name": "routed_as_named", "ok": True, "observed": "SLS"}]
 
 
+def test_a_verdict_tells_what_was_compared() -> None:
+    """A cost per solved task is no cost, and a curve runs along something, one way."""
+    row = claim(form="monotone", published=None, over="sweep", along="rate", direction="increasing")
+    assert (judge(row, []).along, judge(row, []).direction) == ("rate", "increasing")
+    assert judge(replace(row, per="solved", axes=("rounds:a",)), []).to_json()["per"] == "solved"
+
+
 def test_a_p_value_is_below_5_percent_exactly_when_the_claim_is_decided() -> None:
     for published in (0.2, 0.28, 0.29, 0.295, 0.30, 0.305, 0.31, 0.4):
         verdict = judge(claim(published=published), [stored(record())])

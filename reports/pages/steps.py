@@ -33,7 +33,7 @@ FORMS = {
     "equivalent": "equivalent to {} within {}",
     "no_worse_than": "at most {1} worse than {0}",
     "exact": "exactly {}",
-    "monotone": "from the first point of the sweep to the last one way, and no step back",
+    "monotone": "{direction} from the first point {along} to the last, and no step back",
     "order": "no other variant as good on every axis and better on one",
 }
 FROM_NOTHING = {"equivalent": "equal within {1}", "no_worse_than": "at most {1} worse"}
@@ -148,8 +148,13 @@ def _asks(verdict: Mapping[str, Any], claim: Claim) -> str:
         in_points = not relative and verdict_cells.scale_for(verdict).unit in ("points", "%")
         margin = f"{100 * claim.margin:g} %" if relative else f"{claim.margin:g} {claim.unit}".rstrip()
         margin = f"{100 * claim.margin:g} points" if in_points else margin
+    along = "of the sweep" if claim.along in (None, "along") else f"along {claim.along}"
     forms = FORMS | (FROM_NOTHING if claim.quantity == "difference" and claim.threshold == 0 else {})
-    return legible(forms.get(claim.form, claim.form + " {} {}").format(number, margin))
+    return legible(
+        forms.get(claim.form, claim.form + " {} {}").format(
+            number, margin, along=along, direction=claim.direction or "one way"
+        )
+    )
 
 
 def legible(text: str) -> str:
@@ -161,13 +166,19 @@ def legible(text: str) -> str:
 
 def _quantity(verdict: Mapping[str, Any], claim: Claim) -> str:
     if claim.form in ORDERED:
-        return ORDERED[claim.form]
+        axes = ", ".join(
+            f"{metric} over {over}" for over, _, metric in (a.partition(":") for a in claim.axes)
+        )
+        where = f", where {claim.only}" if claim.only else ""
+        return ORDERED[claim.form] + (f": {axes}" if axes else "") + where
     text = QUANTITIES.get(claim.quantity, claim.quantity)
     if claim.against:
         text = text.replace("the control", claim.against).replace("control", claim.against)
     quantile = f", the {100 * claim.quantile:g}th percentile" if claim.quantile is not None else ""
     of = f", as a share of {claim.of}" if claim.of else ""
-    return f"{text}{of}{quantile}, over {claim.over}"
+    per = f", each per {claim.per}" if claim.per else ""
+    only = f" whose name begins with {claim.only}" if claim.only else ""
+    return f"{text}{of}{per}{quantile}, over {claim.over}{only}"
 
 
 def _inputs(verdict: Mapping[str, Any]) -> list[Fact]:
