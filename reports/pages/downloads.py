@@ -27,7 +27,8 @@ __all__ = ["texts", "write"]
 CLAIM = (
     "id", "version", "experiment", "word", "reason", "estimate", "low", "high", "published", "published_high",
     "n", "method", "p", "more", "not_against", "form", "quantity", "metric", "over", "unit", "margin",
-    "of", "per", "only", "treatment", "control", "against", "scope", "source", "says", "covers", "profile", "backend", "evidence",
+    "of", "per", "only", "treatment", "control", "against", "scope", "source", "says", "covers",
+    "profile", "backend", "evidence",
 )  # fmt: skip
 VARIANT = (
     "experiment", "variant", "backend", "profile", "evidence", "arm", "over", "metric", "unit", "better",
