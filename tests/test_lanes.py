@@ -108,6 +108,14 @@ def test_collecting_only_starts_no_worker(suite: pytest.Pytester) -> None:
     assert not (suite.path / "results").exists()
 
 
+@needs_cores
+def test_a_preview_knows_the_plan_of_the_run(suite: pytest.Pytester) -> None:
+    """Or it would not find what earlier runs in the same lanes took."""
+    num = len(os.sched_getaffinity(0))
+    config = suite.parseconfigure("bench", *LANES, "--collect-only")
+    assert str(config.option.lanes) == f"cpu:{num // 2}"
+
+
 @pytest.mark.parametrize(
     ("asked", "num", "expected"),
     [
