@@ -271,8 +271,20 @@ def test_a_regression_fails_when_asked_to(
     folders: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", *folders, "--fail-on", "regressed"]) == 1
+    assert " regressed, 0 lost or failing" in capsys.readouterr().out
     assert main(["compare", folders[0], folders[0], "--fail-on", "regressed"]) == 0
     assert "regressed" not in capsys.readouterr().out.split("second")[-1].split("metrics: ")[1].split("\n")[0]
+
+
+def test_a_lost_test_is_named_where_it_fails_the_comparison(
+    folders: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing regressed, and the status is 1 all the same: the last lines say why."""
+    hybrid = write_run(tmp_path / "c", [record("hybrid", num_rounds=12, num_graded=20)], [])
+    assert main(["compare", folders[0], str(hybrid), "--fail-on", "regressed"]) == 1
+    end = capsys.readouterr().out.splitlines()[-2:]
+    assert end[0] == "fails: 0 regressed, 1 lost or failing"
+    assert end[1].endswith("cascade]")
 
 
 def test_the_json_holds_every_row(folders: tuple[str, str], tmp_path: Path) -> None:

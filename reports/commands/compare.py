@@ -69,4 +69,9 @@ def run(args: argparse.Namespace) -> int:
     print(text_of(found, width=width_here(), is_whole=args.is_whole))
     if args.json is not None:
         write_json(args.json, found.to_json())
-    return 1 if args.fail_on == "regressed" and found.is_worse else 0
+    if args.fail_on == "nothing" or not found.is_worse:
+        return 0
+    print(f"\nfails: {found.counts()['regressed']} regressed, {len(found.surroundings.lost)} lost or failing")
+    for name in found.surroundings.lost:
+        print(f"    {name}")
+    return 1
