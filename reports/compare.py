@@ -94,9 +94,9 @@ def compare(before: Run, after: Run, terms: Terms | None = None) -> Comparison:
         ]
     has_clocks = around.has_equal_clocks
     claims = claim_rows(before, after, terms.margin, terms.drift, has_equal_clocks=has_clocks)
-    treated = _treated(after, [pair for pair in pairs if pair.name in unlike])
+    odd_claims = _claims_of(after, [pair for pair in pairs if pair.name in unlike])
     odd = "its test measured something else"
-    claims = [_not_compared(row, odd) if row.name in treated else row for row in claims]
+    claims = [_not_compared(row, odd) if row.name in odd_claims else row for row in claims]
     return Comparison(
         before=str(before.path),
         after=str(after.path),
@@ -124,11 +124,15 @@ def _unlike(pair: Pair) -> list[str]:
     return chosen_differences(*pair.records) + broken
 
 
-def _treated(run: Run, pairs: Sequence[Pair]) -> set[str]:
-    """The claims whose treatment is the variant of one of the pairs."""
+def _claims_of(run: Run, pairs: Sequence[Pair]) -> set[str]:
+    """The claims whose treatment, or what that is set against, is the variant of one of the pairs."""
     variants = {(pair.after.experiment, pair.after.variant) for pair in pairs}
     verdicts: Sequence[Mapping[str, Any]] = run.verdicts
-    return {v["id"] for v in verdicts if (v.get("experiment"), v.get("treatment")) in variants}
+    return {
+        v["id"]
+        for v in verdicts
+        if any((v.get("experiment"), v.get(side)) in variants for side in ("treatment", "against"))
+    }
 
 
 def _is_timed(row: Row) -> bool:

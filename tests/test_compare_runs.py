@@ -223,6 +223,23 @@ def test_a_claim_of_an_own_time_holds_the_drift() -> None:
     )
 
 
+@pytest.mark.parametrize("side", ["treatment", "against"])
+def test_a_claim_whose_test_measured_something_else_is_not_compared(side: str) -> None:
+    """Neither where its treatment did, nor where the variant did that it is set against."""
+    other = record("hybrid", num_graded=5)
+    ways = {"treatment": "cascade", side: "hybrid"}
+    runs = [
+        run_of(
+            record("cascade", num_graded=5),
+            replace(other, settings={**other.settings, "link_bps": bps}),
+            verdicts=(judged("confirmed", estimate, 0.1, **ways),),
+        )
+        for bps, estimate in ((1, 3.0), (2, 1.5))
+    ]
+    (found,) = compare(*runs).claims
+    assert (found.word, found.why) == ("not compared", "its test measured something else")
+
+
 def test_a_changed_claim_is_not_compared() -> None:
     found = claim_row(judged("confirmed", 3.0, 0.1), judged("refuted", 1.5, 0.1, version=2))
     assert (found.word, found.why) == ("not compared", "the claim was changed, version 1 → 2")
