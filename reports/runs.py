@@ -10,7 +10,7 @@ itself, and a benchmark.json in its place (`reports.stored`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Run:
             source=None if path.is_dir() else path,
             entries=tuple(_entry(line, file) for line in _joined(found.lines, file)),
             verdicts=tuple(_read_verdicts(folder / CLAIMS)) if judged else (),
-            about=_read_object(folder / RUN, "restore it, or move it away to go without") or found.about,
+            about=_read_about(folder / RUN) or found.about,
             is_torn=found.is_torn,
         )
 
@@ -128,10 +128,54 @@ def _entry(data: Mapping[str, Any], path: Path) -> Entry:
 
 
 def _read_verdicts(path: Path) -> Iterator[Mapping[str, Any]]:
-    for verdict in _read_object(path, REJUDGE).get("claims", []):
+    claims = _read_object(path, REJUDGE).get("claims", [])
+    for verdict in claims if isinstance(claims, list) else [None]:
         if not isinstance(verdict, dict) or "id" not in verdict or "verdict" not in verdict:
             raise JournalError(f"{path}: a claim without id or verdict; {REJUDGE}")
+        wrong = next((key for key, fits in FITS.items() if not fits(verdict.get(key))), None)
+        if wrong:
+            shown = repr(verdict[wrong])[:40]
+            raise JournalError(f"{path}: {wrong} of claim {verdict['id']!r} is {shown}; {REJUDGE}")
         yield verdict
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_range(value: object) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)))
+
+
+def _is_bound(value: object) -> bool:
+    return not value or (isinstance(value, dict) and {"name", "value", "arithmetic"} <= value.keys())
+
+
+FITS: dict[str, Callable[[object], bool]] = {
+    "estimate": _is_number,
+    "interval": _is_range,
+    "published": lambda value: _is_number(value) or _is_range(value),
+    "physics": _is_bound,
+}
+"""What a verdict's numbers may be, so that a foreign file is named and stops nothing else."""
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    remedy = "restore it, or move it away to go without"
+    about = _read_object(path, remedy)
+    plan = about.get("plan")
+    parts = {"plan": plan, "versions": about.get("versions")}
+    parts |= (
+        {f"plan.{key}": plan.get(key) for key in ("settings", "environment")}
+        if isinstance(plan, dict)
+        else {}
+    )
+    texts = {key: about.get(key) for key in ("commit", "started")}
+    for kind, named in ((dict, parts), (str, texts)):
+        for name, value in named.items():
+            if value is not None and not isinstance(value, kind):
+                raise JournalError(f"{path}: {name} is {repr(value)[:40]}; {remedy}")
+    return about
 
 
 def _read_object(path: Path, remedy: str) -> dict[str, Any]:

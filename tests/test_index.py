@@ -85,6 +85,37 @@ def test_runs_of_several_machines_are_told(tmp_path: Path) -> None:
     assert "a change may be due to that" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "held", "says"),
+    [
+        ("claims.json", {"claims": None}, "without id or verdict"),
+        (
+            "claims.json",
+            {"claims": [{"id": "a", "verdict": "refuted", "estimate": "x"}]},
+            "estimate of claim 'a'",
+        ),
+        (
+            "claims.json",
+            {"claims": [{"id": "a", "verdict": "refuted", "interval": 5}]},
+            "interval of claim 'a'",
+        ),
+        ("claims.json", {"claims": [{"id": "a", "verdict": "refuted", "physics": {"value": 1}}]}, "physics"),
+        ("run.json", {"plan": "x"}, "plan is 'x'"),
+        ("run.json", {"plan": {"settings": "x"}}, "plan.settings is 'x'"),
+        ("run.json", {"commit": 5}, "commit is 5"),
+    ],
+)
+def test_a_foreign_file_is_named_and_the_other_runs_are_shown(
+    results: Path, name: str, held: dict[str, object], says: str
+) -> None:
+    """What is JSON and no run of ours."""
+    (results / "20260201-100000" / name).write_text(json.dumps(held))
+    read = read_all(results)
+    assert len(read.columns) == 2
+    (broken,) = read.broken
+    assert says in broken.error
+
+
 def test_a_broken_run_is_listed_and_the_others_are_shown(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
