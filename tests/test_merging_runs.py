@@ -132,6 +132,15 @@ def test_what_has_no_plan_does_not_merge(tmp_path: Path) -> None:
         merged(one)
 
 
+@pytest.mark.parametrize("damaged", [[], [1], {}, "two"])
+def test_sessions_that_are_none_count_as_the_run_itself(tmp_path: Path, damaged: Any) -> None:
+    """Of a damaged run.json the rest is still told."""
+    one, other = session(tmp_path / "one", cascade(1)), session(tmp_path / "other", cascade(2))
+    about = json.loads((one / "run.json").read_text())
+    (one / "run.json").write_text(json.dumps({**about, "sessions": damaged}))
+    assert [told["run"] for told in merged(one, other).about["sessions"]] == ["one", "other"]
+
+
 def test_a_session_that_cannot_be_read_is_not_left_out(tmp_path: Path) -> None:
     """Merging is all or nothing."""
     one, other = (session(tmp_path / name, cascade(at)) for at, name in enumerate(("one", "other")))

@@ -61,7 +61,7 @@ def _name_of(run: Run) -> str:
 def sessions_of(run: Run) -> list[dict[str, Any]]:
     """When and from which commit each session of a run was measured; one that was not merged has one."""
     found = run.about.get("sessions")
-    if isinstance(found, list):
+    if isinstance(found, list) and found and all(isinstance(one, Mapping) for one in found):
         return list(found)
     return [{"run": run.path.name, **{key: run.about.get(key) for key in SESSION_KEYS}}]
 
