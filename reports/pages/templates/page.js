@@ -101,8 +101,8 @@
   form.addEventListener("submit", function (event) { event.preventDefault(); });
   var expand = document.getElementById("expand");
   if (expand) expand.addEventListener("click", function () {
-    var open = expand.getAttribute("aria-pressed") !== "true";
-    expand.setAttribute("aria-pressed", String(open));
+    var open = expand.dataset.open !== "true"; /* its name says it: a pressed "Close" would say it twice */
+    expand.dataset.open = String(open);
     expand.textContent = open ? "Close every claim" : "Open every claim";
     claims.forEach(function (c) { if (!c.hidden) c.open = open; });
   });
