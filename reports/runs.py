@@ -154,6 +154,7 @@ def _is_bound(value: object) -> bool:
 FITS: dict[str, Callable[[object], bool]] = {
     "estimate": _is_number,
     "interval": _is_range,
+    "n": _is_number,
     "published": lambda value: _is_number(value) or _is_range(value),
     "physics": _is_bound,
 }

@@ -13,7 +13,9 @@ from reports.__main__ import main
 from reports.compare import compare
 from reports.comparing.lines import text_of
 from reports.comparing.rows import Row
+from reports.errors import JournalError
 from reports.records import Round
+from reports.runs import Run
 from tests.compared import ABOUT, row, run_of, timed
 from tests.synthetic_runs import METRICS, record, write_run
 from tests.synthetic_runs import verdict as stored_verdict
@@ -243,6 +245,17 @@ def test_a_claim_whose_test_measured_something_else_is_not_compared(side: str) -
 def test_a_changed_claim_is_not_compared() -> None:
     found = claim_row(judged("confirmed", 3.0, 0.1), judged("refuted", 1.5, 0.1, version=2))
     assert (found.word, found.why) == ("not compared", "the claim was changed, version 1 → 2")
+
+
+def test_verdicts_that_tell_little_are_compared_by_what_they_tell(tmp_path: Path) -> None:
+    """As an older run left them; one whose number is none is an error that names it."""
+    old = judged("confirmed", 3.0, 0.1)
+    bare = {key: old[key] for key in ("id", "verdict", "experiment")}
+    found = claim_row({**bare, "version": old.get("version")}, old)
+    assert (found.word, found.why) == ("inconclusive", "one of the runs has no interval")
+    folder = write_run(tmp_path / "a", [record("cascade")], [{**old, "n": "six"}])
+    with pytest.raises(JournalError, match=r"n of claim 'faster' is 'six'"):
+        Run.read(folder)
 
 
 def test_a_claim_that_is_gone_is_named() -> None:

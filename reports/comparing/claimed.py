@@ -68,7 +68,7 @@ def _row(
         return _by_word(old, new, about)
     if _is_same(old, new):
         return _named(_without(old, new, about, ""), "equal", "")
-    if old["form"] in BY_WORD:
+    if new.get("form") in BY_WORD:
         return _by_word(old, new, about)
     if not has_equal_clocks and _is_timed(new, records):
         return _without(old, new, about, "the machine, profile or lanes differ")
