@@ -14,6 +14,7 @@ def _runs_started_by_a_test_are_nobodys_workers() -> Iterator[None]:
     And tables would be as narrow as the workers are told to be.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID", "COLUMNS"):
-            patch.delenv(name, raising=False)
+        for name in ("WORKER", "WORKER_COUNT", "TESTRUNUID"):
+            patch.delenv(f"PYTEST_XDIST_{name}", raising=False)
+        patch.delenv("COLUMNS", raising=False)
         yield
