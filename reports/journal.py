@@ -192,9 +192,14 @@ def write_json(path: Path, data: Any) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _refuse(constant: str) -> None:
+    """NaN and Infinity, which Python reads and nothing here writes."""
+    raise ValueError(f"{constant} is no number of it")
+
+
 def _entry(line: bytes, where: str) -> dict[str, Any]:
     try:
-        entry: dict[str, Any] = json.loads(line)
+        entry: dict[str, Any] = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError) as exc:
         raise JournalError(f"{where}: not JSON ({exc}); {REMEDY}") from exc
     if not isinstance(entry, dict) or not isinstance(entry.get("nodeid"), str) or "outcome" not in entry:

@@ -248,6 +248,17 @@ def test_a_count_that_repeats_is_compared_exactly(before: list[float], after: li
     assert row(compare(*runs), "total_s").word == word
 
 
+def test_a_number_that_is_none_takes_no_part_in_the_family() -> None:
+    """One foreign value, and every other number is called as it would be without it."""
+    rng = np.random.default_rng(1)
+    arms = [list(np.exp(level + 0.01 * rng.standard_normal(10))) for level in (0.0, 0.3)]
+    runs = [run_of(timed(values, [1.0 + 0.001 * i for i in range(10)])) for values in arms]
+    bad = replace(timed([float("nan")] * 4, [1.0] * 4), variant="foreign")
+    found = compare(*(replace(run, entries=(*run_of(bad).entries, *run.entries)) for run in runs))
+    assert row(found, "total_s").word == "regressed"
+    assert row(found, "total_s", "foreign").word == "inconclusive"
+
+
 def test_a_failure_and_a_broken_check_are_regressions() -> None:
     good = record("cascade", num_graded=5)
     failure = Failure(arm="treatment", round=0, where="code", error="timeout")

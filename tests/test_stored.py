@@ -96,6 +96,7 @@ def in_rerun(line: dict[str, Any]) -> None:
     [
         ("journal.jsonl", "[" * 100_000 + "\n", "line 1: not JSON"),
         ("journal.jsonl", b"\xff\xfe\x00garbage\n", "line 1: not JSON"),
+        ("journal.jsonl", '{"nodeid": "a", "outcome": "passed", "data": [NaN]}\n', "1: not JSON (NaN"),
         ("journal.jsonl", in_record(schema=3), "schema is 3, and this version reads up to 2; read it with"),
         ("journal.jsonl", in_record(schema=None), "schema is None, and records of this suite count"),
         ("journal.jsonl", in_record(schema=True), "schema is True"),

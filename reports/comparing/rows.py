@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import exp, log1p
+from math import exp, isfinite, log1p
 from typing import Any
 
 from reports.comparing import spreads
@@ -94,6 +94,7 @@ def called(rows: Sequence[Row], level: float) -> list[Row]:
 
     Arguments: `level`, the chance of any false "improved" or "regressed" in the family.
     """
+    rows = [_finite(row) for row in rows]
     known = [
         (i, row.mean, row.drift) for i, row in enumerate(rows) if row.mean is not None and _is_noisy(row)
     ]
@@ -105,6 +106,13 @@ def called(rows: Sequence[Row], level: float) -> list[Row]:
         row = replace(rows[i], p=p, p_holm=p_holm)
         out[i] = _noisy(row, mean.value, mean.value - half, mean.value + half, level, len(known))
     return [row if row.mean is None or _is_noisy(row) else _exact(row) for row in out]
+
+
+def _finite(row: Row) -> Row:
+    """The row; without its mean where that is no number, which would leave the family without an order."""
+    if row.mean is None or (isfinite(row.mean.value) and isfinite(row.mean.se)):
+        return row
+    return replace(row, mean=None, drift=0.0, why="a value is no finite number")
 
 
 def _is_noisy(row: Row) -> bool:
