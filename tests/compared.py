@@ -11,6 +11,7 @@ from reports.comparing.rows import Row
 from reports.records import Record, Round
 from reports.runs import Entry, Run
 from tests.synthetic_runs import METRICS, record
+from tests.synthetic_runs import verdict as stored_verdict
 
 ABOUT = {"plan": {"machine": "vm, 2 CPUs", "settings": {"profile": "pocket", "rounds": None}, "code": "1"}}
 
@@ -49,3 +50,10 @@ def row(found: Comparison, metric: str, name: str = "cascade", family: str = "me
     rows = [r for r in found.rows if r.metric == metric and name in r.name and r.family == family]
     assert len(rows) == 1, rows
     return rows[0]
+
+
+def judged(word: str, estimate: float, half: float, **changes: Any) -> dict[str, Any]:
+    """A verdict on `faster`, whose interval reaches `half` to either side."""
+    ends = [estimate - half, estimate + half]
+    told = {"estimate": estimate, "interval": ends, "n": 10, "method": "t on rounds", "quantity": "ratio"}
+    return stored_verdict("faster", word, **{**told, "treatment": "cascade", "published": 2.0, **changes})
