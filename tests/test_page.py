@@ -315,6 +315,7 @@ def test_right_of_the_line_is_the_claims_side(
         (number("at_most", "ratio", 2.0, 4.0), -math.log(2)),
         (number("at_least", "reduction", 0.5, 0.75), math.log(2)),
         (number("at_least", "difference", 0.1, 0.15), 5.0),
+        ({**number("at_least", "difference", 0.1, 0.15), "unit": "share"}, 5.0),
     ],
 )
 def test_a_number_lies_as_far_as_it_is_beyond_its_threshold(given: dict[str, Any], at: float) -> None:

@@ -273,6 +273,8 @@ def test_a_failed_run_is_no_error(tmp_path: Path) -> None:
 def test_a_difference_of_shares_is_in_points_and_any_other_in_its_own_unit() -> None:
     """4.5 GB more per answer are no 450 points."""
     shares = {"quantity": "difference", "over": "jobs", "estimate": 0.111, "interval": None, "published": 0.1}
-    assert (measured(shares), published(shares)) == ("11.1 points", "10 points")
+    for unit in ("", "share"):
+        found = {**shares, "unit": unit}
+        assert (measured(found), published(found)) == ("11.1 points", "10 points")
     sizes = {**shares, "over": "tasks", "unit": "GB", "estimate": 4.25, "published": 4.5}
     assert (measured(sizes), published(sizes)) == ("4.25 GB", "4.5 GB")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from reports.claims import Claim
 from reports.stats import Interval
+from reports.tabular.cells import SHARES
 
 __all__ = ["MOST_MORE", "Decision", "decide", "region", "shown"]
 
@@ -73,7 +74,7 @@ def shown(value: float, claim: Claim) -> str:
         return f"{value:.3g}×"
     if claim.quantity == "reduction" or claim.of is not None:
         return f"{100 * value:.1f} %".replace("-", "−")
-    if claim.quantity == "difference" and claim.over in ("tasks", "jobs") and not claim.unit:
+    if claim.quantity == "difference" and claim.over in ("tasks", "jobs") and claim.unit in SHARES:
         return f"{100 * value:+.1f} points".replace("-", "−")
     return f"{value:.4g} {claim.unit}".rstrip()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reports.runs import Run
+from reports.tabular.cells import SHARES
 from reports.tabular.summaries import scope, summarize
 from reports.tabular.verdict_cells import (
     Verdict,
@@ -169,7 +170,7 @@ def _panel_of(verdict: Verdict) -> str:
     if quantity in ("ratio", "reduction"):
         return str(quantity)
     in_points = quantity == "difference" and verdict.get("over") in ("tasks", "jobs")
-    return "points" if in_points and not verdict.get("unit") else "value"
+    return "points" if in_points and (verdict.get("unit") or "") in SHARES else "value"
 
 
 def _band(verdict: Verdict, centre: float, factor: float) -> tuple[float, float] | None:

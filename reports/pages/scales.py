@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from reports.claims import Claim
 from reports.decisions.decision import region
+from reports.tabular.cells import SHARES
 from reports.tabular.verdict_cells import published_ends
 
 __all__ = ["AXES", "Axis", "Spot", "claim_of", "spot_of"]
@@ -130,7 +131,8 @@ def spot_of(verdict: Mapping[str, Any], better: str) -> Spot | None:
 def _axis_name(verdict: Mapping[str, Any]) -> str:
     quantity = verdict.get("quantity")
     of_gains = quantity == "reduction" and verdict.get("against")
-    return "points" if of_gains or (quantity == "difference" and not verdict.get("unit")) else "times"
+    is_of_shares = quantity == "difference" and (verdict.get("unit") or "") in SHARES
+    return "points" if of_gains or is_of_shares else "times"
 
 
 def _place(value: float, verdict: Mapping[str, Any]) -> float | None:

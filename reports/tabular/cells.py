@@ -9,9 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["ABSENT", "Scale", "estimate", "interval_text", "number", "plus_minus", "scale_of", "with_unit"]
+__all__ = [
+    "ABSENT",
+    "SHARES",
+    "Scale",
+    "estimate",
+    "interval_text",
+    "number",
+    "plus_minus",
+    "scale_of",
+    "with_unit",
+]
 
 ABSENT = "–"
+SHARES = ("", "share")
+"""Units of a claim about shares of tasks, whose differences are points: 15 % more would be a ratio."""
 DIGITS = 3
 MAX_DECIMALS = 12
 ROUNDING = 1e-9

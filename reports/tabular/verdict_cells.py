@@ -123,7 +123,7 @@ def scale_for(verdict: Verdict) -> Scale:
     if verdict.get("of"):
         return cells.scale_of("share", ())
     unit = str(verdict.get("unit") or "")
-    if quantity == "difference" and verdict.get("over") in ("tasks", "jobs") and not unit:
+    if quantity == "difference" and verdict.get("over") in ("tasks", "jobs") and unit in cells.SHARES:
         return cells.scale_of("difference", ())
     return cells.scale_of(unit, [verdict.get("estimate"), *published_ends(verdict)])
 
