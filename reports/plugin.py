@@ -289,8 +289,9 @@ class Assay:
 
         try:
             render(self.run)
-        except (ReportError, OSError) as exc:
-            self.warnings.append(f"no figures: {exc}")
+        except Exception as exc:  # whatever is wrong with a figure, the verdicts are to be shown
+            told = str(exc) if isinstance(exc, (ReportError, OSError)) else f"{type(exc).__name__}: {exc}"
+            self.warnings.append(f"no figures: {told}")
 
     def _snapshot(self) -> None:
         assert self.run is not None

@@ -242,3 +242,17 @@ def test_what_knows_the_future_is_shown_beside_the_default() -> None:
         ("zipf-each", "100"), ("published-cold", "100"), ("published-fill", "100"),
     ]  # fmt: skip
     assert [row[6] for row in table.rows] == ["bytes ÷ its", "1.14×", "1.14×", "1.27×"]
+
+
+def test_a_figure_that_breaks_takes_no_verdict_away(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever went wrong is named beneath the claims, which are decided and shown."""
+
+    def broken(run: Path) -> None:
+        raise KeyError("a colour")
+
+    monkeypatch.setattr(render, "render", broken)
+    result = suite.runpytest_inprocess("bench")
+    result.stdout.fnmatch_lines(["*confirmed*", "no figures: KeyError: 'a colour'"])
+    assert result.ret == pytest.ExitCode.OK
