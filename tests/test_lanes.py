@@ -49,7 +49,7 @@ def test_two_lanes_decide_what_one_process_does(suite: pytest.Pytester) -> None:
     assert len({entries[variant]["lane"] for variant in ("half", "same", "slower")}) == 1
     # Its setup, which the first variant of each lane had, is part of how long a test took. A lane that comes
     # up late may find nothing left to do.
-    assert sum(entry["duration_s"] >= 0.2 for entry in entries.values()) == len(
+    assert sum(entry["duration_s"] >= 0.2 for entry in entries.values()) >= len(
         {entry["lane"] for entry in entries.values()}
     )
     assert {path.stem for path in run_dir(suite).glob("*.txt")} == set(entries)
