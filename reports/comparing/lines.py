@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from reports.compare import FAMILIES, LEVEL, Comparison
 from reports.comparing.changes import ABSOLUTE, RELATIVE
 from reports.comparing.rows import WORDS, Row
 from reports.tabular.cells import estimate, number, scale_of
-from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule
+from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule, wrapped
 
 __all__ = ["text_of"]
 
@@ -184,10 +183,7 @@ def _signed(text: str, value: float) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    indent = INDENT if text.startswith(INDENT) else ""
-    return textwrap.wrap(text, width, initial_indent="", subsequent_indent=indent + "  " * bool(indent)) or [
-        ""
-    ]
+    return wrapped(text, width, deeper="  ")
 
 
 def _rest(lines: Sequence[str]) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from reports.planning import Planned, total_of
 from reports.plans.detecting import Detection
 from reports.plans.expenses import Expense
-from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule
+from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule, wrapped
 
 __all__ = ["detections_text", "duration", "plan_text"]
 
@@ -38,10 +37,10 @@ def plan_text(planned: Sequence[Planned], power: float, *, width: int = WIDTH, i
         cells = (one.claim, one.word, _count(one.has), f"{same}{needs}", *_taken(one.expense))
         lines += row_of(columns, cells)
         lines += (
-            _wrapped(INDENT + (one.why or f"{one.unit} of {one.test}"), width) if one.why and not same else []
+            wrapped(INDENT + (one.why or f"{one.unit} of {one.test}"), width) if one.why and not same else []
         )
     if any(one.needs is not None and one.why for one in rows):
-        lines += ["", *_wrapped(f"= as often as last time: {AS_IT_WAS}", width)]
+        lines += ["", *wrapped(f"= as often as last time: {AS_IT_WAS}", width)]
     return "\n".join([*lines, "", *_closing(planned, rows, width)])
 
 
@@ -58,11 +57,11 @@ def detections_text(
         lines += row_of(columns, (name, f"{one.sd:.1%}", f"{one.has:,}", needs, *_taken(one.expense)))
     level = min(levels, default=0.0)
     told = f"rounds, at a level of {level:.1g}, which Holm leaves to one of all numbers that two runs compare"
-    lines += ["", *_wrapped(told, width)]
+    lines += ["", *wrapped(told, width)]
     if any(one.unit == "sessions" for one in found):
         starred = "* sessions of as many rounds as here: without a control beside it, a session's drift stays"
-        lines += _wrapped(starred, width)
-    return "\n".join([*lines, *_wrapped(NOTE, width)])
+        lines += wrapped(starred, width)
+    return "\n".join([*lines, *wrapped(NOTE, width)])
 
 
 def duration(seconds: float) -> str:
@@ -76,14 +75,14 @@ def _closing(planned: Sequence[Planned], rows: Sequence[Planned], width: int) ->
     total = total_of(rows)
     unknown = f"; of {total.unknown} of them nobody noted what they took" if total.unknown else ""
     taken = _taken(Expense(total.seconds, total.usd))
-    yield from _wrapped(
+    yield from wrapped(
         f"all that can be decided: {total.tests} tests, {taken[0]}, {taken[1]}{unknown}", width
     )
     hidden = Counter(one.word for one in planned if one not in rows)
     if hidden:
         said = ", ".join(f"{n} {word}" for word, n in hidden.items())
-        yield from _wrapped(f"not shown, since no measurement here decides them: {said}", width)
-    yield from _wrapped(NOTE, width)
+        yield from wrapped(f"not shown, since no measurement here decides them: {said}", width)
+    yield from wrapped(NOTE, width)
 
 
 def _columns(titles: Sequence[str], width: int) -> list[Column]:
@@ -102,7 +101,3 @@ def _taken(expense: Expense | None) -> tuple[str, str]:
 
 def _count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent=INDENT if text.startswith(INDENT) else "")

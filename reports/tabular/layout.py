@@ -23,6 +23,7 @@ __all__ = [
     "row_of",
     "rule",
     "width_here",
+    "wrapped",
 ]
 
 WIDTH = 100
@@ -75,6 +76,12 @@ def row_of(
 def _wrap(text: str, width: int) -> list[str]:
     """`text` in lines of at most `width`, broken after hyphens and, if need be, within words."""
     return textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=True) or [""]
+
+
+def wrapped(text: str, width: int, *, deeper: str = "") -> list[str]:
+    """A sentence in lines of at most `width`; one that is indented is continued as far in, and `deeper`."""
+    indent = INDENT + deeper if text.startswith(INDENT) else ""
+    return textwrap.wrap(text, width, subsequent_indent=indent) or [""]
 
 
 def heading(columns: Sequence[Column]) -> str:
