@@ -42,7 +42,7 @@ from fixtures.decode_batches import measure_batch, rounds_of  # noqa: E402
 from fixtures.decode_lines import Lines, too_late  # noqa: E402
 from fixtures.decode_modelled import MODELLED_ROUNDS, measure_modelled  # noqa: E402
 from fixtures.decode_runs import Decoding, settings_of  # noqa: E402
-from fixtures.decode_variants import BLIND, ENV, LOCAL, Chosen, Variant  # noqa: E402
+from fixtures.decode_variants import BLIND, ENV, LOCAL, SLOWED, Chosen, Variant  # noqa: E402
 from fixtures.options import Settings  # noqa: E402
 from fixtures.pairing import Pairing  # noqa: E402
 from fixtures.planned import Planned, variant_of  # noqa: E402
@@ -102,6 +102,16 @@ def decoding(request: pytest.FixtureRequest) -> Iterator[Decoding]:
 @pytest.mark.parametrize("variant", [*MODES, *LINKED])
 def test_decode(variant: str, decoding: Decoding, paired: Pairing) -> None:
     """A mode decodes prompts one at a time, beside native."""
+    with plain_errors():
+        _verify(decoding.measure(Variant(name=variant), paired))
+
+
+@pytest.mark.parametrize("variant", SLOWED)
+def test_slowed(variant: str, decoding: Decoding, paired: Pairing) -> None:
+    """Native without recorded steps, and without a kernel of their own, beside native with both."""
+    way = decoding.stand.native(False).engine.decoding
+    if way.name != "graphs":
+        pytest.skip(f"needs decode steps that are CUDA graphs: {way.why_not}")
     with plain_errors():
         _verify(decoding.measure(Variant(name=variant), paired))
 

@@ -28,7 +28,7 @@ DEVICES = [
 """Where the same tests are run: what holds on a processor holds on a GPU."""
 
 
-def tiny_model(device: str = "cpu") -> Model:
+def tiny_model(device: str = "cpu", dtype: torch.dtype = torch.float64) -> Model:
     """In double precision, so that no tie between two tokens is decided by rounding."""
     donor = random_llama(
         2,
@@ -41,7 +41,7 @@ def tiny_model(device: str = "cpu") -> Model:
         max_position_embeddings=256,
         initializer_range=0.3,
     )
-    return Model.from_transformers("tiny", donor.double().to(device))
+    return Model.from_transformers("tiny", donor.to(device, dtype))
 
 
 def run(engine: Engine, limit: int = 500) -> list[Event]:

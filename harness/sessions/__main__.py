@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--device", default="cpu", metavar="D")
     model.add_argument("--dtype", default="float32", metavar="T", help="of the weights in memory")
     model.add_argument("--threads", type=positive(int), default=1, metavar="N", help="within one operation")
+    model.add_argument("--decoding", choices=("slab-by-slab", "kernels", "graphs"), default="graphs",
+                       help="the fastest way in which decode steps may be run")  # fmt: skip
     model.add_argument("--allow-weights", action="store_true", help="let clients replace the weights")
     add_ring(serve.add_argument_group("with --models"))
     where = serve.add_argument_group("where").add_mutually_exclusive_group()
@@ -197,6 +199,7 @@ def _engine_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable
             threads=options.threads,
             max_session_tokens=options.max_session_tokens,
             max_sessions=options.max_sessions,
+            decoding=options.decoding,
             policy=options.policy,
             prefill_chunk=options.prefill_chunk,
         )

@@ -101,7 +101,7 @@ class KeptAgent:
         BudgetError: there is no room for it and the agent's keys and values.
         """
         with out_of_memory():
-            self._engine, started = _start(place)
+            self._engine, started = _start(place, "graphs")
         return started
 
     def step(self, new_ids: Sequence[int], max_new_tokens: int) -> Iterator[Token]:
@@ -118,13 +118,14 @@ def serve_step(place: Place, token_ids: Sequence[int], max_new_tokens: int) -> I
     BudgetError: there was no room within the time it may wait.
     """
     with out_of_memory():
-        engine, started = _start(place)
+        # To record a step takes as long as many of them.
+        engine, started = _start(place, "slab-by-slab")
         with engine:
             yield started
             yield from _generate(engine, token_ids, max_new_tokens)
 
 
-def _start(place: Place) -> tuple[Any, Started]:
+def _start(place: Place, decoding: str) -> tuple[Any, Started]:
     entered_s, is_new = perf_counter(), "torch" not in sys.modules
     budget = DeviceBudget.open(place.budget_path)
     ends_s = entered_s + place.wait_s
@@ -143,7 +144,7 @@ def _start(place: Place) -> tuple[Any, Started]:
     while True:
         began_s = perf_counter()
         try:
-            engine = _engine(core, loaded.model, budget, place)
+            engine = _engine(core, loaded.model, budget, place, decoding)
             break
         except BudgetError:
             if perf_counter() >= ends_s or needed_bytes > budget.capacity_bytes:
@@ -172,7 +173,7 @@ def _import_core(place: Place) -> Any:
     return core
 
 
-def _engine(core: Any, model: Any, budget: DeviceBudget, place: Place) -> Any:
+def _engine(core: Any, model: Any, budget: DeviceBudget, place: Place, decoding: str) -> Any:
     """One with an open session: both draws, or none."""
     engine = core.Engine(
         model,
@@ -181,6 +182,7 @@ def _engine(core: Any, model: Any, budget: DeviceBudget, place: Place) -> Any:
         max_sessions=1,
         policy="keep",
         prefill_chunk=place.prefill_chunk,
+        decoding=decoding,
     )
     try:
         engine.open(_SESSION, place.max_tokens)

@@ -1,7 +1,7 @@
 """Attention of a ragged batch: each span's rows against its own slab, read in place.
 
-Spans of one token, the decoding ones, take one call each and share the copies into and out of the batch.
-Longer ones see their own earlier tokens through a mask.
+Spans of one token, the decoding ones, take one call each and share the copies into and out of the batch; on a
+GPU, one kernel for all of them (`decoding.rows`). Longer ones see their own earlier tokens through a mask.
 
 Grouped queries: the queries that share a key head are laid out as further rows of that head, so keys and
 values are never repeated.
@@ -10,23 +10,14 @@ values are never repeated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from harness.sessions.core.slab import Slab
+from harness.sessions.core.decoding.rows import Piece, Rows
 
-__all__ = ["Attention", "Piece"]
-
-
-class Piece(Protocol):
-    """What attention reads of a span."""
-
-    @property
-    def slab(self) -> Slab: ...  # noqa: D102
-    @property
-    def token_ids(self) -> Sequence[int]: ...  # noqa: D102
+__all__ = ["Attention"]
 
 
 class _Chunk(NamedTuple):
@@ -43,13 +34,17 @@ class _Chunk(NamedTuple):
 class Attention:
     """The views of one batch, made once and used by every layer.
 
-    Arguments: `spans`, whose slabs have room for their tokens; `groups`, queries per key head.
+    Arguments: `spans`, whose slabs have room for their tokens; `groups`, queries per key head; `rows`, which
+    attends for all spans of one token if it takes them; None for each by itself.
     """
 
-    def __init__(self, spans: Sequence[Piece], groups: int) -> None:
+    def __init__(self, spans: Sequence[Piece], groups: int, rows: Rows | None = None) -> None:
         num = next((i for i, span in enumerate(spans) if len(span.token_ids) > 1), len(spans))
-        slabs = [span.slab for span in spans[:num]]
         self._num_singles = num
+        self._rows = rows if rows is not None and num and rows.take(spans[:num]) else None
+        if self._rows is not None:
+            self._rows.put(spans[:num], num)
+        slabs = [] if self._rows is not None else [span.slab for span in spans[:num]]
         self._single_places = list(zip(*(slab.place() for slab in slabs), strict=True))
         self._single_views = [slab.views(slab.num_tokens + 1) for slab in slabs]
         self._chunks: list[_Chunk] = []
@@ -76,6 +71,8 @@ class Attention:
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _singles(self, layer: int, query: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor:
+        if self._rows is not None:
+            return self._rows(layer, query, fresh)
         torch._foreach_copy_(self._single_places[layer], fresh.unbind(0))
         key, value = 2 * layer, 2 * layer + 1
         attended = [

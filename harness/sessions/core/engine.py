@@ -27,6 +27,7 @@ from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core.checks import check_positive, checked_tokens, checked_turn
 from harness.sessions.core.costs import Costs
+from harness.sessions.core.decoding import WAYS, choose
 from harness.sessions.core.model import Model
 from harness.sessions.core.retention import Retention, retention
 from harness.sessions.core.scheduler import Counts, Scheduler
@@ -59,6 +60,10 @@ class Stats(NamedTuple):
     host_to_device_bytes: int | None
     """Copied between both memories since the start; None where they are one, as the next."""
     device_to_host_bytes: int | None
+    decoding: str
+    """How steps that only decode are run: `graphs`, `kernels` or `slab-by-slab`."""
+    graph_steps: int | None
+    """Of them, those replayed from a graph; None where none is recorded."""
     counts: Counts
 
 
@@ -77,6 +82,8 @@ class Engine:
     clock: seconds, for tests.
     draws_weights: whether the weights' bytes are drawn; not where they lie in memory that was drawn already.
     turn_ids: where turns get their ids, for engines that share them.
+    decoding: the fastest way in which decode steps may be run, where that can be: one of `decoding.WAYS`. To
+        record graphs takes seconds, which an engine of a few steps has no use for.
 
     Raises
     ------
@@ -98,6 +105,7 @@ class Engine:
         clock: Callable[[], float] = perf_counter,
         draws_weights: bool = True,
         turn_ids: Iterator[int] | None = None,
+        decoding: str = "graphs",
     ) -> None:
         for name, value in (("prefill_chunk", prefill_chunk), ("max_batch", max_batch)):
             check_positive(name, value)
@@ -105,12 +113,21 @@ class Engine:
         check_positive("max_session_tokens", max_session_tokens, model.shape.max_positions)
         if host_capacity_bytes is not None and host_capacity_bytes < 0:
             raise UsageError(f"host_capacity_bytes is {host_capacity_bytes}; give at least 0, or None")
+        if decoding not in WAYS:
+            raise UsageError(f"decoding {decoding!r} is unknown; choose one of {', '.join(WAYS)}")
         self.model = model
         self.max_session_tokens = max_session_tokens
         self._policy = retention(policy) if isinstance(policy, str) else policy
         self._weights = _drawn(model, budget) if draws_weights else None
         try:
             with torch.inference_mode():
+                self.decoding = choose(
+                    model,
+                    max_batch=min(max_batch, max_sessions),
+                    max_tokens=max_session_tokens,
+                    fastest=decoding,
+                )
+                model.decoder = self.decoding.decoder
                 costs = Costs.measure(model)
         except BaseException:
             self._release()
@@ -264,6 +281,8 @@ class Engine:
             num_restored=self._store.num_restored,
             host_to_device_bytes=self.model.copies.up_bytes,
             device_to_host_bytes=self.model.copies.down_bytes,
+            decoding=self.decoding.name,
+            graph_steps=self.decoding.graph_steps,
             counts=self._scheduler.counts,
         )
 
@@ -271,6 +290,8 @@ class Engine:
         """Close every session and give the weights' bytes back; a second call does nothing."""
         for session in list(self._store):
             self.close(session.id)
+        if self.model.decoder is self.decoding.decoder:
+            self.model.decoder = None
         self._release()
 
     def _release(self) -> None:

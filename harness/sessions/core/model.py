@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 
 from harness.sessions.core.attention import Attention
 from harness.sessions.core.copies import Copies
+from harness.sessions.core.decoding.decoder import Decoder
 from harness.sessions.core.slab import Slab, SlabShape
 from harness.sessions.core.weights import Layer, Weights, take_over
 
@@ -36,11 +37,30 @@ class Span(NamedTuple):
     wants_logits: bool = True
 
 
+class Rotation(NamedTuple):
+    """Of the rows of a batch, cosine and signed sine: [rows, 1, head_dim]."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    def at(self, rows: torch.Tensor) -> Rotation:
+        """Of some of the rows, by their int64 numbers."""
+        return Rotation(self.cos[rows], self.sin[rows])
+
+
+class Attend(Protocol):
+    """Stores the rows' keys and values, then attends; see `attention.Attention`."""
+
+    def __call__(self, layer: int, query: torch.Tensor, fresh: torch.Tensor) -> torch.Tensor: ...
+
+
 class Model:
     """Weights, and the tables of their rotary positions. For one thread, in inference mode."""
 
     blocked_s: float = 0.0
     """Of the last forward pass, spent waiting for weights on their way; none where they are always there."""
+    stays: bool = True
+    """Whether the weights lie in one place for as long as the model is there."""
 
     def __init__(self, name: str, weights: Weights) -> None:
         self.name = name
@@ -49,8 +69,12 @@ class Model:
         self.device: torch.device = weights.embedding.device
         self.dtype: torch.dtype = weights.embedding.dtype
         self.copies = Copies(self.device)
-        self._cos = self._sin = torch.empty(0, device=self.device)
-        self._groups = self.shape.num_heads // self.shape.num_kv_heads
+        nothing = torch.empty(0, device=self.device)
+        self._rotations = Rotation(nothing, nothing)
+        self.groups = self.shape.num_heads // self.shape.num_kv_heads
+        """Queries per key head."""
+        self.decoder: Decoder | None = None
+        """What runs the steps that only decode; None for the same way as any other."""
 
     @classmethod
     def from_transformers(
@@ -98,20 +122,39 @@ class Model:
 
         Returns the logits [spans that want them, vocab_size] after each span's last token.
         """
-        cos, sin = self._rotation(spans)
+        if self.decoder is not None and self.decoder.takes(spans):
+            return self.decoder.step(spans)
+        rotation = self._rotation_of(spans)
         tokens = self._put([token for span in spans for token in span.token_ids])
         # Asked for before the layers run: on a GPU what is put up waits for all that was asked before.
         wanted = _ends(spans)
         rows = self._put(wanted) if wanted and len(wanted) < len(tokens) else None
-        x = self._embed(tokens)
-        attention = Attention(spans, self._groups)
-        for index, layer in enumerate(self._layers()):
-            x = self._block(x, index, layer, attention, cos, sin)
+        rows_attention = None if self.decoder is None else self.decoder.rows
+        x = self._hidden(tokens, rotation, Attention(spans, self.groups, rows_attention))
         for span in spans:
             span.slab.num_tokens += len(span.token_ids)
         if not wanted:
             return self._without_logits(x)
         return self._logits(x if rows is None else x[rows])
+
+    def rows_logits(self, tokens: torch.Tensor, rotation: Rotation, attention: Attend) -> torch.Tensor:
+        """The logits [rows, vocab_size] after each of these tokens; asks the device for nothing but kernels.
+
+        Arguments: `tokens`, int64 [rows] on the device; `attention`, which knows where their keys are.
+        """
+        return self._logits(self._hidden(tokens, rotation, attention))
+
+    def rotations(self, num_positions: int) -> Rotation:
+        """Of all positions up to so many, at least; longer ones take their place when they are needed."""
+        if num_positions > len(self._rotations.cos):
+            self._rotations = self._extended(num_positions)
+        return self._rotations
+
+    def _hidden(self, tokens: torch.Tensor, rotation: Rotation, attention: Attend) -> torch.Tensor:
+        x = self._embed(tokens)
+        for index, layer in enumerate(self._layers()):
+            x = self._block(x, index, layer, attention, rotation)
+        return x
 
     def _embed(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding(tokens, self.weights.embedding)
@@ -130,16 +173,15 @@ class Model:
         x: torch.Tensor,
         index: int,
         layer: Layer,
-        attention: Attention,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        attention: Attend,
+        rotation: Rotation,
     ) -> torch.Tensor:
         heads, kv_heads, dim = self.shape.num_heads, self.shape.num_kv_heads, self.shape.head_dim
         mixed = layer.qkv(self._norm(x, layer.norm_attention)).view(len(x), heads + 2 * kv_heads, dim)
         rotated = mixed[:, : heads + kv_heads]
         low, high = rotated.chunk(2, -1)
-        torch.addcmul(rotated * cos, torch.cat((high, low), -1), sin, out=rotated)
-        query = mixed[:, :heads].view(-1, kv_heads, self._groups, dim)
+        torch.addcmul(rotated * rotation.cos, torch.cat((high, low), -1), rotation.sin, out=rotated)
+        query = mixed[:, :heads].view(-1, kv_heads, self.groups, dim)
         fresh = mixed[:, heads:].view(-1, 2, kv_heads, dim)
         x = x + layer.out(attention(index, query, fresh))
         gate, up = layer.gate_up(self._norm(x, layer.norm_ffn)).chunk(2, -1)
@@ -148,29 +190,29 @@ class Model:
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(x, (self.shape.width,), weight, self.weights.epsilon)
 
-    def _rotation(self, spans: Sequence[Span]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and signed sine of the spans' positions: [rows, 1, head_dim]."""
+    def _rotation_of(self, spans: Sequence[Span]) -> Rotation:
         positions: list[int] = []
         for span in spans:
             begin = span.slab.num_tokens
             positions.extend(range(begin, begin + len(span.token_ids)))
         end = max(positions) + 1
-        if end > len(self._cos):
-            self._extend_tables(max(end, 2 * len(self._cos), _FIRST_POSITIONS))
-        index = self._put(positions)
-        return self._cos[index], self._sin[index]
+        known = len(self._rotations.cos)
+        rotations = self.rotations(end if end <= known else max(end, 2 * known, _FIRST_POSITIONS))
+        return rotations.at(self._put(positions))
 
     def _put(self, numbers: Sequence[int]) -> torch.Tensor:
         found = torch.tensor(numbers, device=self.device)
         self.copies.up(found.nbytes)
         return found
 
-    def _extend_tables(self, num_positions: int) -> None:
+    def _extended(self, num_positions: int) -> Rotation:
         places = torch.arange(num_positions, device=self.device, dtype=torch.float32)
         angles = torch.outer(places, self.weights.inverse_frequencies)
         cos, sin = angles.cos() * self.weights.rope_scale, angles.sin() * self.weights.rope_scale
-        self._cos = torch.cat((cos, cos), -1)[:, None].to(self.dtype)
-        self._sin = torch.cat((-sin, sin), -1)[:, None].to(self.dtype)
+        return Rotation(
+            torch.cat((cos, cos), -1)[:, None].to(self.dtype),
+            torch.cat((-sin, sin), -1)[:, None].to(self.dtype),
+        )
 
 
 def _ends(spans: Sequence[Span]) -> list[int]:

@@ -14,10 +14,14 @@ _SESSION = "native"
 
 
 class Native:
-    """An engine that nobody else uses meanwhile."""
+    """An engine that nobody else uses meanwhile.
 
-    def __init__(self, engine: Engine) -> None:
+    Arguments: `way`, a slower one than the engine's own to run decode steps, to measure what that brings.
+    """
+
+    def __init__(self, engine: Engine, *, way: str | None = None) -> None:
         self.engine = engine
+        self._way = way
 
     def decode(self, prompt: Sequence[int], num_new: int) -> Decoded:
         """Decode in a fresh session.
@@ -26,7 +30,14 @@ class Native:
         ------
         BudgetError: there is no room for the session.
         UsageError: a token that the model lacks, or more of them than a session holds.
+        UnavailableError: the way that was asked for is not slower than the engine's own.
         """
+        if self._way is None:
+            return self._decode(prompt, num_new)
+        with self.engine.decoding.slowed(self.engine.model, self._way):
+            return self._decode(prompt, num_new)
+
+    def _decode(self, prompt: Sequence[int], num_new: int) -> Decoded:
         engine, events, first_s = self.engine, [], None
         began_s = perf_counter()
         engine.open(_SESSION, len(prompt) + num_new)

@@ -1,0 +1,73 @@
+"""How a decode step is run again: asked for kernel by kernel, or replayed from a CUDA graph.
+
+A decode step of Llama-2-7B is some 500 kernels of a few microseconds each; to ask for one takes PyTorch about
+as long, so that the processor and not the memory sets the pace. A graph is asked for once.
+
+Traps: what a graph reads and writes must stay where it is, sizes too; nothing in it may wait for the device;
+kernels are compiled before, not in it.
+
+Source: PyTorch, "CUDA semantics", section CUDA Graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+__all__ = ["CudaGraphs", "EachTime", "Recorder"]
+
+Step = Callable[[], torch.Tensor]
+_NUM_WARMUPS = 2
+
+
+class Recorder(Protocol):
+    """Makes a step that can be run again of one that computes."""
+
+    def record(self, step: Step) -> Step:
+        """A step that computes the same; what it returns is overwritten by the next one's."""
+        ...
+
+
+class EachTime:
+    """Ask for every kernel each time."""
+
+    def record(self, step: Step) -> Step:
+        """The step itself."""
+        return step
+
+
+class CudaGraphs:
+    """Replay graphs, which share one pool of memory: only one of them runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._pool: tuple[int, int] | None = None
+
+    def record(self, step: Step) -> Step:
+        """Run the step for its kernels to be compiled and chosen, then record it.
+
+        Raises
+        ------
+        RuntimeError, torch.OutOfMemoryError: of PyTorch, where something in the step cannot be recorded or
+        there is no memory.
+        """
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            for _ in range(_NUM_WARMUPS):
+                step()
+        current.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may ask things of the device meanwhile, which is none of the recording's business.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            result = step()
+        self._pool = graph.pool()
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return result
+
+        return replay

@@ -1,0 +1,256 @@
+"""Decode steps by one kernel, and recorded: on a GPU, and on a processor by Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+
+from harness.errors import UnavailableError
+from harness.hardware.budget import DeviceBudget
+from harness.sessions.core import Engine, Model, Slab, Span, Turn
+from harness.sessions.core.attention import Attention
+from harness.sessions.core.copies import Copies
+from harness.sessions.core.decoding import Decoder, chosen
+from harness.sessions.core.decoding.recorders import CudaGraphs, EachTime, Recorder
+from harness.sessions.core.decoding.rows import SPLIT_TOKENS, Rows
+from harness.sessions.core.slab import SlabShape
+from tests.taped import Kernels, Tape
+from tests.tiny_engine import DEVICES, VOCAB_SIZE, run, tiny_model
+
+MODULE = "harness.sessions.core.decoding.kernels"
+pytest.importorskip("triton", reason="needs Triton: pip install '.[triton]'")
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where kernels run: compiled on a GPU, interpreted on a processor."""
+    if request.param == "cpu":
+        if not os.environ.get("TRITON_INTERPRET"):
+            pytest.skip("needs TRITON_INTERPRET=1 from the start; where an NVIDIA GPU is, run -m gpu")
+        monkeypatch.setitem(sys.modules, MODULE, Kernels(import_module(MODULE)))
+    return str(request.param)
+
+
+@pytest.fixture
+def tape(device: str) -> Recorder:
+    """What records steps there."""
+    if device == "cpu":
+        return Tape(sys.modules[MODULE])
+    return CudaGraphs(torch.device(device))
+
+
+class Piece:
+    def __init__(self, slab: Slab) -> None:
+        self.slab, self.token_ids = slab, [0]
+
+
+def filled(shape: SlabShape, num_tokens: int, room: int, seed: int) -> Slab:
+    slab = Slab(shape, num_tokens + room)
+    draws = torch.Generator().manual_seed(seed)
+    slab.kv.copy_(torch.randn(slab.kv.shape, generator=draws, dtype=torch.float32))
+    slab.num_tokens = num_tokens
+    return slab
+
+
+LENGTHS = [0, 1, 63, 64, 65, SPLIT_TOKENS - 1, SPLIT_TOKENS, 2 * SPLIT_TOKENS + 7]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)]
+)
+@pytest.mark.parametrize(("kv_heads", "groups", "dim"), [(1, 1, 16), (2, 3, 24), (2, 1, 128)])
+def test_one_kernel_attends_as_slab_by_slab_does(
+    device: str, dtype: torch.dtype, most: float, kv_heads: int, groups: int, dim: int
+) -> None:
+    """Over ragged sessions, in every layer, and leaves the same keys and values behind."""
+    if dtype == torch.bfloat16 and device == "cpu":
+        pytest.skip("needs an NVIDIA GPU: Triton's interpreter multiplies the bits of bfloat16")
+    shape = SlabShape(2, kv_heads, dim, dtype, torch.device(device))
+    rows = Rows(shape, groups, max_rows=len(LENGTHS), max_tokens=1024, copies=Copies(shape.device))
+    draws = torch.Generator().manual_seed(3)
+    heads = groups * kv_heads
+    mixed = torch.randn(len(LENGTHS), heads + 2 * kv_heads, dim, generator=draws).to(device, dtype)
+    query = mixed[:, :heads].view(-1, kv_heads, groups, dim)
+    fresh = mixed[:, heads:].view(-1, 2, kv_heads, dim)
+    ours, theirs = ([filled(shape, n, 1 + n % 3, n) for n in LENGTHS] for _ in range(2))
+    with torch.inference_mode():
+        reference = Attention([Piece(slab) for slab in theirs], groups)
+        rows.put([Piece(slab) for slab in ours], len(LENGTHS))
+        for layer in range(2):
+            found, wanted = rows(layer, query, fresh), reference(layer, query, fresh)
+            assert (found - wanted).abs().max() < most
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one.kv, other.kv)
+
+
+def test_a_row_has_the_same_bits_whatever_is_beside_it(device: str) -> None:
+    """The division of its tokens is its own."""
+    shape = SlabShape(1, 2, 16, torch.float32, torch.device(device))
+    rows = Rows(shape, 2, max_rows=4, max_tokens=1024, copies=Copies(shape.device))
+    mixed = torch.randn(4, 8, 16, generator=torch.Generator().manual_seed(3)).to(device)
+    with torch.inference_mode():
+        slabs = [filled(shape, 300 * n + 5, 1, n) for n in range(3)]
+        rows.put([Piece(slab) for slab in slabs], 4)
+        together = rows(0, mixed[:, :4].view(4, 2, 2, 16), mixed[:, 4:].view(4, 2, 2, 16))
+        rows.put([Piece(slabs[2])], 1)
+        alone = rows(0, mixed[2:3, :4].view(1, 2, 2, 16), mixed[2:3, 4:].view(1, 2, 2, 16))
+    assert torch.equal(together[2], alone[0])
+
+
+def small(device: str) -> Model:
+    return tiny_model(device, torch.float32)
+
+
+def decoded(model: Model, device: str, num: int) -> tuple[list[list[int]], torch.Tensor]:
+    """Greedy tokens and logits of five sessions that stop one after the other."""
+    slabs = [Slab(model.slab_shape, 40) for _ in range(5)]
+    with torch.inference_mode():
+        for at, slab in enumerate(slabs):
+            model.forward([Span(slab, [(at + j) % VOCAB_SIZE for j in range(1 + 3 * at)], False)])
+        tokens, steps, texts = [1, 2, 3, 4, 5], [], [[] for _ in slabs]
+        for step in range(num):
+            left = slabs[: 5 - step // 2]
+            logits = model.forward([Span(slab, [token]) for slab, token in zip(left, tokens, strict=False)])
+            tokens = logits.argmax(-1).tolist()
+            for text, token in zip(texts, tokens, strict=False):
+                text.append(token)
+            steps.append(logits)
+    return texts, torch.cat(steps).cpu()
+
+
+def test_recorded_steps_decode_as_those_asked_for_slab_by_slab(device: str, tape: Recorder) -> None:
+    """Five sessions of unlike lengths, then four, three …: batches of a size that is recorded, and others."""
+    plain = decoded(small(device), device, 9)
+    model = small(device)
+    with torch.inference_mode():
+        model.decoder = Decoder(model, max_batch=5, max_tokens=40, recorder=tape)
+    recorded = decoded(model, device, 9)
+    assert recorded[0] == plain[0]
+    assert (recorded[1] - plain[1]).abs().max() < 1e-4 * plain[1].std()
+    assert model.decoder.num_steps == 9
+    if isinstance(tape, Tape):
+        assert tape.num_replays == 9
+
+
+def test_a_step_writes_to_its_own_sessions_alone(device: str, tape: Recorder) -> None:
+    """Three sessions run in a batch of four: neither the fourth nor recording touches anybody's slab."""
+    model = small(device)
+    with torch.inference_mode():
+        slabs = [Slab(model.slab_shape, 8) for _ in range(4)]
+        for slab in slabs:
+            slab.kv.fill_(7.0)
+        model.decoder = Decoder(model, max_batch=4, max_tokens=8, recorder=tape)
+        assert all(bool((slab.kv == 7).all()) for slab in slabs)
+        model.forward([Span(slab, [1]) for slab in slabs[:3]])
+    assert bool((slabs[3].kv == 7).all())
+    for slab in slabs[:3]:
+        assert slab.num_tokens == 1
+        assert bool((slab.kv[:, :, :, 1:] == 7).all())
+        assert not bool((slab.kv[:, :, :, 0] == 7).any())
+
+
+def test_an_engine_that_records_gives_the_same_turns(device: str, tape: Recorder) -> None:
+    """While prompts are computed beside decoding, sessions close, and slabs come and go."""
+    found = []
+    for records in (False, True):
+        budget = DeviceBudget.create(1 << 24)
+        with Engine(small(device), budget, max_session_tokens=100, prefill_chunk=8) as engine:
+            with torch.inference_mode():
+                engine.model.decoder = (
+                    Decoder(engine.model, max_batch=4, max_tokens=100, recorder=tape) if records else None
+                )
+            texts: dict[str, list[int]] = {}
+            for at in range(5):
+                engine.open(f"s{at}", 40 + at)
+                engine.submit(Turn(f"s{at}", [(5 * at + j) % VOCAB_SIZE for j in range(1 + 3 * at)], 4))
+                for event in engine.step():
+                    texts.setdefault(event.session_id, []).append(event.token_id)
+            for event in run(engine):
+                texts.setdefault(event.session_id, []).append(event.token_id)
+            for at in (0, 2, 4):
+                engine.close(f"s{at}")
+            engine.open("later", 30)
+            engine.submit(Turn("later", [3, 1, 4], 6))
+            engine.submit(Turn("s1", [9, 9], 6))
+            for event in run(engine):
+                texts.setdefault(event.session_id, []).append(event.token_id)
+            found.append(texts)
+        assert budget.used_bytes == 0
+        budget.remove()
+    assert found[1] == found[0]
+
+
+def test_what_waits_for_the_device_cannot_be_recorded(device: str, tape: Recorder) -> None:
+    """And is an error, where a step that reads a number would go on with the one it read first."""
+    numbers = torch.ones(2, device=device)
+    with pytest.raises(RuntimeError, match="captur"):
+        tape.record(lambda: numbers * numbers.sum().item())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "the device is 'cpu', no GPU"),
+        ({"device": torch.device("cuda"), "dtype": torch.float64}, "do not compute in torch.float64"),
+    ],
+)
+def test_slab_by_slab_says_why(change: dict[str, Any], says: str) -> None:
+    """A server that is slower than it might be tells what it lacks."""
+    model = small("cpu")
+    for name, value in change.items():
+        setattr(model, name, value)
+    found = chosen.choose(model, max_batch=4, max_tokens=40)
+    assert (found.decoder, found.name, found.graph_steps) == (None, "slab-by-slab", None)
+    assert says in found.why_not
+
+
+def test_a_step_that_cannot_be_recorded_is_an_error_with_its_remedy(device: str) -> None:
+    """Nothing falls back in silence to what is slower."""
+
+    class Broken(EachTime):
+        def record(self, step: Any) -> Any:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    with pytest.raises(UnavailableError, match=r"tiny: .* stream is capturing; serve with --decoding"):
+        chosen._decoder(small(device), 4, 40, Broken())
+
+
+COMPILE = """
+import sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from harness.sessions.core.decoding import kernels
+
+sizes = dict(KV_HEADS=8, GROUPS=4, DIM=128, SPLITS=16, SPLIT_TOKENS=256, GROUP_BLOCK=16, DIM_BLOCK=128)
+for kind in ("fp16", "bf16", "fp32"):
+    args = {
+        kernels.store: dict(fresh=f"*{kind}", row_stride="i32", table="*i64", layer="i32"),
+        kernels.attend: dict(query=f"*{kind}", row_stride="i32", table="*i64", layer="i32", scale="fp32",
+                             parts="*fp32", sums="*fp32"),
+        kernels.combine: dict(parts="*fp32", sums="*fp32", table="*i64", out=f"*{kind}"),
+    }
+    for kernel, signature in args.items():
+        named = {**sizes, "BLOCK": 32 if kind == "fp32" else 64}
+        constants = {name: named[name] for name in kernel.arg_names if name in named}
+        source = ASTSource(kernel, {**signature, **dict.fromkeys(constants, "constexpr")}, constants)
+        found = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32))
+        print(kernel.__name__, kind, len(found.asm["cubin"]), found.metadata.shared)
+        assert found.metadata.shared < 100_000
+"""
+
+
+@pytest.mark.parametrize("capability", [90, pytest.param(80, marks=pytest.mark.nightly)])
+def test_kernels_compile_for_gpus_that_are_not_here(capability: int) -> None:
+    """To machine code of an A100 and an H100, by the assembler that comes with Triton."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", COMPILE, str(capability)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert len(found.stdout.splitlines()) == 9
