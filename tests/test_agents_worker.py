@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import pytest
@@ -96,11 +96,19 @@ def test_a_step_that_waited_has_waited_as_long_as_it_says(
     first = run(Place(**place))
     others = budget.allocate(budget.capacity_bytes, owner="others")
     began_s = perf_counter()
-    timer = threading.Timer(0.5, others.release)
-    timer.start()
+
+    def release() -> None:
+        # Of unknown size, it is refused once before it waits, and to load may take long before that.
+        while not is_known and not budget.num_refusals:
+            sleep(0.01)
+        sleep(0.5)
+        others.release()
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
     needed = first[0].needed_bytes if is_known else None
     again = run(Place(**place, wait_s=30, needed_bytes=needed))
-    timer.join()
+    releasing.join()
     assert [token.token_id for token in again[1]] == [token.token_id for token in first[1]]
     assert 0 < again[0].wait_s < perf_counter() - began_s
 

@@ -117,7 +117,8 @@ def test_modes_give_equal_tokens_and_differ_in_what_crosses(
     assert 0 < rest < 1000 * NUM_NEW
     assert found.remote_tokens == NUM_NEW
     assert found.first_s is not None
-    assert found.began_s < found.first_s < found.done_s
+    # A client that was held up finds all tokens at once.
+    assert found.began_s < found.first_s <= found.done_s
     assert found.transfer_s is not None
     assert 0 <= crossed.crossing_s <= found.transfer_s
 

@@ -12,7 +12,7 @@ Source: PyTorch, "CUDA semantics", section CUDA Graphs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -43,8 +43,9 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._pool: tuple[int, int] | None = None
+        new_stream: Any = torch.cuda.Stream  # which says nothing of its types
+        self._stream = new_stream(device)
+        self._pool: Any = None
 
     def record(self, step: Step) -> Step:
         """Run the step for its kernels to be compiled and chosen, then record it.
