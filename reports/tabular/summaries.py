@@ -207,10 +207,11 @@ def mean(values: Sequence[float], *, signed: bool = False) -> Estimate:
 def _share(values: Sequence[float]) -> Estimate:
     """The share of ones, with Wilson's score interval."""
     from reports import stats
+    from reports.intervals.shares import share
 
     if not values:
         return NOTHING
-    found = stats.share(values)
+    found = share(values)
     if isinstance(found, stats.Unsupported):
         return Estimate(fmean(values), n=len(values))
     return Estimate(found.estimate, found.low, found.high, found.n)
