@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("assay", deadline=None)  # on a busy machine a call may take any time
+settings.load_profile("assay")
 
 
 @pytest.fixture(scope="session", autouse=True)
