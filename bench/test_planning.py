@@ -18,7 +18,7 @@ Usage:
 
 Speed is that of whole calls. Each timed call follows an untimed one of the same planner, so that the caches
 are warm for all three alike; the exact planner's cold time, right after another solver, is recorded beside
-("exact between solvers", fixtures/plan_sweeps.py).
+("exact between solvers", fixtures/plan_times.py).
 
 Records belong to the experiment "routing" and are judged by its claims. `<planner>-plans`: 240 jobs on the
 origin's constants, in streams of four (fixtures/streams.py), beside the exact planner. `published-*`: the
@@ -31,7 +31,6 @@ gives the published rows shows that such a table exists, and no more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -39,16 +38,8 @@ import pytest
 
 from fixtures.options import Settings
 from fixtures.pairing import Arm, Measured, Pairing
-from fixtures.plan_sweeps import (
-    SIZES,
-    WINDOW_SWEEPS,
-    Solvers,
-    by_size,
-    by_window,
-    ratio_interval,
-    solvers_of,
-    times_of,
-)
+from fixtures.plan_sweeps import SIZES, WINDOW_SWEEPS, Solvers, by_size, by_window
+from fixtures.plan_times import solvers_of, timed
 from fixtures.planned import Planned
 from fixtures.plans import PLAN_METRICS, PLANNERS, TIME_METRICS, Graded, PlanArm, Variant, check_named
 from fixtures.published import PUBLISHED, PublishedArm, published_streams
@@ -69,8 +60,6 @@ NO_WORSE_MARGIN = 0.0001
 the LP and .0046 of planning over time at window 1, .0036 and .0003 at window 3. The smaller difference is
 .0002. Whoever loses more than half of it is nearer to a loss of that size than to equality, so that all of
 the interval must lie above that."""
-CEILING_MS = {(3, 4): (0.05, 0.3), (10, 4): (0.05, 0.3), (100, 16): (None, 2.0)}
-"""Median, and 99th percentile of its CPU time, of the exact planner's whole call."""
 OWN_SOLVERS = {
     "lp": {"highs", "scs"},
     "cvxpy": {"highs", "scs"},
@@ -208,7 +197,7 @@ def test_solve_time_by_size(variant: str, paired: Pairing) -> None:
     def measure(record: Record) -> None:
         for recipe in RECIPES:
             for size in SIZES:
-                points, wrong = _times(recipe, *size)
+                points, wrong = timed(recipe, *size)
                 record.sweep += points
                 missed.extend(wrong)
                 made = solvers_of(*size, recipe)
@@ -219,47 +208,6 @@ def test_solve_time_by_size(variant: str, paired: Pairing) -> None:
     _sweep(record, measure, paired)
     _verify(record)
     assert not missed, missed
-
-
-def _times(recipe: str, num_tasks: int, num_models: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """Points of one size, and what missed its bar."""
-    times, alone = times_of(num_tasks, num_models, recipe)
-    size = {"num_tasks": num_tasks, "num_models": num_models, "along": f"{num_tasks} × {num_models}"}
-    by_planner = {
-        "exact": [each.wall for each in alone],
-        "cvxpy": [each.cvxpy for each in times],
-        "warm HiGHS": [each.highs for each in times],
-    }
-    over_cvxpy = ratio_interval([each.cvxpy / each.exact for each in times])
-    over_highs = ratio_interval([each.highs / each.exact for each in times])
-    suffix = "" if recipe == RECIPES[0] else f", {recipe}"
-    points = [
-        {"name": "point", "planner": planner + suffix, "recipe": recipe, **size, "problems": len(found)}
-        | {"median_ms": median(found), "p99_ms": float(np.quantile(found, 0.99))}
-        for planner, found in by_planner.items()
-    ]
-    between = [each.exact_between for each in times]
-    points.append(
-        {"name": "exact between solvers", "recipe": recipe, **size, "median_ms": median(between)}
-        | {"p99_ms": float(np.quantile(between, 0.99))}
-    )
-    points.append(
-        {"name": "ratio", "recipe": recipe, **size, "cvxpy_over_exact": over_cvxpy}
-        | {"highs_over_exact": over_highs}
-    )
-    cpu = [each.cpu for each in alone]
-    points[0] |= {"median_cpu_ms": median(cpu), "p99_cpu_ms": float(np.quantile(cpu, 0.99))}
-    # Of its own thread: on a busy machine the tail of wall-clock times is the scheduler's.
-    middle, tail = median(by_planner["exact"]), float(np.quantile(cpu, 0.99))
-    ceiling = CEILING_MS.get((num_tasks, num_models), (None, None))
-    where = f"{num_tasks} × {num_models}, {recipe}"
-    bars: list[tuple[str, float, float | None]] = [
-        (f"{where}: median {middle:.3f} ms", middle, ceiling[0]),
-        (f"{where}: p99 {tail:.3f} ms of CPU", tail, ceiling[1]),
-        (f"{where}: {over_cvxpy[1]:.1f} times faster than cvxpy", -over_cvxpy[1], -30),
-        (f"{where}: {over_highs[1]:.1f} times faster than HiGHS", -over_highs[1], -3),
-    ]
-    return points, [text for text, found, most in bars if most is not None and found > most]
 
 
 def _record(variant: str, control: str | None, fleet: str, num_jobs: int | None) -> Record:

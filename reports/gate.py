@@ -42,6 +42,7 @@ __all__ = [
     "gone",
     "read_lock",
     "settled",
+    "unlocked",
     "write_lock",
 ]
 
@@ -183,6 +184,20 @@ def gone(expected: Mapping[str, str], known: Collection[str]) -> dict[str, Rulin
         for name, word in expected.items()
         if name not in known
     }
+
+
+def unlocked(expected: Mapping[str, str], verdicts: Iterable[Verdict], remedy: str) -> str | None:
+    """One sentence on the claims that were judged and are not locked, so that the gate does not watch them.
+
+    Arguments: `remedy`, the option that adds them. Broken evidence, which it would not add, is left out.
+    """
+    names = [v.id for v in verdicts if v.id not in expected and v.word not in BROKEN]
+    if not names:
+        return None
+    more = f" and {len(names) - MOST_ALIKE} more" if len(names) > MOST_ALIKE else ""
+    listed = ", ".join(names[:MOST_ALIKE]) + more
+    what, them = ("1 claim is", "it") if len(names) == 1 else (f"{len(names)} claims are", "them")
+    return f"{what} not in claims.lock: {listed}; {remedy} adds {them}"
 
 
 def gate_table(rulings: Iterable[Ruling], width: int = 100) -> str:

@@ -9,18 +9,17 @@ Nothing here measures. A variant's test leaves its record in pytest-benchmark's 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reports import attempts, gate, journal
+from reports import attempts, journal
 from reports.errors import JournalError, ReportError
-from reports.runs import Run
 from reports.session import (
     about,
+    ending,
     entries,
     lanes,
     options,
@@ -33,8 +32,6 @@ from reports.session.items import JUDGE, ClaimFile, ClaimItem, claims_file_of, i
 from reports.session.judge import Judge
 from reports.session.progress import Progress, earlier_s
 from reports.session.rerun import Rerun
-from reports.session.terminal import markup_of
-from reports.tabular.layout import width_here
 
 RUN_DIR: pytest.StashKey[Any] = pytest.StashKey()
 """`() -> Path`: the run's folder, made when first asked for."""
@@ -85,7 +82,7 @@ class Assay:
         self.latest: dict[str, dict[str, Any]] = {}
         """Of each test the entry of its last attempt alone."""
         self.plan = options.plan_of(config) if config.option.resume else None
-        self.run: Path | None = self._run_to_resume() if config.option.resume else None
+        self.run = resume.run_of(self.results, self.plan) if self.plan else None
         stored = attempts.joined(journal.read(self.run).entries) if self.run else []
         self.done = {entry["nodeid"]: entry for entry in stored}
         self.user_json: str | None = config.option.benchmark_json
@@ -98,18 +95,6 @@ class Assay:
         """What went wrong after the last test."""
         config.stash[JUDGE] = self.judge.judge
         config.stash[RUN_DIR] = self.run_dir
-
-    def _run_to_resume(self) -> Path:
-        run = journal.newest(self.results)
-        if run is None:
-            raise pytest.UsageError(f"--resume: no run in {self.results}; run once without it")
-        changed = journal.differences(journal.read_plan(run)["plan"], self.plan or {})
-        if changed:
-            raise pytest.UsageError(
-                f"--resume: {run} was measured under another plan, and rounds of two plans do not mix; "
-                "run without --resume. What differs:\n  " + "\n  ".join(changed)
-            )
-        return run
 
     def run_dir(self) -> Path:
         """The run's folder; made, with its plan, when first asked for."""
@@ -142,7 +127,7 @@ class Assay:
         yield
         is_whole = not selection.is_part(config)
         if is_whole and len(items) == len(collected) and not config.option.claim:
-            self.judge.known = self._all_claims(collected)
+            self.judge.known = selection.every_claim(config.rootpath, collected)
         self.judge.refuse_gone()
         selection.deselect(config, items, selection.needs_naming(config, items))
         selection.deselect(config, items, superseding.superseded(items))
@@ -164,13 +149,6 @@ class Assay:
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
         """Say which tests run in the place of others."""
         return superseding.lines(items)
-
-    def _all_claims(self, collected: list[pytest.Item]) -> set[str] | None:
-        """The ids of the claims of every experiment, or `None` where a file was left out."""
-        found = [item for item in collected if isinstance(item, ClaimItem)]
-        tests = (self.config.rootpath / "bench").glob("test_*.py")
-        files = {path.stem for test in tests if (path := claims_file_of(test)).is_file()}
-        return {item.claim.id for item in found} if {item.experiment for item in found} >= files else None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -260,7 +238,7 @@ class Assay:
             self._finish(session)
             self.is_finished = True
         except (OSError, ReportError) as exc:
-            self.warnings.append(self._unfinished(exc))
+            self.warnings.append(ending.unfinished(self.run, exc))
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     @pytest.hookimpl(wrapper=True, tryfirst=True, specname="pytest_sessionfinish")
@@ -270,68 +248,30 @@ class Assay:
             self.rerun.keep_first(self.config)
             yield
         except OSError as exc:
-            raise pytest.exit.Exception(self._unfinished(exc), pytest.ExitCode.INTERNAL_ERROR) from exc
-
-    def _unfinished(self, exc: Exception) -> str:
-        return (
-            f"{self.run}: cannot be finished ({exc}); what was journaled is kept. "
-            f"Mend that, then continue with --resume, or: python -m reports verdicts {self.run}"
-        )
+            raise pytest.exit.Exception(
+                ending.unfinished(self.run, exc), pytest.ExitCode.INTERNAL_ERROR
+            ) from exc
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.run is not None
-        out = [self.judge.judge(*row)[0] for row in self.judge.rows]
-        self._snapshot()
-        journal.write_json(self.run / "claims.json", {"claims": [v.to_json() for v in out]})
+        ending.write_verdicts(self.run, self.judge, self.config.rootpath, self.user_json)
         if self.claims_mode == "update":
             self.judge.update(session, self.warnings.append)
-        from reports.commands.render import render
-
-        try:
-            render(self.run)
-        except Exception as exc:  # whatever is wrong with a figure, the verdicts are to be shown
-            told = str(exc) if isinstance(exc, (ReportError, OSError)) else f"{type(exc).__name__}: {exc}"
-            self.warnings.append(f"no figures: {told}")
-
-    def _snapshot(self) -> None:
-        assert self.run is not None
-        # A device has no end: /dev/full would be copied until the disk is full.
-        if self.user_json and Path(self.user_json).is_file():
-            shutil.copy(self.user_json, self.run / "benchmark.json")
-        folder = self.run / "claims"
-        folder.mkdir(exist_ok=True)
-        for experiment in {experiment for experiment, _ in self.judge.rows}:
-            shutil.copy(self.config.rootpath / "bench" / "claims" / f"{experiment}.toml", folder)
+        if why := ending.draw(self.run):
+            self.warnings.append(why)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the variants and the claims."""
         if self.run is None or self.is_broken or not self.entries:
             return
-        from reports import tables
-
         if self.judge.has_judged and self.is_finished:
-            terminalreporter.section("claims")
-            run = Run.read(self.run)
-            width, markup = width_here(), markup_of(terminalreporter)
-            terminalreporter.write_line(tables.variants_table(run, width=width))
-            terminalreporter.write_line(tables.claims_table(run.verdicts, width=width, markup=markup))
+            ending.tell_verdicts(self.run, terminalreporter)
         if self.claims_mode == "gate":
-            self._tell_gate(terminalreporter)
+            ending.tell_gate(self.judge, self.rerun, terminalreporter)
         for warning in self.warnings:
             terminalreporter.write_line(warning, red=True)
         terminalreporter.write_line(f"run: {self.run} (report again: python -m reports render {self.run})")
-
-    def _tell_gate(self, reporter: Any) -> None:
-        """What the gate made of each claim, and what it could not look at."""
-        reporter.section("gate")
-        if self.judge.rulings is None:
-            said = "no claim was judged, so that nothing was compared with claims.lock; select claims, too"
-            reporter.write_line(said, yellow=True)
-            return
-        reporter.write_line(gate.gate_table(self.judge.rulings.values(), width_here()))
-        if left := self.rerun.left_open():
-            reporter.write_line(left, yellow=True)
 
 
 __all__ = ["RUN_DIR", "Assay"]

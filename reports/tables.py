@@ -30,6 +30,7 @@ from reports.tabular.layout import (
     row_of,
     rule,
 )
+from reports.tabular.means import BY_SESSION
 from reports.tabular.plain import plain_table
 from reports.tabular.summaries import Estimate, Variant, scope, stages_of, summarize
 from reports.tabular.verdict_cells import (
@@ -94,8 +95,7 @@ def claims_markdown(verdicts: Iterable[Verdict]) -> str:
 def variants_table(run: Run, *, width: int = WIDTH) -> str:
     """Every variant of every experiment: time, stages, cost and solved tasks; then goodput under load.
 
-    Where the columns do not fit, the last stages give way and a line names them. Routers have a table of
-    their own.
+    Where the columns do not fit, the last stages give way and a line names them. Routers have their own.
     """
     parts = [_variants_of(group, width) for group in _groups(summarize(_workflows(run.records)))]
     parts += [_text_of(e, t, width) for e in run.experiments for t in _tables(_of(run, e))]
@@ -107,8 +107,7 @@ def variants_markdown(run: Run) -> str:
     """The variants as one Markdown table per experiment, with intervals on every column that has them."""
     out = []
     for group in _groups(summarize(_workflows(run.records))):
-        table = _full(group, stages_of(group))
-        titles, rows = table[0], table[1:]
+        titles, *rows = _full(group, stages_of(group))
         out.append(f"{scope(group)}\n\n{markdown(titles, rows, right=range(1, len(titles)))}")
     out += [_markdown_of(t) for e in run.experiments for t in _tables(_of(run, e), is_whole=True)]
     return "\n\n".join(out) or "no variant was measured"
@@ -294,6 +293,7 @@ def _cell(e: Estimate | None, scale: Scale, digits: int = 2) -> str:
 
 def _notes(group: Sequence[Variant], hidden: Sequence[str]) -> list[str]:
     notes = ["total: of a round, ± half of its 95 % interval; stages and cost: per task"]
+    notes += [BY_SESSION] if any(v.is_by_session for v in group) else []
     notes += [f"not shown for want of width: {', '.join(hidden)}"] if hidden else []
     notes += [f"* {v.name}: measured as the control beside {v.beside}" for v in group if v.beside]
     notes += [f"{v.name}: failures: {v.num_failures}" for v in group if v.num_failures]

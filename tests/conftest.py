@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("assay", deadline=None)  # on a busy machine a call may take any time
+settings.load_profile("assay")
 
 if not Path("/dev/nvidiactl").exists():
     # Triton reads it as it is imported, which PyTorch may do: kernels then run on the processor.

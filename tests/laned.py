@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.test_plugin import ROOT, claim
+from tests import demo_suites
+from tests.demo_suites import claim, conftest, run_dir, verdict_rows
 
-CONFTEST = 'pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.lanes", "fixtures.pairing"]'
+__all__ = [
+    "BENCH",
+    "CONFTEST",
+    "LANES",
+    "claims",
+    "journal",
+    "make_suite",
+    "needs_cores",
+    "ran",
+    "run_dir",
+]
+
+CONFTEST = conftest("fixtures.lanes")
 
 BENCH = """
 import os, signal, time
@@ -86,28 +98,18 @@ needs_cores = pytest.mark.skipif(
 
 
 def make_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.makeconftest(CONFTEST)
-    names = ("demo", "nightly", "overhead", "gpu")
-    pytester.makefile(".ini", pytest="[pytest]\nmarkers =\n" + "".join(f"    {m}: a marker\n" for m in names))
-    bench = pytester.mkdir("bench")
-    (bench / "test_demo.py").write_text(BENCH)
-    (bench / "claims").mkdir()
-    (bench / "claims" / "demo.toml").write_text(CLAIMS)
-    return pytester
-
-
-def run_dir(suite: pytest.Pytester, results: str = "results") -> Path:
-    return max((suite.path / results).iterdir())
+    markers = ("nightly", "overhead", "gpu")
+    return demo_suites.make_suite(
+        pytester, monkeypatch, BENCH, CLAIMS, plugins=["fixtures.lanes"], markers=markers
+    )
 
 
 def journal(suite: pytest.Pytester) -> dict[str, dict[str, Any]]:
-    lines = (run_dir(suite) / "journal.jsonl").read_text().splitlines()
-    return {entry["params"]["variant"]: entry for entry in map(json.loads, lines)}
+    return {entry["params"]["variant"]: entry for entry in demo_suites.journal(suite)}
 
 
 def claims(folder: Path) -> dict[str, Any]:
-    return {row["id"]: row for row in json.loads((folder / "claims.json").read_text())["claims"]}
+    return {row["id"]: row for row in verdict_rows(folder)}
 
 
 def ran(suite: pytest.Pytester) -> list[list[str]]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 pytest.importorskip("torch")
@@ -22,27 +19,19 @@ pytest.importorskip("msgspec")
 
 from fixtures import agents_arms
 from harness.errors import UnavailableError
+from tests import spawned_runs
+from tests.spawned_runs import ROOT, marked, stored
 
-ROOT = Path(__file__).resolve().parents[1]
 MARK = "ASSAY_AGENTS_TEST"
 COUNTING = ("--model-id", "counting", "--prompt-tokens", "40", "--new-tokens", "2", "--sleep-s", "0.02")
 
 
 def command(results: Path, *options: str) -> list[str]:
-    usual = ("--claims=off", "--results-dir", str(results), "-p", "no:cacheprovider", "-q", "--rounds", "1")
-    return [sys.executable, "-m", "pytest", "bench/test_agents.py", *usual, *options]
+    return spawned_runs.command("bench/test_agents.py", results, "--rounds", "1", *options)
 
 
 def run(results: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command(results, *options), cwd=ROOT, env=env, capture_output=True, text=True)
-
-
-def stored(results: Path) -> dict[str, Any]:
-    """Variant → its record."""
-    lines = [x for path in results.glob("*/journal.jsonl") for x in path.read_text().splitlines()]
-    records = [entry["extra_info"]["assay"] for entry in map(json.loads, lines) if entry["extra_info"]]
-    return {record["variant"]: record for record in records}
+    return spawned_runs.run(command(results, *options))
 
 
 def test_an_option_that_makes_no_sense_stops_the_run_with_a_line(tmp_path: Path) -> None:
@@ -103,18 +92,6 @@ def test_an_arm_whose_package_is_missing_says_the_line_that_installs_it(
     agents_arms.require("shared")
 
 
-def of_run(mark: str) -> list[psutil.Process]:
-    """Processes that live and have the mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 def wait_until(condition: Callable[[], Any], seconds: float) -> bool:
     by_s = time.monotonic() + seconds
     while not condition() and time.monotonic() < by_s:
@@ -134,7 +111,7 @@ def leaves_nothing(tmp_path: Path, options: tuple[str, ...], running: str, numbe
     finally:
         signal.signal(signal.SIGINT, ignored)
     try:
-        is_up = wait_until(lambda: any(running in " ".join(one.cmdline()) for one in of_run(mark)), 90)
+        is_up = wait_until(lambda: any(running in " ".join(one.cmdline()) for one in marked(MARK, mark)), 90)
         assert is_up, f"no {running}"
         time.sleep(1.0)
     finally:
@@ -143,7 +120,7 @@ def leaves_nothing(tmp_path: Path, options: tuple[str, ...], running: str, numbe
             process.wait(timeout=60)
         finally:
             process.kill()
-    assert wait_until(lambda: not of_run(mark), 20), of_run(mark)
+    assert wait_until(lambda: not marked(MARK, mark), 20), marked(MARK, mark)
     assert wait_until(lambda: not list(Path("/dev/shm").glob(f"assay-budget-{process.pid}-*")), 5)
 
 

@@ -161,3 +161,17 @@ def test_the_table_says_what_changed_and_why_and_fits(width: int) -> None:
     assert lines[2].startswith("slower")
     assert width < 100 or "stays-up-000 and 8 more" in table
     assert lines[-1] == "1 claim as locked"
+
+
+# claims that are new
+
+
+def test_claims_that_are_new_to_the_lock_are_one_sentence() -> None:
+    """Few are named, and what is broken is not: nothing adds it."""
+    found = [verdict(name) for name in "abcde"]
+    assert gate.unlocked(dict.fromkeys("abcde", "refuted"), found, "--update") is None
+    assert gate.unlocked({}, [verdict("a", "missing")], "--update") is None
+    one = "1 claim is not in claims.lock: e; --update adds it"
+    assert gate.unlocked(dict.fromkeys("abcd", "refuted"), [*found, verdict("f", "error")], "--update") == one
+    all_of_them = "5 claims are not in claims.lock: a, b, c and 2 more; --update adds them"
+    assert gate.unlocked({}, found, "--update") == all_of_them

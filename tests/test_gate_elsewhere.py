@@ -11,8 +11,9 @@ from local_clusters import make_project
 from test_clusters_spread import journal as journal_of
 from test_clusters_spread import spread
 
+from tests.demo_suites import journal, run_dir
 from tests.laned import CONFTEST, LANES, needs_cores
-from tests.test_gate_rerun import folder, gated, journal, ran, suite, words
+from tests.test_gate_rerun import gated, ran, suite, words
 
 __all__ = ["suite"]
 
@@ -35,7 +36,7 @@ def test_lanes_leave_an_open_claim_open_and_say_how_to_settle_it(suite: pytest.P
         ["noisy-is-faster * warn *", OPEN.format(option="--lanes") + "*--claim noisy-is-faster"]
     )
     result.stdout.no_fnmatch_line("*measuring*once more: *")
-    assert folder(suite).is_dir()
+    assert run_dir(suite).is_dir()
 
 
 def test_a_session_in_one_process_has_nothing_to_say_of_that(suite: pytest.Pytester) -> None:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
-import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
-import pandas  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
 
 from reports.__main__ import main
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.demo_suites import claim, lock, make_suite, run_dir
 
 BENCH = """
 import pytest
@@ -36,52 +30,16 @@ def test_demo(variant, paired):
     assert all(check.ok for check in record.checks)
 """
 
-CLAIMS = """
-[[claim]]
-id = "half-is-faster"
-version = 1
-source = "a paper, Table 1"
-says = "faster"
-form = "at_least"
-metric = "wall_s"
-treatment = "half"
-control = "full"
-published = 1.5
-provenance = ["labelled"]
-also_beats = ["random"]
-"""
-
-OTHER = """
-[[claim]]
-id = "random-is-5x"
-version = 1
-source = "a paper, Table 1"
-says = "much faster"
-form = "at_least"
-metric = "wall_s"
-treatment = "random"
-control = "full"
-published = 5.0
-"""
+MORE = 'provenance = ["labelled"]\nalso_beats = ["random"]'
+CLAIMS = claim("half-is-faster", "half", 1.5, more=MORE)
+OTHER = claim("random-is-5x", "random", 5.0)
 
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A suite of two variants and two claims, the lock of which expects what an honest run finds."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLUMNS", "100")
-    pytester.makeconftest('pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]')
-    pytester.makeini("[pytest]\nmarkers =\n    demo: the experiment")
-    (pytester.mkdir("bench") / "test_demo.py").write_text(BENCH)
-    (pytester.path / "bench" / "claims").mkdir()
-    (pytester.path / "bench" / "claims" / "demo.toml").write_text(CLAIMS + OTHER)
     lock(pytester, half_is_faster="confirmed", random_is_5x="refuted")
-    return pytester
-
-
-def lock(suite: pytest.Pytester, **rows: str) -> None:
-    words = {name.replace("_", "-"): word for name, word in rows.items()}
-    (suite.path / "claims.lock").write_text(json.dumps({"pocket": words}))
+    return make_suite(pytester, monkeypatch, BENCH, CLAIMS + OTHER)
 
 
 def change(suite: pytest.Pytester, old: str, new: str, file: str = "test_demo.py") -> None:
@@ -92,10 +50,6 @@ def change(suite: pytest.Pytester, old: str, new: str, file: str = "test_demo.py
 
 def online(suite: pytest.Pytester) -> pytest.RunResult:
     return suite.runpytest("bench", "--rounds=4", "--claims=gate")
-
-
-def folder(suite: pytest.Pytester) -> Path:
-    return max((suite.path / "results").iterdir())
 
 
 def refuted(suite: pytest.Pytester) -> None:
@@ -140,7 +94,7 @@ def test_the_gate_fails(
     result = online(suite)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     capsys.readouterr()
-    assert main(["verdicts", str(folder(suite)), "--gate"]) == 1
+    assert main(["verdicts", str(run_dir(suite)), "--gate"]) == 1
     offline = capsys.readouterr().out.splitlines()
     for lines in (result.outlines, offline):
         pytest.LineMatcher(lines).fnmatch_lines([row.replace("but", "*"), "1 claim as locked"])
@@ -151,11 +105,28 @@ def test_the_gate_passes_what_is_as_locked(
 ) -> None:
     """One line, status 0, and nothing is written: what is committed stays as it is."""
     assert online(suite).ret == pytest.ExitCode.OK
-    before = {path: path.read_bytes() for path in folder(suite).rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in run_dir(suite).rglob("*") if path.is_file()}
     capsys.readouterr()
-    assert main(["verdicts", str(folder(suite)), "--gate"]) == 0
+    assert main(["verdicts", str(run_dir(suite)), "--gate"]) == 0
     assert capsys.readouterr().out == "2 claims as locked\n"
-    assert {path: path.read_bytes() for path in folder(suite).rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in run_dir(suite).rglob("*") if path.is_file()} == before
+
+
+def test_a_claim_that_is_new_to_the_lock_is_named_until_it_is_added(
+    suite: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a session and from the files alone: nobody would notice if it fell. It is no reason to fail."""
+    lock(suite, half_is_faster="confirmed")
+    new = "1 claim is not in claims.lock: random-is-5x; {} adds it"
+    result = online(suite)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["1 claim as locked", new.format("--claims=update")])
+    run = str(run_dir(suite))
+    capsys.readouterr()
+    assert main(["verdicts", run, "--gate"]) == 0
+    assert capsys.readouterr().out == f"1 claim as locked\n{new.format('--update')}\n"
+    assert main(["verdicts", run, "--update"]) == 0
+    online(suite).stdout.no_fnmatch_line("*not in claims.lock*")
 
 
 def test_a_gate_that_judged_nothing_says_so(suite: pytest.Pytester) -> None:
@@ -170,12 +141,12 @@ def test_the_gate_fails_on_a_deleted_claim(
 ) -> None:
     """In the session before anything is measured; offline the run's own snapshot does not hide it."""
     online(suite)
-    run = folder(suite)
+    run = run_dir(suite)
     (suite.path / "bench" / "claims" / "demo.toml").write_text(OTHER)
     result = online(suite)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "half-is-faster" in "\n".join(result.errlines)
-    assert folder(suite) == run
+    assert run_dir(suite) == run
     capsys.readouterr()
     assert main(["verdicts", str(run), "--gate"]) == 1
     pytest.LineMatcher(capsys.readouterr().out.splitlines()).fnmatch_lines(["half-is-faster*gone*fail*"])

@@ -10,20 +10,8 @@ import pytest
 
 from reports.__main__ import main
 from reports.records import Check, Metric, Record, Round
+from tests.demo_suites import claim
 
-CLAIM = """
-[[claim]]
-id = "{id}"
-version = 1
-source = "a paper, Table 1"
-says = "faster"
-form = "at_least"
-metric = "wall_s"
-treatment = "half"
-control = "full"
-published = {published}
-provenance = ["labelled"]
-"""
 NOISE = (0.01, -0.02, 0.015, -0.005)
 
 
@@ -67,7 +55,7 @@ def stored(path: Path, experiment: str = "demo", at: int = 0, rounds: int = 4) -
 
 
 def claims(experiment: str, published: float = 1.5) -> str:
-    return CLAIM.format(id=f"{experiment}-is-faster", published=published)
+    return claim(f"{experiment}-is-faster", "half", published, more='provenance = ["labelled"]')
 
 
 @pytest.fixture

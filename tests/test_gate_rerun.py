@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
-import pandas  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
 
 from reports import attempts
+from tests.demo_suites import claim, journal, lock, make_suite, run_dir, verdict_rows
 
-ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("steady", "noisy", "open", "late", "stopped", "gone")
 
 BENCH = """
 import pytest
@@ -59,53 +55,21 @@ def test_demo(variant, paired, fresh):
     assert not record.failures, record.failures
 """
 
-CLAIM = """
-[[claim]]
-id = "{id}-is-faster"
-version = 1
-source = "a paper, Table 1"
-says = "faster"
-form = "at_least"
-metric = "wall_s"
-treatment = "{id}"
-control = "full"
-published = 1.1
-"""
-
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A suite of which some variants are noisy when they run first, and a lock that says all held."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLUMNS", "100")
-    pytester.makeconftest('pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]')
-    pytester.makeini("[pytest]\nmarkers =\n    demo: the experiment")
-    bench = pytester.mkdir("bench")
-    (bench / "test_demo.py").write_text(BENCH)
-    (bench / "claims").mkdir()
-    names = ("steady", "noisy", "open", "late", "stopped", "gone")
-    (bench / "claims" / "demo.toml").write_text("".join(CLAIM.format(id=n) for n in names))
-    (pytester.path / "claims.lock").write_text(
-        json.dumps({"pocket": {f"{n}-is-faster": "confirmed" for n in names}})
-    )
-    return pytester
+    lock(pytester, **{f"{name}-is-faster": "confirmed" for name in NAMES})
+    claims = "".join(claim(f"{name}-is-faster", name, 1.1) for name in NAMES)
+    return make_suite(pytester, monkeypatch, BENCH, claims)
 
 
 def gated(suite: pytest.Pytester, only: str, *more: str, rounds: int = 4) -> pytest.RunResult:
     return suite.runpytest("bench", "-k", only, f"--rounds={rounds}", "--claims=gate", *more)
 
 
-def folder(suite: pytest.Pytester) -> Path:
-    return max((suite.path / "results").iterdir())
-
-
-def journal(suite: pytest.Pytester) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder(suite) / "journal.jsonl").read_text().splitlines()]
-
-
 def words(suite: pytest.Pytester) -> dict[str, str]:
-    rows = json.loads((folder(suite) / "claims.json").read_text())["claims"]
-    return {row["treatment"]: row["word"] for row in rows}
+    return {row["treatment"]: row["word"] for row in verdict_rows(run_dir(suite))}
 
 
 def ran(suite: pytest.Pytester) -> list[str]:
@@ -140,7 +104,7 @@ def test_both_attempts_stay_in_the_journal_and_are_read_as_one(suite: pytest.Pyt
     (entry,) = attempts.joined(lines)
     rounds = entry["extra_info"]["assay"]["rounds"]
     assert len(rounds) == 8
-    (benchmark,) = json.loads((folder(suite) / "benchmark.json").read_text())["benchmarks"]
+    (benchmark,) = json.loads((run_dir(suite) / "benchmark.json").read_text())["benchmarks"]
     assert len(benchmark["stats"]["data"]) == 4
     assert benchmark["extra_info"]["assay"]["rounds"] == rounds
 
@@ -169,7 +133,7 @@ def test_a_rerun_that_was_interrupted_keeps_the_first_result(suite: pytest.Pytes
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert len(journal(suite)) == 1
     assert words(suite) == {"stopped": "inconclusive"}
-    (benchmark,) = json.loads((folder(suite) / "benchmark.json").read_text())["benchmarks"]
+    (benchmark,) = json.loads((run_dir(suite) / "benchmark.json").read_text())["benchmarks"]
     assert len(benchmark["stats"]["data"]) == 4
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def results(tmp_path: Path) -> Path:
     put(tmp_path, "20260101-100000", "confirmed", 3.0, "a" * 40)
     put(tmp_path, "20260201-100000", "confirmed", 2.9, "b" * 40)
     return tmp_path
+
+
+def test_a_run_of_no_known_date_and_commit_is_headed_by_its_name_once(tmp_path: Path) -> None:
+    """Whole, and not by the end of it; a date stands above the commit, or above the name."""
+    put(tmp_path, "a-run-of-a-long-name", "confirmed", 3.0)
+    put(tmp_path, "20260101-100000", "confirmed", 3.0)
+    put(tmp_path, "20260201-100000", "confirmed", 3.0, "b" * 40)
+    assert main(["index", str(tmp_path)]) == 0
+    heads = re.findall('<th scope="col" class="run"[^>]*>(.*?)</th>', (tmp_path / "index.html").read_text())
+    assert heads == [
+        "a-run-of-a-long-name",
+        "2026-01-01<br><code>20260101-100000</code>",
+        "2026-02-01<br><code>bbbbbbb</code>",
+    ]
 
 
 def test_runs_are_in_the_order_in_which_they_began(results: Path) -> None:

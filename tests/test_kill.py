@@ -7,16 +7,16 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import spawned_runs
+from tests.spawned_runs import ROOT, marked
+
 VARIANTS = ("baseline", "same", "cascade", "all-small")
 KILLS = 10
 MARK = "ASSAY_KILL_TEST"
@@ -24,19 +24,7 @@ MARK = "ASSAY_KILL_TEST"
 
 def command(results: Path, *more: str) -> list[str]:
     names = [f"bench/test_cascade.py::test_cascade[{variant}]" for variant in VARIANTS]
-    options = ["--rounds", "2", "--claims=off", "--results-dir", str(results), "-p", "no:cacheprovider", "-q"]
-    return [sys.executable, "-m", "pytest", *names, *options, *more]
-
-
-def left_behind(mark: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return spawned_runs.command(names, results, "--rounds", "2", *more)
 
 
 def finished(results: Path) -> list[str]:
@@ -56,9 +44,9 @@ def test_ten_kills_at_random_moments_lose_nothing_that_was_finished(tmp_path: Pa
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         deadline = time.monotonic() + 10
-        while left_behind(mark) and time.monotonic() < deadline:
+        while marked(MARK, mark) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert left_behind(mark) == []
+        assert marked(MARK, mark) == []
     done = subprocess.run(command(tmp_path, "--resume"), cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert len(list(tmp_path.glob("*/run.json"))) == 1
@@ -66,4 +54,4 @@ def test_ten_kills_at_random_moments_lose_nothing_that_was_finished(tmp_path: Pa
     whole = json.loads(next(tmp_path.glob("*/benchmark.json")).read_text())["benchmarks"]
     assert {b["params"]["variant"] for b in whole} == set(VARIANTS)
     assert all(len(b["stats"]["data"]) == 2 for b in whole)
-    assert left_behind(mark) == []
+    assert marked(MARK, mark) == []

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.demo_suites import ROOT
 from tests.laned import needs_cores
-from tests.test_plugin import ROOT
 
 CHOSEN = "greedy-plans or random-plans or best-single-plans or preference-plans or exact-plans"
 TIMED = "_s"

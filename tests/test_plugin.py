@@ -11,18 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
-import pandas  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
 
 from reports.runs import Run
 from reports.session import options
+from tests.demo_suites import claim, conftest, journal, lock, make_suite, run_dir, verdict_rows
 
-ROOT = Path(__file__).resolve().parents[1]
-
-MARKERS = ("demo", "cascade", "nightly", "overhead", "gpu")
-CONFTEST = 'pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]'
+MARKERS = ("cascade", "nightly", "overhead", "gpu")
 
 BENCH = """
 import os, time
@@ -64,26 +59,6 @@ def test_demo_nightly(variant, paired):
     raise AssertionError("runs only when named")
 """
 
-CLAIM = """
-[[claim]]
-id = "{id}"
-version = 1
-source = "a paper, Table 1"
-says = "{id}"
-form = "{form}"
-metric = "wall_s"
-quantity = "ratio"
-treatment = "{treatment}"
-control = "full"
-published = {published}
-{more}
-"""
-
-
-def claim(id: str, treatment: str, published: float, form: str = "at_least", more: str = "") -> str:
-    return CLAIM.format(id=id, treatment=treatment, published=published, form=form, more=more)
-
-
 CLAIMS = (
     claim("half-is-faster", "half", 1.5)
     + claim("half-is-5x", "half", 5.0)
@@ -97,27 +72,11 @@ CLAIMS = (
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("COLUMNS", raising=False)
-    pytester.makeconftest(CONFTEST)
-    pytester.makefile(
-        ".ini",
-        pytest="[pytest]\nmarkers =\n" + "".join(f"    {m}: a marker\n" for m in MARKERS),
-    )
-    bench = pytester.mkdir("bench")
-    (bench / "test_demo.py").write_text(BENCH)
-    (bench / "claims").mkdir()
-    (bench / "claims" / "demo.toml").write_text(CLAIMS)
-    return pytester
-
-
-def run_dir(suite: pytest.Pytester) -> Path:
-    return max((suite.path / "results").iterdir())
+    return make_suite(pytester, monkeypatch, BENCH, CLAIMS, markers=MARKERS)
 
 
 def verdicts(suite: pytest.Pytester) -> dict[str, str]:
-    rows = json.loads((run_dir(suite) / "claims.json").read_text())["claims"]
-    return {row["id"]: row["verdict"] for row in rows}
+    return {row["id"]: row["verdict"] for row in verdict_rows(run_dir(suite))}
 
 
 def ran(suite: pytest.Pytester) -> list[str]:
@@ -153,7 +112,7 @@ def test_findings_pass_and_broken_evidence_fails(suite: pytest.Pytester) -> None
 def test_a_failed_round_is_stored_with_its_benchmark(suite: pytest.Pytester) -> None:
     """The failing variant is in the journal, failures and all, and the others are in benchmark.json."""
     suite.runpytest("bench")
-    entries = [json.loads(x) for x in (run_dir(suite) / "journal.jsonl").read_text().splitlines()]
+    entries = journal(suite)
     broken = next(e for e in entries if e["params"]["variant"] == "broken")
     assert broken["outcome"] == "failed"
     assert "engine went away" in broken["extra_info"]["assay"]["failures"][0]["error"]
@@ -271,11 +230,9 @@ def test_the_gate_fails_on_a_worse_verdict_and_names_it(suite: pytest.Pytester) 
     """A lock that expects confirmed meets a refuted claim: the session fails and says which and why."""
     only = ("bench", "-k", "half or same")
     suite.runpytest(*only, "--claims=update")
-    lock = json.loads((suite.path / "claims.lock").read_text())
-    assert lock["pocket"]["half-is-faster"] == "confirmed"
+    assert lock_of(suite)["half-is-faster"] == "confirmed"
     assert suite.runpytest(*only, "--claims=gate").ret == pytest.ExitCode.OK
-    lock["pocket"]["same-is-faster"] = "confirmed"
-    (suite.path / "claims.lock").write_text(json.dumps(lock))
+    lock(suite, half_is_faster="confirmed", same_is_faster="confirmed")
     result = suite.runpytest(*only, "--claims=gate")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*same-is-faster: confirmed in claims.lock, refuted now*"])
@@ -315,7 +272,7 @@ def test_collecting_only_leaves_no_run_behind(suite: pytest.Pytester) -> None:
 
 def test_tests_outside_bench_are_left_alone(pytester: pytest.Pytester) -> None:
     """An ordinary suite with the plugin loaded writes no results folder and reports no claims."""
-    pytester.makeconftest(CONFTEST)
+    pytester.makeconftest(conftest())
     pytester.makepyfile("def test_x(): pass")
     result = pytester.runpytest()
     result.assert_outcomes(passed=1)
@@ -340,8 +297,7 @@ def test_a_full_disk_stops_the_run_with_one_line(suite: pytest.Pytester) -> None
     output = result.outlines + result.errlines
     assert any("journal: cannot append" in x and "--resume" in x for x in output), output
     assert not any("Traceback" in x or "INTERNALERROR" in x for x in output)
-    journal = run_dir(suite) / "journal.jsonl"
-    assert [json.loads(x)["params"]["variant"] for x in journal.read_text().splitlines()] == ["half"]
+    assert [entry["params"]["variant"] for entry in journal(suite)] == ["half"]
 
 
 def usage_error(result: pytest.RunResult, pattern: str) -> None:
@@ -423,13 +379,8 @@ def test_a_disk_that_is_full_for_the_benchmarks_is_one_line(suite: pytest.Pytest
 
 
 def lock_of(suite: pytest.Pytester) -> dict[str, str]:
-    lock: dict[str, str] = json.loads((suite.path / "claims.lock").read_text())["pocket"]
-    return lock
-
-
-def write_lock(suite: pytest.Pytester, profile: str = "pocket", **rows: str) -> None:
-    lock = {profile: {name.replace("_", "-"): word for name, word in rows.items()}}
-    (suite.path / "claims.lock").write_text(json.dumps(lock))
+    found: dict[str, str] = json.loads((suite.path / "claims.lock").read_text())["pocket"]
+    return found
 
 
 def test_a_gate_without_a_lock_says_how_to_make_it(suite: pytest.Pytester) -> None:
@@ -437,7 +388,7 @@ def test_a_gate_without_a_lock_says_how_to_make_it(suite: pytest.Pytester) -> No
     usage_error(
         suite.runpytest("bench", "--claims=gate"), "*expects nothing of profile pocket*--claims=update"
     )
-    write_lock(suite, "node", half_is_faster="confirmed")
+    lock(suite, "node", half_is_faster="confirmed")
     usage_error(
         suite.runpytest("bench", "--claims=gate"), "*expects nothing of profile pocket*--claims=update"
     )
@@ -445,14 +396,14 @@ def test_a_gate_without_a_lock_says_how_to_make_it(suite: pytest.Pytester) -> No
 
 def test_the_gate_fails_on_a_locked_claim_that_is_gone(suite: pytest.Pytester) -> None:
     """A removed claim is named, unless only a part of the suite was asked for."""
-    write_lock(suite, half_is_faster="confirmed", was_here="confirmed")
+    lock(suite, half_is_faster="confirmed", was_here="confirmed")
     usage_error(suite.runpytest("bench", "--claims=gate"), "*no claim is called any more: was-here;*")
     assert suite.runpytest("bench", "--claims=gate", "-k", "half").ret == pytest.ExitCode.OK
 
 
 def test_the_gate_warns_of_what_it_does_not_fail(suite: pytest.Pytester) -> None:
     """A held claim that cannot be judged here is a warning among the claims."""
-    write_lock(suite, needs_a_node="confirmed")
+    lock(suite, needs_a_node="confirmed")
     result = suite.runpytest("bench", "--claims=gate", "-k", "half")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["needs-a-node*confirmed*out of scope*warn*needs profile:node"])
@@ -460,18 +411,18 @@ def test_the_gate_warns_of_what_it_does_not_fail(suite: pytest.Pytester) -> None
 
 def test_a_lock_holds_no_broken_evidence_and_no_removed_claim(suite: pytest.Pytester) -> None:
     """Missing, error and invalid are nothing to expect; the old word of such a claim stays."""
-    write_lock(suite, was_here="confirmed", broken_is_faster="confirmed")
+    lock(suite, was_here="confirmed", broken_is_faster="confirmed")
     result = suite.runpytest("bench", "--claims=update")
-    lock = lock_of(suite)
-    assert lock["broken-is-faster"] == "confirmed"
-    assert lock["half-is-5x"] == "refuted"
-    assert not {"was-here", "label-is-true", "nobody-runs-it"} & lock.keys()
+    found = lock_of(suite)
+    assert found["broken-is-faster"] == "confirmed"
+    assert found["half-is-5x"] == "refuted"
+    assert not {"was-here", "label-is-true", "nobody-runs-it"} & found.keys()
     result.stdout.fnmatch_lines(["not put into claims.lock: broken-is-faster (error)*"])
 
 
 def test_a_part_of_the_suite_leaves_the_rest_of_the_lock(suite: pytest.Pytester) -> None:
     """An update of one claim drops no other."""
-    write_lock(suite, was_here="confirmed", same_is_faster="inconclusive")
+    lock(suite, was_here="confirmed", same_is_faster="inconclusive")
     suite.runpytest("bench", "--claims=update", "-k", "half")
     assert lock_of(suite)["was-here"] == "confirmed"
     assert lock_of(suite)["half-is-faster"] == "confirmed"
@@ -479,7 +430,7 @@ def test_a_part_of_the_suite_leaves_the_rest_of_the_lock(suite: pytest.Pytester)
 
 def test_a_session_that_was_cut_short_rewrites_no_lock(suite: pytest.Pytester) -> None:
     """-x stopped it: nobody knows what the rest would have said."""
-    write_lock(suite, same_is_faster="inconclusive")
+    lock(suite, same_is_faster="inconclusive")
     before = lock_of(suite)
     result = suite.runpytest("bench", "--claims=update", "-x")
     result.stdout.fnmatch_lines(["claims.lock is left as it was*"])
@@ -491,7 +442,7 @@ def test_a_variant_that_passed_without_rounds_is_measured_and_journaled(suite: p
     suite.runpytest("bench", "-k", "half", "--benchmark-disable")
     result = suite.runpytest("bench", "-k", "half", "--resume")
     assert "resumed" not in result.parseoutcomes()
-    entries = [json.loads(x) for x in (run_dir(suite) / "journal.jsonl").read_text().splitlines()]
+    entries = journal(suite)
     assert [bool(e["data"]) for e in entries] == [False, True]
     assert suite.runpytest("bench", "-k", "half", "--resume").parseoutcomes()["resumed"] == 1
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import matplotlib.pyplot  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
-import pandas  # noqa: F401
 import pytest
-import scipy.stats  # noqa: F401
+
+from tests.demo_suites import make_suite, run_dir, verdict_rows
 
 SECOND = """
 import pytest
@@ -39,17 +35,9 @@ published = 2.0
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A suite whose claims speak of a variant that only the second file runs."""
-    root = Path(__file__).resolve().parents[1]
-    pytester.syspathinsert(root)
-    pytester.makeconftest('pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing"]')
-    pytester.makeini("[pytest]\nmarkers =\n    demo: the experiment\n    pocket: a scope")
-    bench = pytester.mkdir("bench")
-    (bench / "test_demo.py").write_text("")
-    (bench / "claims").mkdir()
-    (bench / "claims" / "demo.toml").write_text(CLAIM)
-    return pytester
+    return make_suite(pytester, monkeypatch, "", CLAIM)
 
 
 @pytest.mark.parametrize(("experiment", "word"), [('EXPERIMENT = "demo"', "confirmed"), ("", "missing")])
@@ -59,6 +47,4 @@ def test_a_file_may_name_the_experiment_that_it_measures(
     """With the name its variants are evidence for the experiment's claims; without it they are not."""
     (suite.path / "bench" / "test_more.py").write_text(SECOND.format(experiment=experiment))
     suite.runpytest("bench", "--rounds=3")
-    run = next((suite.path / "results").iterdir())
-    claims = json.loads((run / "claims.json").read_text())["claims"]
-    assert [(claim["id"], claim["verdict"]) for claim in claims] == [("small-is-quick", word)]
+    assert [(row["id"], row["verdict"]) for row in verdict_rows(run_dir(suite))] == [("small-is-quick", word)]

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from reports.compare import compare
+from reports.intervals.shares import share, share_difference
 from reports.plans.detecting import Detection, detect
 from reports.plans.powers import MOST, Paired, Share, Spread, Timed, decides, least, welch_power
 from reports.records import Record, Round
 from reports.runs import Entry, Run
-from reports.stats import Interval, Mean, add, as_difference, mean_of, share, share_difference
+from reports.stats import Interval, Mean, add, as_difference, mean_of
 from tests.resampled_runs import Noise, Sampler, recorded
 from tests.synthetic_runs import record
 from tests.test_gate_proof import orders, resampled

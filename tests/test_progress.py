@@ -53,6 +53,12 @@ def test_what_the_first_test_pays_for_all_is_not_expected_again() -> None:
     assert lines[1].endswith("about 10 s left")
 
 
+def test_what_is_left_of_a_second_is_not_told_as_none() -> None:
+    """As long as a test is to come, something is left; hours are told as hours."""
+    assert lines_of(("a.py::plan[x]", 0.2), ("a.py::plan[y]", 0.2))[0].endswith(", less than 1 s left")
+    assert lines_of(("a.py::live[x]", 9000.0), ("a.py::live[y]", 1.0))[0].endswith(", about 2.5 h left")
+
+
 def test_lanes_share_what_is_left() -> None:
     """Two lanes take half as long."""
     tests = [(f"a.py::live[{i}]", 100.0) for i in range(5)]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from reports.intervals.shares import share, share_difference
 from reports.stats import (
     Interval,
     Mean,
@@ -22,8 +23,6 @@ from reports.stats import (
     log_ratio,
     log_share_ratio,
     mean_of,
-    share,
-    share_difference,
     total_log_ratio,
     total_per_log_ratio,
 )

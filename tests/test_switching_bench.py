@@ -6,15 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 pytest.importorskip("torch")
@@ -25,27 +22,19 @@ from fixtures.switching_lines import Lines
 from fixtures.switching_runs import Side, Switching
 from fixtures.switching_variants import Work
 from harness.errors import BackendBroken, UnavailableError, UsageError
+from tests import spawned_runs
+from tests.spawned_runs import ROOT, marked, stored
 
-ROOT = Path(__file__).resolve().parents[1]
 MARK = "ASSAY_SWITCHING_TEST"
 HAS_GPU = find_spec("pynvml") is not None and Path("/dev/nvidia0").exists()
 
 
 def command(results: Path, *options: str) -> list[str]:
-    usual = ("--claims=off", "--results-dir", str(results), "-p", "no:cacheprovider", "-q")
-    return [sys.executable, "-m", "pytest", "bench/test_switching.py", *usual, *options]
+    return spawned_runs.command("bench/test_switching.py", results, *options)
 
 
 def run(results: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command(results, *options), cwd=ROOT, env=env, capture_output=True, text=True)
-
-
-def stored(results: Path) -> dict[str, Any]:
-    """Variant → its record."""
-    lines = [x for path in results.glob("*/journal.jsonl") for x in path.read_text().splitlines()]
-    records = [entry["extra_info"]["assay"] for entry in map(json.loads, lines) if entry["extra_info"]]
-    return {record["variant"]: record for record in records}
+    return spawned_runs.run(command(results, *options))
 
 
 def test_an_arm_and_a_simulation_leave_whole_records(tmp_path: Path) -> None:
@@ -122,18 +111,6 @@ def test_tokens_are_compared_with_weights_that_never_moved(switching: Switching)
     assert {len(tokens) for tokens in expected.values()} == {2}
 
 
-def of_run(mark: str) -> list[psutil.Process]:
-    """Processes that live and have the mark."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize(("variant", "num_processes"), [("keep-last", 4), ("concurrent-8", 3)])
@@ -153,9 +130,9 @@ def test_a_driver_that_ends_in_the_middle_leaves_nothing(
         signal.signal(signal.SIGINT, ignored)
     try:
         by_s = time.monotonic() + 90
-        while len(of_run(mark)) < num_processes and time.monotonic() < by_s:
+        while len(marked(MARK, mark)) < num_processes and time.monotonic() < by_s:
             time.sleep(0.1)
-        assert len(of_run(mark)) >= num_processes
+        assert len(marked(MARK, mark)) >= num_processes
         time.sleep(3.0)
     finally:
         process.send_signal(number)
@@ -164,9 +141,9 @@ def test_a_driver_that_ends_in_the_middle_leaves_nothing(
         finally:
             process.kill()
     by_s = time.monotonic() + 30
-    while of_run(mark) and time.monotonic() < by_s:
+    while marked(MARK, mark) and time.monotonic() < by_s:
         time.sleep(0.1)
-    assert not of_run(mark)
+    assert not marked(MARK, mark)
 
 
 TINY = ("random:tiny-llama", "random:tiny-qwen")

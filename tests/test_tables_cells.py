@@ -101,3 +101,21 @@ def test_seconds_read_at_least_one_in_their_scale(value: float) -> None:
     assert scaled is not None
     assert scaled >= 1 or scale.unit == "µs"
     assert scaled / scale.factor == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "< 1 s"),
+        (0.99, "< 1 s"),
+        (1, "1 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+    ],
+)
+def test_durations_are_told_as_a_person_says_them(seconds: float, text: str) -> None:
+    """Seconds, minutes from a minute and a half on, hours from an hour and a half on; never 0."""
+    assert cells.duration(seconds) == text
+    assert cells.about(seconds) == ("less than 1 s" if seconds < 1 else f"about {text}")

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from reports.merging import merge_records
 from reports.records import Record, Round, TaskPair
+from reports.runs import Run
+from reports.tables import variants_table
 from reports.tabular.summaries import scope, stages_of, summarize
-from tests.synthetic_runs import failed, load, record
+from tests.synthetic_runs import failed, load, record, write_run
 
 
 def test_controls_come_first_and_records_merge_by_variant() -> None:
@@ -113,3 +118,41 @@ def test_a_round_that_times_a_few_jobs_is_not_said_to_hold_all_graded_tasks() ->
     rows = summarize([record("cascade", num_rounds=2, settings={"tasks": 180, "timed_jobs": ["a", "b"]})])
     assert "2 rounds ·" in scope(rows)
     assert "180" not in scope(rows)
+
+
+def sessions_of(launch: str, *means: float) -> Record:
+    """Merged sessions of two rounds each, a tenth of a second to either side of each one's mean."""
+    records = [
+        record(
+            "x",
+            control=None,
+            tasks=[],
+            launch=launch,
+            rounds=[Round(order="CT", treatment={"total_s": m + d}) for d in (-0.1, 0.1)],
+        )
+        for m in means
+    ]
+    return merge_records(records)
+
+
+def test_what_stays_up_is_averaged_over_sessions() -> None:
+    """By hand: means 1, 2 and 3, sd 1, t = 4.303; two sessions have no interval."""
+    (row,) = summarize([sessions_of("session", 1.0, 2.0, 3.0)])
+    assert row.total_s.value == pytest.approx(2.0)
+    assert row.total_s.interval == pytest.approx((0, 2 + 2.4841), abs=1e-3)
+    assert "6 rounds of 20 tasks in 3 sessions" in scope([row])
+    assert summarize([sessions_of("session", 1.0, 2.0)])[0].total_s.interval is None
+
+
+def test_what_is_launched_for_each_round_is_averaged_over_rounds() -> None:
+    """Each is an observation, whichever session it is of: six of them, t = 2.571."""
+    (row,) = summarize([sessions_of("round", 1.0, 2.0, 3.0)])
+    assert row.total_s.value == pytest.approx(2.0)
+    assert row.total_s.high == pytest.approx(2 + 2.571 * 0.9011 / 6**0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(("launch", "says"), [("round", False), ("session", True)])
+def test_the_table_says_when_its_intervals_are_over_sessions(tmp_path: Path, launch: str, says: bool) -> None:
+    """In a note beneath it."""
+    run = Run.read(write_run(tmp_path / "run", [sessions_of(launch, 1.0, 2.0, 3.0)]))
+    assert ("means and intervals are over sessions" in variants_table(run)) == says

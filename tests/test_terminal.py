@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import scipy.stats  # noqa: F401  # here, since compiled modules cannot be loaded anew for every inner run
 
 from fixtures.switching_lines import Lines
 from reports import tables
@@ -20,13 +19,10 @@ from reports.experiments import switching_tables
 from reports.runs import Run
 from reports.session.progress import Progress, earlier_s
 from reports.tabular.layout import LEAST_WIDTH, width_here
+from tests.demo_suites import ROOT, claim, make_suite
 
-ROOT = Path(__file__).resolve().parents[1]
 REFERENCES = sorted((ROOT / "reports" / "reference").iterdir())
 
-CONFTEST = (
-    'pytest_plugins = ["reports.plugin", "fixtures.options", "fixtures.pairing", "fixtures.unavailable"]'
-)
 BENCH = """
 import pytest
 from fixtures.pairing import Arm, Measured
@@ -57,38 +53,23 @@ def test_by_night(variant, paired):
     measure(variant, paired)
 """
 ANY = "nightly or not nightly"
-CLAIM = """
-[[claim]]
-id = "half-takes-half-of-the-time-of-the-full-arm"
-version = 1
-source = "a paper, Table 1, in the row that is the third from below"
-says = "Half of the work takes half of the time, at least where nothing else is done by the machine meanwhile"
-form = "at_least"
-metric = "wall_s"
-treatment = "half"
-control = "full"
-published = 1.5
-"""
+CLAIM = claim(
+    "half-takes-half-of-the-time-of-the-full-arm",
+    "half",
+    1.5,
+    source="a paper, Table 1, in the row that is the third from below",
+    says="Half of the work takes half of the time, at least where nothing else is done by the machine",
+)
 
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "PY_COLORS"):
         monkeypatch.delenv(name, raising=False)
-    pytester.makeconftest(CONFTEST)
-    pytester.makefile(
-        ".ini",
-        pytest="[pytest]\nmarkers =\n    nightly: long\n    demo: here\n    stands_in_for(x): for x\n",
-    )
-    monkeypatch.setattr(
-        render, "render", lambda run: None
-    )  # no figures: they take seconds, and are not shown
-    bench = pytester.mkdir("bench")
-    (bench / "test_demo.py").write_text(BENCH)
-    (bench / "claims").mkdir()
-    (bench / "claims" / "demo.toml").write_text(CLAIM)
-    return pytester
+    # No figures: they take seconds, and are not shown.
+    monkeypatch.setattr(render, "render", lambda run: None)
+    markers = ("nightly", "stands_in_for(x)")
+    return make_suite(pytester, monkeypatch, BENCH, CLAIM, plugins=["fixtures.unavailable"], markers=markers)
 
 
 def terminal_of(lines: list[str]) -> Any:

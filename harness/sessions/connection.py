@@ -13,23 +13,15 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ArenaError, BudgetError, HarnessError, ProtocolError, UnavailableError
+from harness.errors import ProtocolError
+from harness.sessions.codes import Code, refusal
 from harness.sessions.contract import Engine
 from harness.sessions.framing import Frame, FrameParser
 from harness.sessions.limits import HELLO_LIMITS
-from harness.sessions.messages import (
-    CLIENT_FRAMES,
-    VERSION,
-    Code,
-    Failed,
-    Hello,
-    Message,
-    Served,
-    Welcome,
-)
+from harness.sessions.messages import CLIENT_FRAMES, Failed, Hello, Message
 from harness.sessions.protocol import Buffer, encode
 from harness.sessions.registry import HeldSession
-from harness.sessions.requests import handle
+from harness.sessions.requests import greet, handle
 from harness.sessions.transport import Transport
 
 if TYPE_CHECKING:
@@ -37,7 +29,7 @@ if TYPE_CHECKING:
 
     from harness.sessions.server import SessionServer
 
-__all__ = ["Connection", "refusal"]
+__all__ = ["Connection"]
 
 _MAX_PENDING = 64
 _FRAMES_PER_TURN = 64
@@ -53,7 +45,7 @@ class Connection:
         self.name = f"connection {number}"
         self.sessions: dict[int, HeldSession] = {}
         self.server = server
-        self._has_greeted = False
+        self.has_greeted = False
         self._inbox: deque[Frame | ProtocolError] = deque()
         self._outbox: list[Buffer] = []
         self._num_pending = self._num_numbers = self.num_opening = 0
@@ -124,7 +116,7 @@ class Connection:
         overdue = self.transport.overdue(now_s, limits)
         if overdue is None and not self.transport.is_over:
             quiet_s = now_s - self.transport.read_s
-            if not self._has_greeted and now_s - self._began_s > limits.hello_timeout_s:
+            if not self.has_greeted and now_s - self._began_s > limits.hello_timeout_s:
                 overdue = f"no hello for {limits.hello_timeout_s:g} s; say hello first"
             elif quiet_s > limits.idle_timeout_s and not self.is_busy and not self._num_pending:
                 overdue = f"nothing for {limits.idle_timeout_s:g} s; ping now and then"
@@ -143,8 +135,8 @@ class Connection:
             one = self._inbox.popleft()
             if isinstance(one, ProtocolError):
                 self.fail(Code(one.code), str(one))
-            elif isinstance(one.message, Hello) or not self._has_greeted:
-                self._greet(one.message)
+            elif isinstance(one.message, Hello) or not self.has_greeted:
+                greet(self, one.message)
             else:
                 handle(self, one)
         if self.transport.is_over:
@@ -234,33 +226,6 @@ class Connection:
 
         self.call(request, operation, rest, otherwise=over)
 
-    def _greet(self, hello: Message) -> None:
-        if not isinstance(hello, Hello) or self._has_greeted:
-            order = "hello comes once" if self._has_greeted else "hello comes first"
-            self.fail(Code.UNEXPECTED, f"{type(hello).__name__}: {order}")
-        elif not hello.min_version <= VERSION <= hello.max_version:
-            spoken = f"versions {hello.min_version} to {hello.max_version}"
-            self.fail(Code.VERSION, f"{spoken} are spoken there, {VERSION} here; use a client for it")
-        else:
-            self._has_greeted = True
-            if hello.name:
-                self.name += f" ({hello.name!r:.60})"
-            self.transport.parser.limits = self.server.limits.frame
-            info = self.server.info
-            self.reply(
-                Welcome(
-                    VERSION,
-                    info.model,
-                    info.vocab_size,
-                    info.max_session_tokens,
-                    info.kv_token_bytes,
-                    info.kv_dtype,
-                    info.takes_weights,
-                    self.server.link_bps,
-                    [Served(*one) for one in info.models],
-                )
-            )
-
     def adopt(self, session: HeldSession) -> None:
         """Have a session from now on, under a number of its own."""
         self._num_numbers += 1
@@ -295,19 +260,6 @@ class Connection:
             self.refuse(request, Code.BUSY, f"a turn of session {number} runs; wait for its end or cancel it")
             return None
         return session
-
-
-def refusal(error: Exception) -> tuple[Code, str]:
-    """The protocol's words for what the engine raised."""
-    if isinstance(error, BudgetError):
-        return Code.BUDGET, str(error)
-    if isinstance(error, UnavailableError):
-        return Code.NOT_OFFERED, str(error)
-    if isinstance(error, ArenaError):
-        return Code.FAILED, str(error)
-    if isinstance(error, HarnessError):
-        return Code.BAD_REQUEST, str(error)
-    return Code.FAILED, f"the engine failed: {type(error).__name__}: {error}"
 
 
 def _joined(parts: list[Buffer]) -> list[Buffer]:

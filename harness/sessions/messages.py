@@ -9,10 +9,10 @@ Traps: every list has a `max_length`. Without one, five hostile bytes make msgsp
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Annotated, ClassVar
 
 from harness.errors import UnavailableError
+from harness.sessions.codes import Code
 from harness.sessions.sampling import Sampling
 
 try:
@@ -55,46 +55,6 @@ TokenIds = Annotated[list[U32], Meta(max_length=2**20)]
 Name = Annotated[str, Meta(max_length=512)]
 Text = Annotated[str, Meta(max_length=4096)]
 Secret = Annotated[bytes, Meta(min_length=16, max_length=16)]
-
-
-class Code(IntEnum):
-    """Why the server refused; from 100 on the connection is closed after it."""
-
-    BAD_REQUEST = 1
-    """It makes no sense: a token id that the model lacks, a turn that is too long, a duplicate number."""
-    NO_SESSION = 2
-    """This connection has no such session, or no session has that token."""
-    BUSY = 3
-    """A turn of that session still runs."""
-    BUDGET = 4
-    """The device budget has no room."""
-    TOO_MANY = 5
-    """A limit on counts is reached: sessions of a connection."""
-    NOT_OFFERED = 6
-    """This server or its engine does not do that."""
-    TAKEN = 7
-    """The session was resumed by another connection; it is gone from this one."""
-    FAILED = 8
-    """The engine failed at this request, or could not go on with this turn, which has not happened then."""
-    MALFORMED = 100
-    """The bytes are no frame: wrong magic, unknown kind, a header that does not decode."""
-    VERSION = 101
-    """The peer speaks no version that is spoken here."""
-    TOO_LARGE = 102
-    """A declared length is beyond its limit."""
-    UNEXPECTED = 103
-    """A frame that has no place here: anything before hello, a second hello."""
-    TIMEOUT = 104
-    """No hello, half a frame, nothing for too long, or a peer that does not read."""
-    OVERLOADED = 105
-    """The server has too many connections, or too much to receive."""
-    STOPPING = 106
-    """The server stops, or its engine broke."""
-
-    @property
-    def is_fatal(self) -> bool:
-        """Whether the connection ends with it."""
-        return self >= Code.MALFORMED
 
 
 class Message(Struct, frozen=True, array_like=True):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.sessions import crossing
+from harness.sessions import crossing, turns
+from harness.sessions.codes import Code
 from harness.sessions.contract import Engine, Info
 from harness.sessions.contract import Turn as EngineTurn
 from harness.sessions.framing import Frame
 from harness.sessions.messages import (
+    VERSION,
     Cancel,
     Close,
-    Code,
     GetKv,
+    Hello,
     Message,
     Ok,
     Open,
@@ -22,19 +24,51 @@ from harness.sessions.messages import (
     PutKv,
     PutWeights,
     Resume,
+    Served,
     Stats,
     StatsReply,
     Token,
     Turn,
+    Welcome,
 )
 from harness.sessions.registry import HeldSession
 
 if TYPE_CHECKING:
     from harness.sessions.connection import Connection
 
-__all__ = ["handle"]
+__all__ = ["greet", "handle"]
 
 _MAX_TEXT = 4000
+
+
+def greet(connection: Connection, hello: Message) -> None:
+    """Answer the first frame of a connection, or end it: hello comes first, and once."""
+    if not isinstance(hello, Hello) or connection.has_greeted:
+        order = "hello comes once" if connection.has_greeted else "hello comes first"
+        connection.fail(Code.UNEXPECTED, f"{type(hello).__name__}: {order}")
+        return
+    if not hello.min_version <= VERSION <= hello.max_version:
+        spoken = f"versions {hello.min_version} to {hello.max_version}"
+        connection.fail(Code.VERSION, f"{spoken} are spoken there, {VERSION} here; use a client for it")
+        return
+    connection.has_greeted = True
+    if hello.name:
+        connection.name += f" ({hello.name!r:.60})"
+    server = connection.server
+    connection.transport.parser.limits = server.limits.frame
+    info = server.info
+    welcome = Welcome(
+        VERSION,
+        info.model,
+        info.vocab_size,
+        info.max_session_tokens,
+        info.kv_token_bytes,
+        info.kv_dtype,
+        info.takes_weights,
+        server.link_bps,
+        [Served(*one) for one in info.models],
+    )
+    connection.reply(welcome)
 
 
 def handle(connection: Connection, frame: Frame) -> None:
@@ -173,7 +207,7 @@ def _cancel(connection: Connection, frame: Frame) -> None:
     assert isinstance(message, Cancel)
     for session in connection.sessions.values():
         if session.is_busy and session.turn is not None and session.turn.number == message.turn:
-            connection.server.cancel(session.turn)
+            turns.cancel(connection.server, session.turn)
 
 
 def _close(connection: Connection, frame: Frame) -> None:
@@ -186,7 +220,7 @@ def _close(connection: Connection, frame: Frame) -> None:
     del connection.sessions[session.number]
     connection.server.registry.remove(session)
     if session.is_busy and session.turn is not None:
-        connection.reply(connection.server.cancelled(session.turn))
+        connection.reply(turns.cancelled(connection.server, session.turn))
     connection.call(request, lambda engine: engine.close(session.id), lambda _: connection.reply(Ok(request)))
 
 

@@ -21,14 +21,14 @@ from typing import Any
 
 from harness.errors import LaunchError, ProtocolError
 from harness.sessions.address import Address, Listener, listen, widen
+from harness.sessions.codes import Code
 from harness.sessions.connection import Connection
 from harness.sessions.contract import Engine, Event, Info, Undone
 from harness.sessions.engine_thread import EngineThread
 from harness.sessions.limits import Limits
 from harness.sessions.link import checked_link_bps
-from harness.sessions.messages import Code, Done, Token
-from harness.sessions.protocol import Buffer
-from harness.sessions.registry import HeldSession, Registry, RunningTurn
+from harness.sessions.registry import HeldSession, Registry
+from harness.sessions.turns import cancelled, take
 
 __all__ = ["SessionServer", "serve_in_thread"]
 
@@ -76,7 +76,7 @@ class SessionServer:
         self.ended = asyncio.Event()
         self.broken: Exception | None = None
         self._wanted = address
-        self._log = log
+        self.log = log
         self._connections: set[Connection] = set()
         self._leaving: set[Connection] = set()
         """Over, but for last words that are not sent yet."""
@@ -125,7 +125,7 @@ class SessionServer:
             for connection in leaving:
                 connection.transport.abort("stopped")
         if not await self.engine.stop(timeout_s=grace_s):
-            self._log(f"the engine did not come to an end in {grace_s:g} s; it is left behind")
+            self.log(f"the engine did not come to an end in {grace_s:g} s; it is left behind")
         self.ended.set()
 
     def count(self, what: str) -> None:
@@ -160,30 +160,6 @@ class SessionServer:
             **{f"server_{what}": num for what, num in sorted(self._counts.items())},
         }
 
-    def cancel(self, turn: RunningTurn) -> None:
-        """End a turn early; its owner is told when the engine has done it."""
-
-        def cancel(engine: Engine) -> None:
-            if turn.engine_turn is not None:
-                engine.cancel(turn.engine_turn)
-
-        def cancelled(_: Any, error: Exception | None) -> None:
-            # A turn that was refused is its session's no more.
-            if turn.done is None and turn.session.turn is turn:
-                done, owner = self.cancelled(turn), turn.session.owner
-                if owner is not None:
-                    owner.reply(done)
-            if error is not None:
-                self._log(f"{turn.session.id}: cancel failed: {error}")
-
-        self.engine.call(cancel, cancelled)
-
-    def cancelled(self, turn: RunningTurn) -> Done:
-        """Note that a turn has ended early."""
-        self.count("turns_cancelled")
-        self.registry.end(turn)
-        return turn.end(None)
-
     def disconnected(self, connection: Connection, reason: str) -> None:
         """A connection is over; its sessions wait to be resumed, or end."""
         self._connections.discard(connection)
@@ -191,7 +167,7 @@ class SessionServer:
             self._leaving.add(connection)
         self._bytes_received += connection.transport.bytes_received
         self._bytes_sent += connection.transport.bytes_sent
-        self._log(f"{connection.name}: {reason}")
+        self.log(f"{connection.name}: {reason}")
         for session in connection.sessions.values():
             session.owner = None
             session.ends_s = monotonic() + session.linger_s
@@ -203,22 +179,22 @@ class SessionServer:
         """Close a session that nobody has."""
         self.registry.remove(session)
         if session.is_busy and session.turn is not None:
-            self.cancelled(session.turn)
+            cancelled(self, session.turn)
 
         def closed(_: Any, error: Exception | None) -> None:
             if error is not None:
-                self._log(f"{session.id}: close failed: {error}")
+                self.log(f"{session.id}: close failed: {error}")
 
         self.engine.call(lambda engine: engine.close(session.id), closed)
 
     def _on_events(self, events: Sequence[Event | Undone]) -> None:
         """Pass tokens on: one write per connection, however many of its sessions had one."""
-        for connection in self._take(events):
+        for connection in take(self, events):
             connection.flush()
 
     def _on_events_here(self, events: Sequence[Event | Undone]) -> None:
         """The same in the engine's thread; the loop does what the kernel does not take at once."""
-        rest = [connection for connection in self._take(events) if not connection.flush_at_once()]
+        rest = [connection for connection in take(self, events) if not connection.flush_at_once()]
         if rest:
             self.engine.post(self._flush, rest)
 
@@ -226,46 +202,9 @@ class SessionServer:
         for connection in connections:
             connection.flush()
 
-    def _take(self, events: Sequence[Event | Undone]) -> set[Connection]:
-        """Queue tokens at the connections that they are for."""
-        written: set[Connection] = set()
-        for event in events:
-            turn = self.registry.turns.get(event.turn_id)
-            # None when it was cancelled, or its session closed, while the step ran.
-            if turn is not None:
-                if isinstance(event, Undone):
-                    self._on_undone(event, turn)
-                else:
-                    self._on_event(event, turn)
-                if turn.session.owner is not None:
-                    written.add(turn.session.owner)
-        return written
-
-    def _on_event(self, event: Event, turn: RunningTurn) -> None:
-        session, owner = turn.session, turn.session.owner
-        turn.take(event)
-        if owner is not None:
-            buffers = () if event.logits is None else (_buffer(event.logits),)
-            turn.bytes_down += owner.queue(Token(turn.number, event.token_id), buffers)
-        if event.finish_reason is not None:
-            self.registry.end(turn)
-            done = turn.end(event)
-            self.count("turns_done")
-            self._log(f"{session.id}: turn {turn.number}: {done.num_tokens} tokens, {_reuse(done)}")
-            if owner is not None:
-                owner.queue(done)
-
-    def _on_undone(self, undone: Undone, turn: RunningTurn) -> None:
-        self.registry.end(turn)
-        turn.undo(undone.error)
-        self.count("turns_undone")
-        self._log(f"{turn.session.id}: turn {turn.number}: {undone.error}")
-        if turn.session.owner is not None:
-            turn.session.owner.queue_refusal(turn.number, undone.error)
-
     def _on_broken(self, error: Exception) -> None:
         self.broken = error
-        self._log(f"the engine broke: {type(error).__name__}: {error}")
+        self.log(f"the engine broke: {type(error).__name__}: {error}")
         for connection in list(self._connections):
             connection.fail(Code.STOPPING, f"the engine broke: {type(error).__name__}: {error}")
         self.ended.set()
@@ -278,7 +217,7 @@ class SessionServer:
                 sock, _ = await loop.sock_accept(self._listener.sock)
             except OSError as exc:
                 # Out of descriptors, mostly: others may give some back.
-                self._log(f"cannot accept: {exc}")
+                self.log(f"cannot accept: {exc}")
                 await asyncio.sleep(_SWEEP_S)
                 continue
             numbers += 1
@@ -355,11 +294,3 @@ def serve_in_thread(
         thread.join()
     if not found.empty():
         raise LaunchError(f"the session server ended badly: {found.get()}")
-
-
-def _buffer(logits: Any) -> Buffer:
-    return memoryview(logits.numpy() if hasattr(logits, "numpy") else logits)
-
-
-def _reuse(done: Done) -> str:
-    return f"reusing {done.reused_tokens}, computing {done.prefilled_tokens} before the first"

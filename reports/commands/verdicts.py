@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reports.commands.arguments import add_files, read_all
 from reports.errors import JournalError, ReportError
-from reports.tabular.layout import width_here
+from reports.tabular.layout import width_here, wrapped
 
 if TYPE_CHECKING:
     from reports import judging
@@ -142,7 +142,6 @@ def _sides(found: Sequence[Judged], known: frozenset[str] | None) -> list[judgin
 def _against_lock(side: judging.Side, args: argparse.Namespace) -> int:
     """Gate or update one profile; returns the exit status."""
     from reports import gate, judging
-    from reports.tabular.layout import width_here
 
     if args.update:
         gate.write_lock(args.lock, side.profile, side.verdicts, side.known)
@@ -153,8 +152,11 @@ def _against_lock(side: judging.Side, args: argparse.Namespace) -> int:
         return 0
     rulings = judging.gated(side, args.lock)
     print(gate.gate_table(rulings, width_here()))
+    expected = gate.expected_of(args.lock, side.profile)
+    if new := gate.unlocked(expected, side.verdicts, "--update"):
+        print("\n".join(wrapped(new, width_here())))
     judged = {ruling.claim for ruling in rulings}
-    if rest := len(gate.expected_of(args.lock, side.profile).keys() - judged):
+    if rest := len(expected.keys() - judged):
         print(f"{rest} more of {args.lock} are of experiments that are not in these files")
     return int(any(ruling.outcome == "fail" for ruling in rulings))
 

@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from reports.comparing.kinds import COUNT, SHARE, TIME
+from reports.intervals.shares import share_difference
 from reports.intervals.units import Graded, by_unit, totals, unit_of, units_of
 from reports.records import Record, Round
 from reports.stats import (
@@ -29,7 +30,6 @@ from reports.stats import (
     add,
     log_ratio,
     mean_of,
-    share_difference,
     total_log_ratio,
 )
 

@@ -18,7 +18,7 @@ from reports.experiments import jobs
 from reports.records import Record
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT
-from reports.tabular.summaries import Estimate, mean
+from reports.tabular.means import Estimate, of_rounds
 
 __all__ = ["Table", "kind_of", "tables_of"]
 
@@ -55,7 +55,7 @@ class Arm(NamedTuple):
 
     def timed(self, metric: str) -> Estimate:
         """The mean over rounds."""
-        return mean(self.record.values(metric, self.side))
+        return of_rounds(self.record, metric, self.side)
 
     def total(self, key: str) -> float | None:
         """The mean of a number over the graded jobs."""

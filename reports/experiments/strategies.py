@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from reports.intervals.shares import share, share_difference
 from reports.records import Record, TaskPair
 from reports.stats import (
     LEVEL,
@@ -17,8 +18,6 @@ from reports.stats import (
     Unsupported,
     as_ratio,
     log_ratio,
-    share,
-    share_difference,
     total_log_ratio,
 )
 

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from reports.experiments.strategies import ALL, EXPERIMENT, SINGLE, split, tasks_of
+from reports.intervals.shares import share_difference
 from reports.records import Record, Values
-from reports.stats import LEVEL, Interval, Unsupported, share_difference
+from reports.stats import LEVEL, Interval, Unsupported
 
 __all__ = ["MARGIN", "Advice", "Contest", "advise", "contests"]
 

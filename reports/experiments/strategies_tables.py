@@ -25,7 +25,7 @@ from reports.records import Record
 from reports.stats import Interval, Unsupported, as_ratio, log_ratio
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT
-from reports.tabular.summaries import Estimate, mean
+from reports.tabular.means import Estimate, of_rounds
 
 __all__ = ["advice_table", "advised", "comparison", "contest_table", "tables"]
 
@@ -138,7 +138,7 @@ def contest_table(found: Sequence[Contest]) -> Table:
 
 
 def _row(cell: Cell, record: Record, digits: int) -> tuple[str, ...]:
-    latency, speed = mean(record.values("task_s")), mean(record.values("tokens_per_s"))
+    latency, speed = of_rounds(record, "task_s"), of_rounds(record, "tokens_per_s")
     failed = [v for task in tasks_of(record) if (v := task.treatment.get("failed")) is not None]
     per_solved = cells.scale_of("USD", [cell.cost_per_solved_usd])
     return (
@@ -185,8 +185,8 @@ def _batched(records: Sequence[Record]) -> Table:
         rows.append(
             (
                 split(record)[0],
-                _latency(mean(record.values("total_s"))),
-                _latency(mean(record.values("total_s", "control"))),
+                _latency(of_rounds(record, "total_s")),
+                _latency(of_rounds(record, "total_s", "control")),
                 ABSENT if found is None else cells.estimate(found.estimate, (found.low, found.high), "×"),
             )
         )

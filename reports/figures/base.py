@@ -2,6 +2,9 @@
 
 Files are a function of their data: SVG ids are salted with a constant, and no date and no version is written.
 Text is text in an SVG, to be read aloud, searched and restyled; a PNG holds the font that matplotlib brings.
+
+Trap: matplotlib takes what stands between two $ for mathematics. Names and prices are none: nothing is taken
+for it but the powers that matplotlib itself writes on a logarithmic axis, when it lays the axes out.
 """
 
 from __future__ import annotations
@@ -59,6 +62,7 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
     "font.size": 9,
+    "text.parse_math": False,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
     "axes.edgecolor": GREY,
@@ -153,7 +157,8 @@ def settle(figure: Figure) -> None:
     if engine is None:
         return
     if figure.axes:
-        engine.execute(figure)
+        with _powers(figure):
+            engine.execute(figure)
     figure.set_layout_engine(None)  # with "none", a placeholder, each savefig lays all of it out once more
     for axes in figure.axes:
         left, bottom, width, height = (round(v, 5) for v in axes.get_position().bounds)
@@ -192,12 +197,35 @@ def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) 
     folder.mkdir(parents=True, exist_ok=True)
     settle(figure)
     out = [folder / f"{name}.{kind}" for kind in kinds]
-    for path in sorted(out):  # the PNG first: for the SVG, names lose what draws them as paths
-        if path.suffix == ".png":
-            figure.savefig(path, metadata={"Software": None})
-        else:
-            path.write_text(_svg(figure), encoding="utf-8")
+    with _powers(figure):
+        for path in sorted(out):  # the PNG first: for the SVG, names lose what draws them as paths
+            if path.suffix == ".png":
+                figure.savefig(path, metadata={"Software": None})
+            else:
+                path.write_text(_svg(figure), encoding="utf-8")
     return out
+
+
+@contextmanager
+def _powers(figure: Figure) -> Iterator[None]:
+    """Within it the ticks of logarithmic axes are drawn as the mathematics that matplotlib writes them in.
+
+    Texts of names are there already, and stay as they are; what is made within are ticks alone.
+    """
+    import matplotlib
+    from matplotlib.ticker import LogFormatterMathtext
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        kinds = (
+            (axis.get_major_formatter(), axis.get_major_ticks()),
+            (axis.get_minor_formatter(), axis.get_minor_ticks()),
+        )
+        for formatter, ticks in kinds:
+            for tick in ticks if isinstance(formatter, LogFormatterMathtext) else ():
+                tick.label1.set_parse_math(True)
+                tick.label2.set_parse_math(True)
+    with matplotlib.rc_context({"text.parse_math": True}):
+        yield
 
 
 def _svg(figure: Figure) -> str:

@@ -167,7 +167,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
 
 def _bars(axes: Axes, panel: Panel) -> None:
     """Intervals at the largest k, where the estimators are plain shares of tasks."""
-    from reports.stats import Interval, share
+    from reports.intervals.shares import share
+    from reports.stats import Interval
 
     cell = panel.pool
     if cell is None or cell.oracle is None:

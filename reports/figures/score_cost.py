@@ -15,7 +15,7 @@ from reports.figures.scatter import KINDS, Panel, Point
 from reports.intervals.units import unit_of
 from reports.records import Record
 from reports.runs import Run
-from reports.tabular.summaries import Estimate, mean
+from reports.tabular.means import Estimate, mean, of_rounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +116,7 @@ def _arm(record: Record, side: str, name: str) -> Arm:
     costs = jobs.token_costs(record, side)
     cost = mean(list(costs.by_job.values()))
     num_tasks = sum(v.get("score") is not None for _, v in jobs.tasks(record, side))
-    return Arm(name, score, num_tasks, cost, costs.with_planning, mean(record.values("job_s", side)))
+    return Arm(name, score, num_tasks, cost, costs.with_planning, of_rounds(record, "job_s", side))
 
 
 def _panel(unit: str, label: str, costs: Sequence[tuple[Arm, Estimate]], stand_ins: Collection[str]) -> Panel:

@@ -81,7 +81,7 @@ def _references(root: ET.Element) -> Iterator[str]:
 def _shorten(element: ET.Element, used: set[str]) -> None:
     """One element's attributes; the white space between elements goes."""
     tag, at = _tag(element), element.attrib
-    if tag != "text":
+    if tag not in ("text", "tspan"):
         element.text = None
     element.tail = None
     name = at.get("id", "")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from reports.claims import Claim
 from reports.intervals.launches import is_by_launch, log_ratio_of_sessions, mean_of_sessions
+from reports.intervals.shares import share_difference
 from reports.intervals.units import Graded, by_unit, few_units, totals, unit_of, units_of
 from reports.intervals.values import own_value, sum_of, value_of
 from reports.records import Record, Values
@@ -30,7 +31,6 @@ from reports.stats import (
     log_ratio,
     log_share_ratio,
     mean_of,
-    share_difference,
     total_log_ratio,
     total_per_log_ratio,
 )

@@ -8,9 +8,10 @@ from statistics import fmean
 from reports.claims import Claim
 from reports.intervals.launches import is_by_launch, mean_of_sessions, quantile_of_sessions
 from reports.intervals.quantiles import quantile_of
+from reports.intervals.shares import share
 from reports.intervals.units import by_unit, unit_of, units_of
 from reports.records import Record, Values
-from reports.stats import Interval, Unsupported, as_difference, mean_of, share
+from reports.stats import Interval, Unsupported, as_difference, mean_of
 
 __all__ = ["own_value", "sum_of", "value_of"]
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from reports.planning import Planned, total_of
 from reports.plans.detecting import Detection
 from reports.plans.expenses import Expense
+from reports.tabular.cells import duration
 from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule, wrapped
 
-__all__ = ["detections_text", "duration", "plan_text"]
+__all__ = ["detections_text", "plan_text"]
 
 NUMBERS = ((14, 8, 8, 9, 9), (12, 6, 7, 7, 7))
 """Widths of all columns but the first: from 80 columns on, and below."""
@@ -62,13 +63,6 @@ def detections_text(
         starred = "* sessions of as many rounds as here: without a control beside it, a session's drift stays"
         lines += wrapped(starred, width)
     return "\n".join([*lines, *wrapped(NOTE, width)])
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "40 s", "12 min", "3.4 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _closing(planned: Sequence[Planned], rows: Sequence[Planned], width: int) -> Iterator[str]:

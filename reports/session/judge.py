@@ -80,6 +80,10 @@ class Judge:
         """Whether there is any verdict."""
         return bool(self._verdicts)
 
+    def unlocked(self) -> str | None:
+        """What to say of claims that are in the run and not yet in the lock."""
+        return gate.unlocked(self.expected, [self._verdict(*row) for row in self.rows], "--claims=update")
+
     def update(self, session: pytest.Session, warn: Callable[[str], None]) -> None:
         """Rewrite the lock, if the session came to its end."""
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

@@ -17,9 +17,10 @@ import pytest
 
 from reports import journal
 from reports.errors import ReportError
+from reports.tabular.cells import about
 from reports.tabular.layout import width_here
 
-__all__ = ["Progress", "duration", "earlier_s"]
+__all__ = ["Progress", "earlier_s"]
 
 LOOK_BACK = 5
 """Runs that are looked through for what a test took."""
@@ -104,7 +105,7 @@ class Progress:
         known_s = [time_s for time_s in times_s if time_s is not None]
         if not times_s or len(known_s) < len(times_s):
             return ""
-        return f", about {duration(sum(known_s) / self.num_lanes)} left"
+        return f", {about(sum(known_s) / self.num_lanes)} left"
 
     def _expected_s(self, nodeid: str) -> float | None:
         took_s = self.took_s.get(_function(nodeid))
@@ -128,11 +129,6 @@ def earlier_s(results: Path, settings: Mapping[str, Any], *, but: Path | None = 
             if isinstance(took_s, int | float) and entry.get("outcome") == "passed":
                 found.setdefault(entry["nodeid"], float(took_s))
     return found
-
-
-def duration(seconds: float) -> str:
-    """Minutes from a minute and a half on: "3 min", "10 s"."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _function(nodeid: str) -> str:

@@ -6,12 +6,15 @@ runs its rounds on a timer that ticks the stored durations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["StoredClock", "arm", "disarm", "is_armed", "replay"]
+from reports import journal
+
+__all__ = ["StoredClock", "arm", "disarm", "is_armed", "replay", "run_of"]
 
 _STORED: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
@@ -28,6 +31,25 @@ class StoredClock:
     def __call__(self) -> float:
         """The next reading."""
         return next(self._ticks)
+
+
+def run_of(results: Path, plan: Mapping[str, Any]) -> Path:
+    """The newest run in a folder, if it was measured under this plan.
+
+    Raises
+    ------
+    UsageError: there is none, or its plan differs. JournalError: its plan cannot be read.
+    """
+    run = journal.newest(results)
+    if run is None:
+        raise pytest.UsageError(f"--resume: no run in {results}; run once without it")
+    changed = journal.differences(journal.read_plan(run)["plan"], plan)
+    if changed:
+        raise pytest.UsageError(
+            f"--resume: {run} was measured under another plan, and rounds of two plans do not mix; "
+            "run without --resume. What differs:\n  " + "\n  ".join(changed)
+        )
+    return run
 
 
 def arm(item: pytest.Item, entry: dict[str, Any]) -> None:

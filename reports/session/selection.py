@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reports import claims
-from reports.session.items import ClaimItem, experiment_of
+from reports.session.items import ClaimItem, claims_file_of, experiment_of
 
 __all__ = [
     "deselect",
+    "every_claim",
     "is_part",
     "needs_naming",
     "not_needed_by",
@@ -68,6 +70,14 @@ def is_part(config: pytest.Config) -> bool:
     return any("::" in arg or arg.endswith(".py") for arg in config.args) or bool(
         config.getoption("lf", False)
     )
+
+
+def every_claim(root: Path, collected: Sequence[pytest.Item]) -> set[str] | None:
+    """The ids of the claims of every experiment, or `None` where a file was left out."""
+    found = [item for item in collected if isinstance(item, ClaimItem)]
+    paths = (claims_file_of(test) for test in (root / "bench").glob("test_*.py"))
+    files = {path.stem for path in paths if path.is_file()}
+    return {item.claim.id for item in found} if {item.experiment for item in found} >= files else None
 
 
 def not_needed_by(wanted: Sequence[str], items: Sequence[pytest.Item]) -> list[pytest.Item]:

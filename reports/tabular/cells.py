@@ -13,6 +13,8 @@ __all__ = [
     "ABSENT",
     "SHARES",
     "Scale",
+    "about",
+    "duration",
     "estimate",
     "interval_text",
     "number",
@@ -136,6 +138,18 @@ def estimate(value: float | None, interval: Interval = None, unit: str = "") -> 
     scaled, ends = scale(value), scale.interval(interval)
     text = with_unit(number(scaled, ends), scale.unit)
     return f"{text} {interval_text(scaled, ends)}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "40 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def about(seconds: float) -> str:
+    """The same within a sentence: "about 12 min", "less than 1 s"."""
+    return f"about {duration(seconds)}" if seconds >= 1 else "less than 1 s"
 
 
 def _decimals(value: float, interval: Interval, digits: int = 2) -> int:

@@ -8,12 +8,12 @@ from reports.experiments.routed_tables import Table
 from reports.records import Record
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT
-from reports.tabular.summaries import Estimate, mean
+from reports.tabular.means import Estimate, of_rounds
 
 __all__ = ["plain_table"]
 
 TITLES = ("variant", "metric", "mean", "control", "its mean")
-NOTE = "mean over rounds, with its 95 % interval"
+NOTE = "mean over rounds (over merged sessions of what stays up for one), with its 95 % interval"
 
 
 def plain_table(records: Sequence[Record], scope: str | None = None) -> Table | None:
@@ -24,9 +24,9 @@ def plain_table(records: Sequence[Record], scope: str | None = None) -> Table | 
     rows = []
     for record in records:
         for name, metric in record.metrics.items():
-            own = mean(record.values(name))
+            own = of_rounds(record, name)
             if own.value is not None:
-                other = mean(record.values(name, "control"))
+                other = of_rounds(record, name, "control")
                 rows.append((
                     record.variant, name, _told(own, metric.unit), record.control or ABSENT,
                     _told(other, metric.unit),

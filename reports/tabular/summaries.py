@@ -20,34 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
-from typing import NamedTuple
 
 from reports.records import Record, Round, TaskPair, Values
+from reports.tabular.means import NOTHING, Estimate, divided, mean, of_rounds, sessions_of, share_of
 
 __all__ = ["Estimate", "Variant", "mean", "scope", "stages_of", "summarize"]
 
 STAGES = ("analysis", "code", "summary")
 TOTALS = ("total_s", "wall_s")
-
-
-class Estimate(NamedTuple):
-    """A number, its 95 % interval where there is one, and what it was computed from."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    sd: float | None = None
-    """Standard deviation between the values; `None` for shares, and below two values."""
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """(low, high), or `None`."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-
-NOTHING = Estimate(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +53,9 @@ class Variant:
     num_tasks: int | None = None
     """Tasks in a round."""
     num_rounds: int = 0
+    num_sessions: int = 1
+    is_by_session: bool = False
+    """Whether its intervals are over sessions, not over rounds."""
     num_failures: int = 0
     num_ungraded: int = 0
     """Tasks that were to be graded and could not be."""
@@ -139,13 +122,13 @@ def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
     num_tasks = num_tasks if isinstance(num_tasks, int) and num_tasks > 0 else None
     if "timed_jobs" in timed.settings:  # its tasks are those of the grading, and a round times a few jobs
         num_tasks = None
-    totals = (mean(_values((timed, timed_arm), name)) for name in TOTALS)
+    totals = (of_rounds(timed, name, timed_arm) for name in TOTALS)
     total_s = next((e for e in totals if e.value is not None), NOTHING)
-    task_s = mean(_values((timed, timed_arm), "task_s"))
+    task_s = of_rounds(timed, "task_s", timed_arm)
     if task_s.value is None and num_tasks:
-        task_s = _divided(total_s, num_tasks)
+        task_s = divided(total_s, num_tasks)
     stages = tuple(timed.settings.get("max_tokens") or STAGES)
-    stages_s = {stage: mean(_values((timed, timed_arm), f"{stage}_s")) for stage in stages}
+    stages_s = {stage: of_rounds(timed, f"{stage}_s", timed_arm) for stage in stages}
     solved = [v for t in tasks if (v := t.get("solved")) is not None]
     cost_usd = mean([v for t in tasks if (v := t.get("cost_usd")) is not None])
     return Variant(
@@ -159,12 +142,14 @@ def _variant(name: str, sources: Sequence[tuple[Record, str]]) -> Variant:
         total_s=total_s,
         task_s=task_s,
         stages_s=stages_s,
-        other_s=_other(rounds, task_s, stages, num_tasks),
+        other_s=_other(rounds, task_s, stages, num_tasks, sessions_of(timed)),
         cost_usd=cost_usd,
-        solved=_share(solved),
+        solved=share_of(solved),
         cost_per_solved_usd=_cost_per_solved(tasks),
         num_tasks=num_tasks,
         num_rounds=sum(r is not None for r in rounds),
+        num_sessions=timed.sessions,
+        is_by_session=sessions_of(timed) is not None,
         num_failures=sum(f.arm == arm for rec, arm in sources if arm == first_arm for f in rec.failures),
         num_ungraded=sum(t.get("solved") is None for t in tasks) if solved else 0,
         beside=first.variant if first_arm == "control" else None,
@@ -191,44 +176,16 @@ def _tasks(source: tuple[Record, str]) -> list[Values]:
     return [values for task in record.tasks if (values := _arm(task, arm)) is not None]
 
 
-def mean(values: Sequence[float], *, signed: bool = False) -> Estimate:
-    """The arithmetic mean with Student's t interval, cut at 0 unless the quantity is `signed`."""
-    from reports import stats
-
-    if not values:
-        return NOTHING
-    found = stats.mean_of(values)
-    if isinstance(found, stats.Unsupported):
-        return Estimate(fmean(values), n=len(values))
-    low, high = found.bounds()
-    return Estimate(found.value, low if signed else max(low, 0.0), high, len(values), stdev(values))
-
-
-def _share(values: Sequence[float]) -> Estimate:
-    """The share of ones, with Wilson's score interval."""
-    from reports import stats
-
-    if not values:
-        return NOTHING
-    found = stats.share(values)
-    if isinstance(found, stats.Unsupported):
-        return Estimate(fmean(values), n=len(values))
-    return Estimate(found.estimate, found.low, found.high, found.n)
-
-
-def _divided(e: Estimate, by: float) -> Estimate:
-    def part(value: float | None) -> float | None:
-        return None if value is None else value / by
-
-    return Estimate(part(e.value), part(e.low), part(e.high), e.n, part(e.sd))
-
-
 def _other(
-    rounds: Sequence[Values | None], task_s: Estimate, stages: Sequence[str], num_tasks: int | None
+    rounds: Sequence[Values | None],
+    task_s: Estimate,
+    stages: Sequence[str],
+    num_tasks: int | None,
+    sessions: Sequence[int] | None,
 ) -> Estimate:
     """Time of a task outside its stages, round by round; nothing where a stage of the round is not known."""
-    rest = []
-    for values in rounds:
+    rest, of = [], []
+    for at, values in enumerate(rounds):
         if values is None:
             continue
         whole = values.get("task_s")
@@ -238,7 +195,8 @@ def _other(
         parts = [values.get(f"{stage}_s") for stage in stages]
         if whole is not None and all(p is not None for p in parts):
             rest.append(whole - sum(p for p in parts if p is not None))
-    return mean(rest, signed=True) if task_s.value is not None else NOTHING
+            of.append(sessions[at] if sessions else 0)
+    return mean(rest, signed=True, sessions=of if sessions else None) if task_s.value is not None else NOTHING
 
 
 def _cost_per_solved(tasks: Sequence[Values]) -> Estimate:
@@ -261,7 +219,9 @@ def _cost_per_solved(tasks: Sequence[Values]) -> Estimate:
 def _rounds(variants: Sequence[Variant]) -> str:
     rounds = _count((v.num_rounds for v in variants), "round")
     tasks = _count((v.num_tasks or 0 for v in variants), "task")
-    return f"{rounds} of {tasks}" if rounds and tasks else rounds
+    told = f"{rounds} of {tasks}" if rounds and tasks else rounds
+    sessions = _count((v.num_sessions for v in variants if v.num_sessions > 1), "session")
+    return f"{told} in {sessions}" if told and sessions else told
 
 
 def _count(numbers: Iterable[int], noun: str) -> str:

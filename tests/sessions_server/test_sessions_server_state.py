@@ -79,7 +79,7 @@ class TestCrossing:
         session, other = client.open(100), client.open(100)
         first = session.generate(range(8), max_new_tokens=1).token_ids
         kv = session.get_kv()
-        monkeypatch.setattr("harness.sessions.client.PIECE_BYTES", TOKEN_BYTES * 5 // 2)
+        monkeypatch.setattr("harness.sessions.client_session.PIECE_BYTES", TOKEN_BYTES * 5 // 2)
         assert [bytes(session.get_kv(at).rows) for at in (0, 1, 8)] == [
             bytes(kv.rows),
             bytes(kv.rows[TOKEN_BYTES:]),
