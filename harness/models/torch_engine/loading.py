@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, LaunchError, ModelError, UnavailableError
+from harness.hardware.memory import out_of_memory
 from harness.models import registry, shapes
 from harness.models.torch_engine.jobs import Job, Refusal
 
@@ -129,6 +130,7 @@ def load(name: str, model: str, device: str, dtype: str) -> Loaded:
     Raises
     ------
     ModelError, LaunchError: as `find`, or transformers cannot load what was found.
+    BudgetError: the device, or this machine, has no memory for it.
     """
     if shapes.is_random(model):
         return _random(name, model, device, dtype)
@@ -211,7 +213,8 @@ def _check_hub(name: str, model: str) -> None:
 @contextmanager
 def _foreign_errors(name: str, model: str) -> Iterator[None]:
     try:
-        yield
+        with out_of_memory():
+            yield
     except HarnessError:
         raise
     except Exception as exc:  # a loader of any file format fails in any way
