@@ -18,6 +18,7 @@ from fixtures.switching_lines import Lines
 from fixtures.switching_variants import Work
 from harness.residency.layout import ModelLayout
 from harness.switching.base import Ask
+from harness.switching.setting import Setting
 from reports.records import Failure, Record, Round, TaskPair
 
 ASK = Ask(model="a", prompt_ids=(1, 2), new_tokens=2)
@@ -130,26 +131,34 @@ def test_the_servers_budget_holds_a_session_of_every_client() -> None:
     assert concurrent.sessions_bytes(stand_of(2**19 // 3 + 1, prompt_tokens=512)) > 8 * 514 * 2**19
 
 
-@pytest.mark.parametrize(("device", "is_up"), [("cpu", True), ("cuda", False)])
+@pytest.mark.parametrize(("device", "num_models"), [("cpu", [3]), ("cuda", [1, 1, 1])])
 def test_the_reference_leaves_a_gpu_to_the_arms(
-    device: str, is_up: bool, monkeypatch: pytest.MonkeyPatch
+    device: str, num_models: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has all models at once; what it gave is not asked for again."""
+    """It has one model at a time there, and is gone behind it; what it gave is not asked for again."""
+    started: list[Process] = []
 
     class Process:
-        started = 0
-
-        def __init__(self, *_: object) -> None:
-            Process.started += 1
+        def __init__(self, name: str, setting: Setting) -> None:
+            self.models, self.is_up = setting.models, True
+            started.append(self)
 
         def run(self, asks: list[Ask], **_: object) -> list[Any]:
-            return [SimpleNamespace(token_ids=(7,)) for _ in asks]
+            assert {ask.model for ask in asks} <= set(self.models)
+            return [SimpleNamespace(token_ids=(7, len(ask.model))) for ask in asks]
 
-        def close(self) -> None: ...
+        def close(self) -> None:
+            self.is_up = False
+
+        def __enter__(self) -> Process:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
 
     monkeypatch.setattr(switching, "ArmProcess", Process)
     stand = stand_of(1, device=device)
     asks = stand.asks(stand.work.trace_of(0))
-    assert stand.expected(asks) == stand.expected(asks) == dict.fromkeys(asks, (7,))
-    assert ("reference" in stand._processes) is is_up
-    assert Process.started == 1
+    assert stand.expected(asks) == stand.expected(asks) == {ask: (7, len(ask.model)) for ask in asks}
+    assert [len(one.models) for one in started] == num_models
+    assert all(one.is_up is (device == "cpu") for one in started)
