@@ -171,7 +171,7 @@ def test_the_transformers_engine_answers_with_as_many_tokens_as_asked() -> None:
 
 
 def test_tokens_that_the_tokenizer_lacks_are_text_all_the_same() -> None:
-    """Of 32,000 it knows 1,024: what the others say would be nothing, and the next stage's prompt as short."""
+    """Of 32,000 it knows 1,024: the others would be nothing, and the next stage's prompt as short."""
     loaded = load_checkpoint("test", "random:tiny-llama", "cpu", "float32")
     known = loaded.num_written
     assert known == len(loaded.tokenizer) == 1024
