@@ -94,7 +94,9 @@ def test_processes_on_a_gpu_are_told_beforehand_what_each_needs(
     monkeypatch.setattr(stand.starter, "_the_cluster", lambda: cluster)
     monkeypatch.setattr(KeepAliveAgent, "start", cluster.start)
     monkeypatch.setattr(KeepAliveAgent, "close", closed)
-    arm = stand.serve(name, 2, 5).arm
+    served = stand.serve(name, 2, 5)
+    arm = served.arm
+    assert served.deadline_s == 2400  # of a round: 64 steps, five at a time
     assert "model" not in vars(stand)  # or its weights would take the place of an agent's
     try:
         if isinstance(arm, KeepAlive):
