@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,12 @@ pytest.importorskip("msgspec")
 import torch
 
 from fixtures.agents import AgentsStand, Served
+from fixtures.agents_arms import patience_of
 from fixtures.agents_values import Round, Taken
 from fixtures.agents_variants import Work
 from fixtures.decode_variants import Chosen
+from harness.agents.arms.keepalive import KeepAlive, KeepAliveAgent
+from harness.agents.arms.worker import Place
 from harness.agents.base import Agent, Phase, Script, Step
 from harness.errors import BudgetError
 from harness.hardware.budget import DeviceBudget
@@ -66,12 +71,98 @@ def test_the_session_server_makes_room_where_there_is_one_gpu(device: str, is_le
     stand = AgentsStand(Work(chosen=Chosen(device=device)))
     budget = DeviceBudget.create(100)
     stand._served |= {name: Served(Resting(), budget, 0, None) for name in ("shared", "shared-recompute")}
+    vars(stand)["model"] = SimpleNamespace(weight_bytes=100, slab_shape=SimpleNamespace(token_bytes=3))
+    assert stand.kv_bytes(5) == 15
     try:
         stand.make_room()
+        assert ("model" in vars(stand)) is is_left
+        assert stand.kv_bytes(5) == 15
         assert budget.path.exists() is is_left
         assert ("shared" in stand._served) is is_left
     finally:
         stand.close()
+
+
+@pytest.mark.parametrize("name", ["ray-keepalive", "ray-serverless"])
+def test_processes_on_a_gpu_are_told_beforehand_what_each_needs(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All agents come at once: had the first one to tell, all of them would load, and find no room."""
+    stand = AgentsStand(Work(chosen=Chosen(device="cuda")))
+    vars(stand)["model"] = SimpleNamespace(weight_bytes=100, slab_shape=SimpleNamespace(token_bytes=3))
+    cluster = Cluster()
+    monkeypatch.setattr(stand.starter, "_the_cluster", lambda: cluster)
+    monkeypatch.setattr(KeepAliveAgent, "start", cluster.start)
+    monkeypatch.setattr(KeepAliveAgent, "close", closed)
+    served = stand.serve(name, 2, 5)
+    arm = served.arm
+    assert served.deadline_s == 2400  # of a round: 64 steps, five at a time
+    assert "model" not in vars(stand)  # or its weights would take the place of an agent's
+    try:
+        if isinstance(arm, KeepAlive):
+            with pytest.raises(Asked):
+                stand.run(arm.open(5))
+        else:
+            with pytest.raises(Asked):
+                arm.ask((1, 2), 1, 5)  # type: ignore[attr-defined]
+        assert [place.needed_bytes for place in cluster.places] == [100 + 15]
+    finally:
+        stand._served.clear()
+        stand.close()
+
+
+async def closed(agent: KeepAliveAgent) -> None:
+    """Nothing was started."""
+
+
+class Asked(Exception):
+    """Enough was seen."""
+
+
+class Cluster:
+    """Takes what is asked of Ray, and starts nothing."""
+
+    failure = None
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+
+    def require(self, who: str) -> None: ...
+
+    def runtime_env(self, env: dict[str, str]) -> dict[str, str]:
+        return env
+
+    async def start(self, place: Place) -> None:
+        self.remote(place)
+
+    def options(self, **_: object) -> Cluster:
+        return self
+
+    def remote(self, *given: Any, **_: object) -> Cluster:
+        if given and isinstance(given[0], Place):
+            self.places.append(given[0])
+            raise Asked
+        return self
+
+
+def test_a_gpus_agents_wait_as_long_as_their_weights_take() -> None:
+    """Thirty-two that each load 13 GB, five at once; a processor's wait as they did."""
+    assert patience_of("ray-serverless", "cuda") == {"timeout_s": 1200.0, "wait_s": 600.0}
+    assert patience_of("ray-keepalive", "cuda:3") == {"timeout_s": 1200.0}
+    assert patience_of("ray-serverless", "cpu") == {}
+
+
+def test_a_gpus_budget_leaves_room_for_what_no_budget_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the whole device in it, the device would refuse before the budget, at a count nobody predicts."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (70 * 10**9, 80 * 10**9))
+    option = SimpleNamespace(
+        profile="node", model_id="llama-34m", prompt_tokens=None, observation_tokens=None, new_tokens=None,
+        sleep_s=None, arrival_rate=None, ray_address=None, prefix_cache_url=None, agents_budget_gb=None,
+    )  # fmt: skip
+    assert Work.of(option).budget_bytes == 76 * 10**9
+    option.agents_budget_gb = 80.0
+    assert Work.of(option).budget_bytes == 80 * 10**9
 
 
 def test_a_slab_that_the_machine_refuses_is_out_of_memory_and_draws_nothing() -> None:

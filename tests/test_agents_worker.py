@@ -15,10 +15,12 @@ pytest.importorskip("torch")
 import torch
 from tiny_llama import save_tiny_llama
 
+from harness.agents.arms import worker
 from harness.agents.arms.worker import KeptAgent, Place, Started, Token, serve_step
 from harness.errors import BudgetError, ModelError, UsageError
 from harness.hardware.budget import DeviceBudget
 from harness.hardware.processes import this_process
+from harness.sessions import core
 
 PROMPT = tuple(range(2, 30))
 
@@ -147,6 +149,53 @@ def test_the_devices_own_refusal_is_out_of_memory_too(
     assert "\n" not in str(raised.value)
     assert raised.value.__cause__ is None
     assert budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_on_a_gpu_room_stays_taken_while_the_weights_come(
+    fails: bool, place: dict[str, Any], budget: DeviceBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight that start at once would each load a part, and none have room; a processor has it for all."""
+    needed = run(Place(**place))[0].needed_bytes
+    real, held = core.load, []
+
+    def load(model: str, *, device: str, dtype: str) -> object:
+        held.append(budget.used_bytes)
+        if fails:
+            raise ModelError("corrupt")
+        return real(model, device="cpu", dtype=dtype)
+
+    monkeypatch.setattr(core, "load", load)
+    for device in ("cuda", "cpu"):
+        step = serve_step(Place(**{**place, "device": device}, needed_bytes=needed), PROMPT, 5)
+        if fails:
+            with pytest.raises(ModelError, match="corrupt"):
+                next(step)
+        else:
+            assert len(list(step)) == 6
+        assert budget.used_bytes == 0
+    assert held == [needed, 0]
+
+
+def test_whoever_finds_room_that_another_takes_first_goes_on_waiting(
+    place: dict[str, Any], budget: DeviceBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its time is over."""
+    taken = budget.allocate(budget.capacity_bytes - 10, owner="another")
+    looks: list[float] = []
+
+    def look(*_: object) -> float:
+        looks.append(perf_counter())
+        if len(looks) == 3:
+            taken.release()
+        return 0.5
+
+    monkeypatch.setattr(worker, "_wait_for_room", look)
+    reserved, wait_s = worker._reserve(budget, Place(**place), 1000, perf_counter() + 60)
+    assert (len(looks), wait_s, budget.used_bytes) == (3, 1.5, 1000)
+    reserved.release()
+    with pytest.raises(BudgetError), budget.allocate(budget.capacity_bytes, owner="another"):
+        worker._reserve(budget, Place(**place), 1000, perf_counter() - 1)
 
 
 def test_what_else_goes_wrong_is_said_as_it_is(place: dict[str, Any], budget: DeviceBudget) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("msgspec")
 
+from fixtures import decode_gpu
 from fixtures import decode_values as given
 from fixtures.decode import Side
 from fixtures.decode_gpu import GpuMeter, copied, metrics_of, sampled
@@ -236,6 +237,24 @@ def test_a_gpu_is_watched_behind_a_run_and_not_in_its_time() -> None:
     assert measured.values == {"token_s": 1.0, "power_w": 7.0}
     arm.clean_up()
     assert measured.values == {"token_s": 1.0, "power_w": 7.0}
+
+
+def test_a_run_that_is_long_enough_is_watched_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a link of 1 Gbit/s the weights of 7 B take seven minutes a run, and would take them twice."""
+
+    class Looking(GpuMeter):
+        def seen(self, began_s: float, done_s: float, tokens: float) -> dict[str, float | None]:
+            assert began_s < done_s
+            return {"power_w": tokens}
+
+    def again() -> int:
+        raise AssertionError("repeated")
+
+    monkeypatch.setattr(decode_gpu, "WATCH_S", 0.0)
+    arm = Looking("cpu").arm("full", lambda: {"tokens_generated": 4.0}, again)
+    measured = arm.run()
+    arm.clean_up()
+    assert measured.values == {"tokens_generated": 4.0, "power_w": 4.0}
 
 
 def test_a_run_that_failed_is_not_watched() -> None:

@@ -168,3 +168,14 @@ def test_the_transformers_engine_answers_with_as_many_tokens_as_asked() -> None:
     assert asyncio.run(ask()) == (12, "random:tiny-llama")
     with pytest.raises(HarnessError):
         load_checkpoint("test", f"{RANDOM}no-such", "cpu", "float32")
+
+
+def test_tokens_that_the_tokenizer_lacks_are_text_all_the_same() -> None:
+    """Of 32,000 it knows 1,024: the others would be nothing, and the next stage's prompt as short."""
+    loaded = load_checkpoint("test", "random:tiny-llama", "cpu", "float32")
+    known = loaded.num_written
+    assert known == len(loaded.tokenizer) == 1024
+    ids = [known - 1, 40, 300, 500]
+    assert loaded.decode([one + known * at for at, one in enumerate(ids)]) == loaded.decode(ids) != ""
+    own = load_checkpoint("test", "nano", "cpu", "float32")
+    assert own.num_written is None

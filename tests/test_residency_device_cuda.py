@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from random import Random
 
 import pytest
 import torch
 
-from harness.errors import ArenaError, UnavailableError
+from harness.errors import ArenaError, BudgetError, UnavailableError
 from harness.residency import policies as p
+from harness.residency.device import cuda
+from harness.residency.device.copier import Copier
 from harness.residency.device.cuda import CudaLane
 from harness.residency.layout import ModelLayout
 from harness.residency.live import LiveArena
@@ -39,6 +42,73 @@ def test_without_a_gpu_the_lane_says_so() -> None:
     """Before it takes anything."""
     with pytest.raises(UnavailableError, match="arena: no NVIDIA GPU for 'cuda'; run on one that has"):
         CudaLane(64)
+
+
+class Runtime:
+    """CUDA's, as far as pinning goes: it remembers a call that failed until a kernel was told."""
+
+    def __init__(self, error: int) -> None:
+        self.error = error
+        self.pending = 0
+        self.calls: list[tuple[object, ...]] = []
+
+    def cudart(self) -> Runtime:
+        return self
+
+    def device(self, _: object) -> nullcontext[None]:
+        return nullcontext()
+
+    def cudaHostRegister(self, *given: object) -> int:
+        self.calls.append(given)
+        self.pending = self.error
+        return self.error
+
+    def cudaHostUnregister(self, *given: object) -> int:
+        self.calls.append(given)
+        return 0
+
+    def ones(self, *_: object, **__: object) -> None:
+        pending, self.pending = self.pending, 0
+        if pending:
+            raise RuntimeError(f"CUDA error {pending}")
+
+
+def bare_lane(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> CudaLane:
+    """What pins, without a device."""
+    lane = CudaLane.__new__(CudaLane)
+    lane._blobs, lane._pinned, lane.device = {}, [], torch.device("cpu")
+    lane._copier = Copier(lambda _: None)
+    monkeypatch.setattr(cuda, "_cuda", runtime)
+    monkeypatch.setattr(torch, "ones", runtime.ones)
+    return lane
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "says"),
+    [
+        (2, BudgetError, "no 64 bytes can be pinned"),
+        (712, ArenaError, r"cannot be pinned \(CUDA error 712\)"),
+    ],
+)
+def test_pinning_that_fails_is_told_to_its_caller_and_to_no_kernel_behind_it(
+    code: int, error: type[Exception], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime would tell the next one, of whatever test, and PyTorch raise it there."""
+    runtime = Runtime(code)
+    lane = bare_lane(monkeypatch, runtime)
+    with pytest.raises(error, match=says):
+        lane.register(blob_of(ModelLayout.packed("a", [("layer", 64)])))
+    assert (runtime.pending, lane._pinned, lane._blobs) == (0, [], {})
+
+
+def test_a_blob_is_pinned_where_it_lies_for_reading_alone_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address, its bytes, portable and read-only; let go of by its address."""
+    runtime = Runtime(0)
+    lane, blob = bare_lane(monkeypatch, runtime), blob_of(ModelLayout.packed("a", [("layer", 64)]))
+    lane.register(blob)
+    lane.register(blob)
+    lane._unpin()
+    assert runtime.calls == [(blob.address, 64, 1 | 8), (blob.address,)]
 
 
 @on_gpu

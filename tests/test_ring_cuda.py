@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -91,7 +92,10 @@ def test_binding_and_waiting_do_not_stop_the_caller(hosts: dict[str, HostModel])
             model = generator.models[name]
             x = torch.ones(1, model.shape.width, device=model.device)
             torch.cuda.synchronize()
-            torch.cuda.set_sync_debug_mode("error")
+            with warnings.catch_warnings():
+                # That the mode is a prototype; here a warning is an error.
+                warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+                torch.cuda.set_sync_debug_mode("error")
             try:
                 with torch.inference_mode(), model.using(running):
                     for chunk, layer in enumerate(model._layers(), start=1):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("msgspec")
 
+from fixtures import switching
 from fixtures import switching_concurrent as concurrent
+from fixtures.switching import Known, SwitchingStand
 from fixtures.switching_concurrent import METRICS, Turned
 from fixtures.switching_lines import Lines
 from fixtures.switching_variants import Work
+from harness.residency.layout import ModelLayout
 from harness.switching.base import Ask
+from harness.switching.setting import Setting
 from reports.records import Failure, Record, Round, TaskPair
 
 ASK = Ask(model="a", prompt_ids=(1, 2), new_tokens=2)
@@ -108,3 +113,52 @@ def test_variants_without_a_trace_have_lines_of_their_own() -> None:
     assert "mean TTFT 4.0×, 1 points" in line(
         record(evidence="simulated", tasks=[pair], sweep=[{"name": "point"}])
     )
+
+
+def stand_of(token_bytes: int, *, device: str = "cpu", prompt_tokens: int = 8) -> SwitchingStand:
+    """Three models whose keys and values are so wide; nothing is started."""
+    stand = SwitchingStand(Work(device=device, prompt_tokens=prompt_tokens))
+    layout = ModelLayout.packed("any", [("embed", 64)])
+    vars(stand)["models"] = {
+        name: Known(layout, 300, token_bytes * at) for at, name in enumerate(stand.work.models, start=1)
+    }
+    return stand
+
+
+def test_the_servers_budget_holds_a_session_of_every_client() -> None:
+    """Of Llama-2-7b a token takes half a megabyte, and eight sessions 36 times what small models need."""
+    assert concurrent.sessions_bytes(stand_of(1)) == concurrent.SESSIONS_BYTES
+    assert concurrent.sessions_bytes(stand_of(2**19 // 3 + 1, prompt_tokens=512)) > 8 * 514 * 2**19
+
+
+@pytest.mark.parametrize(("device", "num_models"), [("cpu", [3]), ("cuda", [1, 1, 1])])
+def test_the_reference_leaves_a_gpu_to_the_arms(
+    device: str, num_models: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has one model at a time there, and is gone behind it; what it gave is not asked for again."""
+    started: list[Process] = []
+
+    class Process:
+        def __init__(self, name: str, setting: Setting) -> None:
+            self.models, self.is_up = setting.models, True
+            started.append(self)
+
+        def run(self, asks: list[Ask], **_: object) -> list[Any]:
+            assert {ask.model for ask in asks} <= set(self.models)
+            return [SimpleNamespace(token_ids=(7, len(ask.model))) for ask in asks]
+
+        def close(self) -> None:
+            self.is_up = False
+
+        def __enter__(self) -> Process:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+    monkeypatch.setattr(switching, "ArmProcess", Process)
+    stand = stand_of(1, device=device)
+    asks = stand.asks(stand.work.trace_of(0))
+    assert stand.expected(asks) == stand.expected(asks) == {ask: (7, len(ask.model)) for ask in asks}
+    assert [len(one.models) for one in started] == num_models
+    assert all(one.is_up is (device == "cpu") for one in started)

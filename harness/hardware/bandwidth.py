@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.errors import UsageError
+from harness.hardware.memory import give_back
 
 __all__ = ["Bandwidth", "measure_bandwidth", "measure_device_bandwidth"]
 
@@ -78,6 +79,13 @@ def measure_device_bandwidth(buffer_bytes: int, device: str) -> Bandwidth:
     """
     if buffer_bytes < 4096:
         raise UsageError(f"bandwidth of {buffer_bytes} bytes on {device}; give 4096 or more")
+    try:
+        return _device_bandwidth(buffer_bytes, device)
+    finally:
+        give_back()  # others measure on this device
+
+
+def _device_bandwidth(buffer_bytes: int, device: str) -> Bandwidth:
     import torch
 
     def best_s(work: Callable[[], Any]) -> float:

@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from harness.errors import UnavailableError, UsageError
+from harness.hardware.memory import give_back
 
 __all__ = ["Compute", "measure_compute"]
 
@@ -64,6 +65,8 @@ def measure_compute(*, device: str = "cpu", dtype: str = "float32", size: int | 
         best_s = min(
             _timed(probe, torch, device) for probe in _probes(torch, left, right) for _ in range(_PASSES)
         )
+    del left, right
+    give_back()  # others measure on this device
     return Compute(2 * size**3 / best_s, size, dtype, torch.get_num_threads())
 
 

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from harness.errors import UnavailableError, UsageError
+from harness.hardware.memory import give_back
 
 __all__ = ["LinkRates", "measure_link"]
 
@@ -48,6 +49,8 @@ def measure_link(device: str = "cuda:0", num_bytes: int = 256 * 2**20) -> LinkRa
         here = here.pin_memory() if is_pinned else here
         for way, (target, source) in {"to": (there, here), "from": (here, there)}.items():
             rates[way, is_pinned] = num_bytes / _best_s(torch, device, target, source)
+    del there, here, target, source
+    give_back()  # others measure on this device
     return LinkRates(
         rates["to", True], rates["to", False], rates["from", True], rates["from", False], num_bytes
     )

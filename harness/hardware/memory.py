@@ -7,16 +7,19 @@ it does not, so that the device may refuse first: that is as physical, and says 
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.errors import BudgetError
 
-__all__ = ["REFUSED", "out_of_memory"]
+__all__ = ["REFUSED", "give_back", "out_of_memory"]
 
 REFUSED = "the device's own allocator refused"
 """How such a `BudgetError` begins."""
+_SAID = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How PyTorch says it where it has no class for it: a processor, a GPU's context, a library's buffers."""
 
 
 @contextmanager
@@ -34,7 +37,19 @@ def out_of_memory() -> Iterator[None]:
     except RuntimeError as exc:
         torch = sys.modules.get("torch")
         is_device = torch is not None and isinstance(exc, torch.OutOfMemoryError)
-        if not is_device and "DefaultCPUAllocator" not in str(exc):
+        if not is_device and not any(said in str(exc) for said in _SAID):
             raise
         said = " ".join(str(exc).split())[:300]
         raise BudgetError(f"{REFUSED}: {said}") from None
+
+
+def give_back() -> None:
+    """Return to the GPUs what PyTorch keeps of memory that nothing here uses any more.
+
+    Its allocator holds whatever it ever had, for this process alone: to another one that memory is gone.
+    Nothing happens where no GPU was used.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -35,7 +35,7 @@ class ServerProcess:
         arguments: Sequence[str] = (),
         *,
         env: Mapping[str, str] | None = None,
-        deadline_s: float = 120.0,
+        deadline_s: float = 600.0,
         grace_s: float = 5.0,
     ) -> None:
         """Start it.
@@ -44,7 +44,7 @@ class ServerProcess:
         ----------
         arguments: of `serve`, but for where it listens.
         env: variables added to this process's.
-        deadline_s: from now until it says that it is ready.
+        deadline_s: from now until it says that it is ready; three models of 13 GB take two minutes to pack.
         grace_s: between asking it to end and killing it.
         """
         folder, name = socket_folder(), f"assay-sessions-{uuid.uuid4().hex[:12]}"

@@ -15,7 +15,7 @@ the model and the keys and values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from time import perf_counter
@@ -48,11 +48,13 @@ class KeepAlive:
         threads: int = 1,
         prefill_chunk: int = 128,
         timeout_s: float = 300.0,
+        needs: Callable[[int], int] | None = None,
     ) -> None:
         """Describe it; each `open` starts a process.
 
         Arguments: `threads`, of each agent's computing; `prefill_chunk`, prompt tokens of a step, the same as
-        in the other arms; `timeout_s`, that starting or any one token may take.
+        in the other arms; `timeout_s`, that starting or any one token may take; `needs`, tokens of a history
+        → bytes of weights, keys and values: None where the first process of a size is to tell.
         """
         self.cluster = cluster
         self._place = Place(
@@ -68,6 +70,7 @@ class KeepAlive:
         self._agents: list[KeepAliveAgent] = []
         self._numbers = count(1)
         self._needed: dict[int, int] = {}
+        self._needs = self._needed.get if needs is None else needs
         self._actor = cluster.remote(KeptAgent, env=worker_env(threads), max_restarts=0, max_task_retries=0)
 
     @classmethod
@@ -86,7 +89,7 @@ class KeepAlive:
         self.cluster.require(self.name)
         agent = KeepAliveAgent(self.cluster, self._actor, next(self._numbers), self._timeout_s)
         self._agents.append(agent)
-        place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
+        place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needs(max_tokens))
         try:
             await agent.start(place)
         except BaseException:

@@ -18,7 +18,7 @@ the weights and recomputes the prompt.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from time import perf_counter
@@ -56,12 +56,14 @@ class Serverless:
         prefill_chunk: int = 128,
         wait_s: float = 60.0,
         timeout_s: float = 300.0,
+        needs: Callable[[int], int] | None = None,
     ) -> None:
         """Describe it.
 
         Arguments: `threads`, of each step's computing; `prefill_chunk`, prompt tokens of a step, the same as
         in the other arms; `wait_s`, that a step may wait for room, 0 for not at all; `timeout_s`, that
-        starting or any one token may take.
+        starting or any one token may take; `needs`, tokens of a history → bytes of weights, keys and
+        values: None where the first process of a size is to tell.
         """
         self.cluster = cluster
         self.timeout_s = timeout_s
@@ -79,6 +81,7 @@ class Serverless:
         self._id = uuid.uuid4().hex
         """Of this arm: one before it on the cluster may have left a process for a step of that number."""
         self._needed: dict[int, int] = {}
+        self._needs = self._needed.get if needs is None else needs
         self._processes: set[Process] = set()
         # Streamed tasks are tried again after a failure unless told otherwise.
         self._task = cluster.remote(serve_step, env={}, max_calls=1, max_retries=0)
@@ -94,7 +97,7 @@ class Serverless:
 
     def ask(self, token_ids: Sequence[int], max_new_tokens: int, max_tokens: int) -> Any:
         """Have Ray run a step: what it will yield, one `Started` and then tokens."""
-        place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needed.get(max_tokens))
+        place = replace(self._place, max_tokens=max_tokens, needed_bytes=self._needs(max_tokens))
         # Ray may start two processes for one task and keep the other; none but this step can have such a one.
         env = {**worker_env(self._place.threads), "ASSAY_STEP": f"{self._id}-{next(self._steps)}"}
         task = self._task.options(num_returns="streaming", runtime_env=self.cluster.runtime_env(env))

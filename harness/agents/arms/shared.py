@@ -59,7 +59,7 @@ class Shared:
         prefill_chunk: int = 128,
         options: Sequence[str] = (),
         timeout_s: float = 300.0,
-        deadline_s: float = 120.0,
+        deadline_s: float = 600.0,
     ) -> Self:
         """Start a server and wait until it is ready.
 

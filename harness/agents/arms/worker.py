@@ -4,7 +4,9 @@ Importing this imports no torch: how long that takes in a new process is measure
 
 Draws on the device budget by path: first the weights, then the slab. Where the size of both is known from an
 earlier process, the allocator is asked before anything is imported or loaded, so that what does not fit is
-refused and never stands in memory. A device's own allocator that refuses is a `BudgetError` just the same.
+refused and never stands in memory. A GPU's bytes stay drawn while the weights come: of many that start at
+once only those may load that fit, or each would take a part and none have room. A device's own allocator that
+refuses is a `BudgetError` just the same.
 
 Trap: the default model's weights are made from a seed, which stands for reading as many from a file.
 """
@@ -15,12 +17,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from harness.errors import BudgetError
+from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
 from harness.hardware.memory import out_of_memory
 from harness.hardware.processes import Process, this_process
@@ -130,14 +134,17 @@ def _start(place: Place, decoding: str) -> tuple[Any, Started]:
     budget = DeviceBudget.open(place.budget_path)
     ends_s = entered_s + place.wait_s
     wait_s = 0.0
-    if place.needed_bytes is not None:
-        wait_s = _wait_for_room(budget, place.needed_bytes, ends_s)
-        budget.allocate(place.needed_bytes, owner=f"an agent of {_owner(place)}").release()
-    began_s = perf_counter()
-    core = _import_core(place)
-    import_s = perf_counter() - began_s
-    began_s = perf_counter()
-    loaded = core.load(place.model, device=place.device, dtype=place.dtype)
+    with ExitStack() as held:
+        if place.needed_bytes is not None:
+            reserved, wait_s = _reserve(budget, place, place.needed_bytes, ends_s)
+            held.enter_context(reserved)
+            if place.device == "cpu":
+                held.close()
+        began_s = perf_counter()
+        core = _import_core(place)
+        import_s = perf_counter() - began_s
+        began_s = perf_counter()
+        loaded = core.load(place.model, device=place.device, dtype=place.dtype)
     slab_bytes = loaded.model.slab_shape.token_bytes * place.max_tokens
     needed_bytes = loaded.model.weight_bytes + slab_bytes
     load_s = perf_counter() - began_s
@@ -207,6 +214,21 @@ def _generate(engine: Any, token_ids: Sequence[int], max_new_tokens: int) -> Ite
                 timings.reused_tokens,
                 timings.prefilled_tokens,
             )
+
+
+def _reserve(budget: DeviceBudget, place: Place, num_bytes: int, ends_s: float) -> tuple[Allocation, float]:
+    """Draw the bytes, waiting for room as long as that is allowed; and the seconds that took.
+
+    Whoever finds room that another one takes first goes on looking.
+    """
+    wait_s = 0.0
+    while True:
+        wait_s += _wait_for_room(budget, num_bytes, ends_s)
+        try:
+            return budget.allocate(num_bytes, owner=f"an agent of {_owner(place)}"), wait_s
+        except BudgetError:
+            if perf_counter() >= ends_s or num_bytes > budget.capacity_bytes:
+                raise
 
 
 def _wait_for_room(budget: DeviceBudget, num_bytes: int, ends_s: float) -> float:

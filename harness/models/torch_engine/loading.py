@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, LaunchError, ModelError, UnavailableError
+from harness.hardware.memory import out_of_memory
 from harness.models import registry, shapes
 from harness.models.torch_engine.jobs import Job, Refusal
 
@@ -48,6 +49,8 @@ class Loaded:
     max_positions: int | None
     last_logits: Mapping[str, int]
     """Argument that spares the logits of all but the last token, where the model knows it."""
+    num_written: int | None = None
+    """Tokens that the tokenizer has, where the model has more: the others are written as these over again."""
 
     def encode(self, job: Job) -> list[int]:
         """Token ids of a job's prompt, special tokens as the model wants them. Raises Refusal."""
@@ -64,6 +67,8 @@ class Loaded:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of some tokens, special ones left out, blanks as they are."""
+        if self.num_written is not None:
+            ids = [one % self.num_written for one in ids]
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
@@ -129,6 +134,7 @@ def load(name: str, model: str, device: str, dtype: str) -> Loaded:
     Raises
     ------
     ModelError, LaunchError: as `find`, or transformers cannot load what was found.
+    BudgetError: the device, or this machine, has no memory for it.
     """
     if shapes.is_random(model):
         return _random(name, model, device, dtype)
@@ -157,10 +163,10 @@ def _random(name: str, model: str, device: str, dtype: str) -> Loaded:
         made = random_model(row, device, dtype)
         transformers: Any = import_module("transformers")
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(registry.checkpoint(TOKENIZER_OF)))
-    return _loaded(made, tokenizer, ())
+    return _loaded(made, tokenizer, (), num_written=len(tokenizer))
 
 
-def _loaded(loaded: Any, tokenizer: Any, eos_ids: tuple[int, ...]) -> Loaded:
+def _loaded(loaded: Any, tokenizer: Any, eos_ids: tuple[int, ...], num_written: int | None = None) -> Loaded:
     parameters = inspect.signature(loaded.forward).parameters
     config = loaded.config.get_text_config(decoder=True)
     return Loaded(
@@ -170,6 +176,7 @@ def _loaded(loaded: Any, tokenizer: Any, eos_ids: tuple[int, ...]) -> Loaded:
         eos_ids=eos_ids,
         max_positions=getattr(config, "max_position_embeddings", None),
         last_logits={"logits_to_keep": 1} if "logits_to_keep" in parameters else {},
+        num_written=num_written,
     )
 
 
@@ -211,7 +218,8 @@ def _check_hub(name: str, model: str) -> None:
 @contextmanager
 def _foreign_errors(name: str, model: str) -> Iterator[None]:
     try:
-        yield
+        with out_of_memory():
+            yield
     except HarnessError:
         raise
     except Exception as exc:  # a loader of any file format fails in any way

@@ -224,9 +224,7 @@ class CudaLane:
         try:
             _cuda.synchronize(self.device)
         finally:
-            for address in self._pinned:
-                _cuda.cudart().cudaHostUnregister(address)
-            self._pinned.clear()
+            self._unpin()
             self._crossing.clear()
             self._blobs.clear()
             if self._scratch is not None:
@@ -262,6 +260,8 @@ class CudaLane:
         """Pin memory; a page more or less is the driver's affair."""
         with _cuda.device(self.device):
             error = int(_cuda.cudart().cudaHostRegister(address, num_bytes, flags))
+        if error:
+            _forget_error(self.device)
         if error == _NO_MEMORY:
             raise BudgetError(
                 f"{owner}: no {num_bytes} bytes can be pinned; raise `ulimit -l`, or serve fewer"
@@ -272,10 +272,27 @@ class CudaLane:
             )
         self._pinned.append(address)
 
+    def _unpin(self) -> None:
+        """Let go of what is pinned; what a device that broke refuses goes with the process."""
+        pinned, self._pinned = self._pinned, []
+        errors = [int(_cuda.cudart().cudaHostUnregister(address)) for address in pinned]
+        if any(errors):
+            _forget_error(self.device)
+
     def _release(self) -> None:
         allocation, self._allocation = self._allocation, None
         if allocation is not None:
             allocation.release()
+
+
+def _forget_error(device: torch.device) -> None:
+    """Have a kernel of no use be told of a call that failed.
+
+    The runtime tells the next kernel that this thread starts, whoever asks for that, and only then forgets.
+    PyTorch's binding reads the error and leaves it there, and has no way to clear it (pytorch#165990).
+    """
+    with contextlib.suppress(RuntimeError):
+        torch.ones(1, device=device)
 
 
 def _tensor(address: int, num_bytes: int) -> Any:

@@ -1,0 +1,104 @@
+"""In half precision answers part where others are computed beside them; what computes something else parts at
+once.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("msgspec")
+
+from fixtures import agents_checks, switching_checks  # noqa: E402
+from fixtures.agents_values import Round, Taken  # noqa: E402
+from fixtures.decode_runs import MAX_LOGITS_APART, _apart  # noqa: E402
+from fixtures.decode_variants import Chosen  # noqa: E402
+from fixtures.provenance import agreement  # noqa: E402
+from harness.agents.base import Phase, Step  # noqa: E402
+from harness.hardware import DeviceBudget  # noqa: E402
+from harness.models.shapes import shape_of  # noqa: E402
+from harness.models.torch_engine.random_weights import config_of  # noqa: E402
+from harness.sessions.core import Engine, Model  # noqa: E402
+from harness.sessions.modes.native import Native  # noqa: E402
+from harness.sessions.modes.transformers import Generate  # noqa: E402
+
+LONG = tuple(range(100, 120))
+LATE = (*LONG[:15], *range(5))
+"""Parts from it at its sixteenth token."""
+WRONG = (LONG[0], *range(19))
+"""Right at first, which is the prompt's, and wrong from its first own step on."""
+
+
+def test_only_tokens_after_the_same_text_are_compared() -> None:
+    """One that differs ends it; what comes behind says nothing."""
+    assert agreement([(LONG, LONG)]) == 1.0
+    assert agreement([(LATE, LONG)]) == 15 / 16
+    assert agreement([(WRONG, LONG), (LONG, LONG)]) == 21 / 22
+    assert agreement([((), LONG)]) is None
+
+
+def a_round(reason: tuple[int, ...], reflect: tuple[int, ...]) -> Round:
+    return Round(
+        [
+            Taken(0, phase, 0.0, Step(token_ids=ids, asked_s=0, first_token_s=1, done_s=1), 1)
+            for phase, ids in zip(Phase, (reason, reflect), strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "reflect", "ok"),
+    [
+        (LONG, LONG, True),
+        (LONG, LATE, True),
+        (LATE, WRONG, True),  # of another history than the reference's
+        (LONG, WRONG, True),  # one of 22
+        (WRONG, WRONG, False),
+        (LONG[:19], LONG, False),  # another length
+    ],
+)
+def test_agents_in_half_precision_may_part_late(
+    reason: tuple[int, ...], reflect: tuple[int, ...], ok: bool
+) -> None:
+    """And where what was reasoned differs already, nothing is expected of what is reflected."""
+    expected = {(0, Phase.REASON): LONG, (0, Phase.REFLECT): LONG}
+    found = agents_checks.equal_tokens({"shared": [(a_round(reason, reflect), expected)]}, is_half=True)
+    assert found.ok is ok, found.observed
+    exact = agents_checks.equal_tokens({"shared": [(a_round(reason, reflect), expected)]})
+    assert exact.ok is (reason == reflect == LONG)
+
+
+def test_a_servers_batches_in_half_precision_may_part_late() -> None:
+    """Every request is answered all the same, and at its length."""
+    assert switching_checks.answered([(LATE, LONG)], 1, is_half=True).ok
+    assert not switching_checks.answered([(LATE, LONG)], 1, is_half=False).ok
+    assert switching_checks.answered([(LONG, LONG)], 1, is_half=False).ok
+    assert not switching_checks.answered([(LONG, LONG)], 2, is_half=True).ok
+    assert not switching_checks.answered([(WRONG, LONG)], 1, is_half=True).ok
+    assert not switching_checks.answered([(LONG, ())], 1, is_half=True).ok
+
+
+def test_half_precision_goes_by_the_type_of_the_weights() -> None:
+    """On a processor as well."""
+    assert [Chosen(dtype=one).is_half for one in ("float32", "float16", "bfloat16")] == [False, True, True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_two_libraries_logits_lie_as_far_apart_as_their_type_rounds(dtype: str) -> None:
+    """Over as many layers as a model of 7 B has; other weights lie farther apart than any rounding."""
+    kind, most, apart = getattr(torch, dtype), MAX_LOGITS_APART[dtype], []
+    prompt = list(range(3, 40))
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        config = config_of(shape_of("tiny-llama"))
+        config.num_hidden_layers = 32
+        donor = transformers.AutoModelForCausalLM.from_config(config).to(kind).eval()
+        theirs = Generate(donor)
+        if not apart:
+            budget = DeviceBudget.create(10**9)
+            with Engine(Model.from_transformers("deep", donor, packed=False), budget) as engine:
+                ours = Native(engine).logits(prompt)
+            budget.remove()
+        apart.append(_apart(theirs.logits(prompt), ours))
+    assert apart[0] <= most < apart[1] / 4
