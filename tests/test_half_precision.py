@@ -12,8 +12,9 @@ pytest.importorskip("msgspec")
 
 from fixtures import agents_checks, switching_checks  # noqa: E402
 from fixtures.agents_values import Round, Taken  # noqa: E402
-from fixtures.decode_runs import MAX_LOGITS_APART, _apart  # noqa: E402
 from fixtures.decode_variants import Chosen  # noqa: E402
+from fixtures.decode_weights import MAX_LOGITS_APART  # noqa: E402
+from fixtures.decode_weights import apart as logits_apart  # noqa: E402
 from fixtures.provenance import agreement  # noqa: E402
 from harness.agents.base import Phase, Step  # noqa: E402
 from harness.hardware import DeviceBudget  # noqa: E402
@@ -100,5 +101,5 @@ def test_two_libraries_logits_lie_as_far_apart_as_their_type_rounds(dtype: str) 
             with Engine(Model.from_transformers("deep", donor, packed=False), budget) as engine:
                 ours = Native(engine).logits(prompt)
             budget.remove()
-        apart.append(_apart(theirs.logits(prompt), ours))
+        apart.append(logits_apart(theirs.logits(prompt), ours))
     assert apart[0] <= most < apart[1] / 4
