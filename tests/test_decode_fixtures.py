@@ -13,7 +13,7 @@ pytest.importorskip("msgspec")
 from fixtures import decode_gpu
 from fixtures import decode_values as given
 from fixtures.decode import Side
-from fixtures.decode_gpu import GpuMeter, copied, metrics_of, sampled
+from fixtures.decode_gpu import GpuMeter, Steps, copied, metrics_of, sampled
 from fixtures.decode_lines import too_late
 from fixtures.decode_links import formula, link_points, on_link
 from fixtures.decode_values import Multiplies, Reads, Sizes
@@ -285,3 +285,20 @@ def test_pytorch_that_came_before_its_variables_is_told() -> None:
     """It looks for large pages once, so servers would have them and native would not."""
     assert "THP_MEM_ALLOC_ENABLE=1" in too_late({"torch"}, {"OMP_NUM_THREADS": "1"})
     assert (too_late({"numpy"}, {}), too_late({"torch"}, ENV)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("way", "replayed", "ok"),
+    [
+        ("graphs", 7, True),
+        ("graphs", 0, False),
+        ("graphs", 9, False),
+        ("graphs", None, False),
+        ("kernels", None, True),
+    ],
+)
+def test_steps_that_are_said_to_be_graphs_were_replayed(way: str, replayed: int | None, ok: bool) -> None:
+    """Some of them, and no more than there were."""
+    before = Steps(way, 3, None if replayed is None else 2)
+    after = Steps(way, 11, None if replayed is None else 2 + replayed)
+    assert after.check(before).ok is ok

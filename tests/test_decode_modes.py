@@ -14,11 +14,14 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("msgspec")
 
+from fixtures.decode_gpu import Steps, engine_counters  # noqa: E402
 from harness.errors import BackendBroken, BackendRejected, BudgetError, LaunchError  # noqa: E402
 from harness.hardware import DeviceBudget  # noqa: E402
 from harness.sessions.client import SessionClient  # noqa: E402
 from harness.sessions.core import Engine, load  # noqa: E402
+from harness.sessions.core.engine import Stats  # noqa: E402
 from harness.sessions.core.loading import random_llama  # noqa: E402
+from harness.sessions.core.scheduler import Counts  # noqa: E402
 from harness.sessions.launch import ServerProcess  # noqa: E402
 from harness.sessions.modes.base import Decoded, Mode  # noqa: E402
 from harness.sessions.modes.batched import Batch  # noqa: E402
@@ -244,3 +247,10 @@ def test_refusals_reach_the_caller(client: SessionClient, native: Native) -> Non
     with pytest.raises((BackendRejected, BudgetError)):
         Full(client).decode(PROMPT, 10**6)
     assert Full(client).decode(PROMPT, 3).token_ids == native.decode(PROMPT, 3).token_ids
+
+
+def test_a_servers_counters_of_its_engine_have_the_engines_own_names(client: SessionClient) -> None:
+    """As an engine's in this process, beside which they are read."""
+    found = engine_counters(client.stats())
+    assert {*Stats._fields, *Counts._fields} - {"counts"} <= set(found)
+    assert Steps.of(found)._replace(num_decoding=0) == ("slab-by-slab", 0, None)
