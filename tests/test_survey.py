@@ -93,7 +93,7 @@ def test_weights_are_found_in_a_folder(tmp_path: Path, name: str, monkeypatch: p
 def test_weights_are_found_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the newest revision that is whole; what is not there is random."""
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path)
     snapshots = tmp_path / "models--mistralai--Mistral-7B-v0.3" / "snapshots"
     whole = a_checkpoint(snapshots / "aaa", {"config.json": "{}", "model.safetensors": ""})
     a_checkpoint(snapshots / "bbb", {"config.json": "{}"})
@@ -160,7 +160,7 @@ def test_a_processor_offers_no_device_and_no_models_of_a_node(monkeypatch: pytes
 def test_a_gpu_offers_itself_and_the_shapes_that_it_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice of PyTorch's devices as NVML names them; weights that are missing are random."""
     pytest.importorskip("torch")
-    monkeypatch.setenv("HF_HUB_CACHE", "/nonexistent")
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: Path("/nonexistent"))
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
     gpus = [FakeGpu(name="NVIDIA A100-SXM4-80GB")]
     told = offers(a_survey(monkeypatch, gpus, cuda=["cuda:0"]))
