@@ -170,8 +170,8 @@ def crowded(found: Survey, choice: Choice) -> list[str]:
     if TINY[0] in choice.model_id or memory is None or needed <= ROOM_SHARE * memory:
         return []
     return [
-        f"room:           {found.cuda[0]} has {memory / 1e9:.1f} GB, and the cascade's weights beside decode's "
-        f"take {needed / 1e9:.1f} GB; run the experiments one by one: -m cascade, then -m decode, …"
+        f"room:           {found.cuda[0]} has {memory / 1e9:.1f} GB, and the cascade's weights beside "
+        f"decode's take {needed / 1e9:.1f} GB; run them one by one: -m cascade, then -m decode, …"
     ]
 
 
