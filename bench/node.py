@@ -56,8 +56,8 @@ TINY = ("tiny-llama", "tiny-qwen")
 DTYPE = "float16"
 NO_GPU = 3
 """The exit status where there is no GPU: nothing was measured, and nothing failed."""
-INTERRUPTED = 2
-"""pytest's, after Ctrl-C."""
+INTERRUPTED, REFUSED = 2, 4
+"""pytest's, after Ctrl-C, and where it would not begin."""
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 BYTES_PER_WEIGHT = 2
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = _run(command)
     run = journal.newest(options.results_dir)
     is_whole = status >= 0 and status != INTERRUPTED
-    if run is not None and (run != before or "--resume" in rest):
+    if run is not None and status != REFUSED and (run != before or "--resume" in rest):
         _save_hardware(run, options, measure=is_whole and not options.no_measure)
         if not is_whole:
             how = "was interrupted" if status >= 0 else f"was ended by {signal.Signals(-status).name}"

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from bench import node
 
 ROOT = Path(__file__).parents[1]
 RUN = "import sys; from bench.node import _run; sys.exit(_run([sys.executable, '-c', *sys.argv[1:]]))"
@@ -67,6 +68,25 @@ def test_a_kill_leaves_no_pytest_behind(tmp_path: Path) -> None:
     run.kill()
     run.wait(60)
     until(lambda: (tmp_path / "judged").exists())
+
+
+def test_a_run_that_would_not_begin_leaves_the_last_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where code or weights differ from those of the run that is to be gone on with."""
+    run = tmp_path / "20260101-000000"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    monkeypatch.setattr(node, "_run", lambda command: node.REFUSED)
+    asked = ["--tiny", "--no-measure", "--results-dir", str(tmp_path), "--resume"]
+    assert node.main(asked) == node.REFUSED
+    assert not (run / "hardware.json").exists()
+    monkeypatch.setattr(node, "_run", lambda command: -signal.SIGKILL)
+    assert node.main(asked) == 137
+    assert (run / "hardware.json").exists()
+    told = capsys.readouterr().err
+    assert told.startswith("bench.node: pytest was ended by SIGKILL; what had finished is kept. Go on with: ")
+    assert told.count("--resume") == 1
 
 
 @pytest.mark.nightly

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,30 @@ def test_the_text_says_each_gpu_engine_and_model(monkeypatch: pytest.MonkeyPatch
     assert "80.0 GB, 0.0 GB in use, 700 W, PCIe 5 × 16; driver 580.65.06, CUDA 13.0" in whole
     assert all(engine in whole for engine in ("llama.cpp", "vllm", "sglang", "ollama", "docker", "podman"))
     assert max(len(line) for one in text for line in one.split("\n")) <= 110
+
+
+@pytest.mark.parametrize(
+    ("built", "warned", "says"),
+    [
+        (None, "", "is built without CUDA"),
+        ("13.0", "", "sees no device"),
+        ("13.0", "The NVIDIA driver is\ntoo old", "sees no device: The NVIDIA driver is too old"),
+    ],
+)
+def test_pytorch_without_a_device_says_why(
+    built: str | None, warned: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, and with the reason that it gives as a warning."""
+    torch = pytest.importorskip("torch")
+
+    def is_available() -> bool:
+        if warned:
+            warnings.warn(warned, stacklevel=2)
+        return False
+
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    assert found.cuda_devices() == ([], f"PyTorch {torch.__version__} {says}")
 
 
 def test_a_gpu_that_is_lost_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
