@@ -75,6 +75,8 @@ def _random(options: argparse.Namespace) -> None:
     setattr(loaded.model.config, MARK, name)
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():  # weights are written for their owner alone, and servers are others
+        path.chmod((folder / "config.json").stat().st_mode)
     print(f"wrote {folder}: {name}@{options.dtype}, with the pocket models' tokenizer")
     if not says_random(str(folder.resolve())):
         print(
