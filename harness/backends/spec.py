@@ -85,24 +85,18 @@ _seconds = _checked(float, lambda value: 0 < value < math.inf, "number of second
 _share = _checked(float, lambda value: 0 <= value < math.inf, "number of at least 0")
 _random = _checked(str, RANDOM_WORD.__eq__, f"plain {RANDOM_WORD!r}, or leave it out if they are trained")
 _CLIENT: _Options = {"timeout_s": _seconds, "slowdown": _share}
-_SERVER: _Options = {**_CLIENT, "deadline_s": _seconds, "slots": _count, "model": _text}
+_REAL: _Options = {**_CLIENT, "weights": _random}
+_SERVER: _Options = {**_REAL, "deadline_s": _seconds, "slots": _count, "model": _text}
 _OF_OLLAMA: _Options = {"keep_alive": _text, "num_ctx": _count}
 _OPTIONS: Mapping[str, _Options] = {
-    "url": {**_SERVER, "key_env": _text, "weights": _random},
-    "embedded": {
-        **_CLIENT, "n_ctx": _count, "n_parallel": _count, "threads": _count, "weights": _random,
-    },
-    "process": {
-        **_SERVER, "args": _text, "python": _text, "port": _port, "device": _text, "weights": _random,
-    },
+    "url": {**_SERVER, "key_env": _text},
+    "embedded": {**_REAL, "n_ctx": _count, "n_parallel": _count, "threads": _count},
+    "process": {**_SERVER, "args": _text, "python": _text, "port": _port, "device": _text},
     "container": {
         **_SERVER, "args": _text, "port": _port, "gpus": _text, "shm_size": _text, "weights": _text,
         "image": _text, "pull": _yes, "runtime": _text, "speaks": _text,
     },
-    "transformers": {
-        **_CLIENT, "deadline_s": _seconds, "device": _text, "dtype": _text, "threads": _count,
-        "weights": _random,
-    },
+    "transformers": {**_REAL, "deadline_s": _seconds, "device": _text, "dtype": _text, "threads": _count},
     "simulated": {**_CLIENT, "device": _text, "slots": _count, "output": _text},
 }  # fmt: skip
 """Way → option → type."""
