@@ -11,7 +11,8 @@ cache; no network is asked), and stood for by random weights of the same shape w
 bytes and memory are then as valid, and claims about answers are out of scope. The cascade's two models are
 asked at the servers of `bench/nodes/seed.toml` where those answer, and else loaded here by PyTorch. What
 needs Ollama is skipped without it, with the line that starts it. `hardware.json` in the results folder says
-what the machine had.
+what the machine had. Ctrl-C is pytest's: it judges what was measured, and `--resume` goes on from there, as
+after any other end, this process's own by SIGKILL among them.
 
 Limits. No weights of 7 billion parameters have been computed by these paths yet: no GPU was at hand. The
 paths themselves are tested with tiny shapes. Routing loads and unloads models of an Ollama server, which
@@ -21,17 +22,21 @@ holds no random ones.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import shlex
+import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from fixtures.nodes import FOLDER, load_node
 from harness.errors import HarnessError, UnavailableError
-from harness.models.shapes import random_of
+from harness.models.shapes import random_of, shape_of
 from harness.survey.found import Survey, survey
 from harness.survey.main import whole
 from harness.survey.weights import find_weights, require_folder
@@ -51,6 +56,14 @@ TINY = ("tiny-llama", "tiny-qwen")
 DTYPE = "float16"
 NO_GPU = 3
 """The exit status where there is no GPU: nothing was measured, and nothing failed."""
+INTERRUPTED, REFUSED = 2, 4
+"""pytest's, after Ctrl-C, and where it would not begin."""
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+BYTES_PER_WEIGHT = 2
+"""Of float16."""
+ROOM_SHARE = 0.9
+"""Of a GPU's memory, for weights: the rest is the context's, keys and values."""
 
 
 class Choice(NamedTuple):
@@ -66,14 +79,15 @@ class Choice(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it all; pytest's exit status, or 3 where there is no GPU."""
-    options, rest = _parser().parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options, rest = _parser().parse_known_args(given)
     try:
         require_folder(options.weights)
         found = survey(options.weights)
         has_lanes = any(one.partition("=")[0] == "--lanes" for one in rest)
         choice = chosen(found, options.weights, is_tiny=options.tiny, has_lanes=has_lanes)
         command = [sys.executable, "-m", "pytest", *arguments_of(choice, options.results_dir), *rest]
-        print(*_told(choice), f"$ {' '.join(command[2:])}", sep="\n", flush=True)
+        print(*_told(choice), *crowded(found, choice), f"$ {shlex.join(command[2:])}", sep="\n", flush=True)
         if options.dry:
             return 0
         options.results_dir.mkdir(parents=True, exist_ok=True)
@@ -85,11 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench.node: {exc}", file=sys.stderr)
         return 2
     before = journal.newest(options.results_dir)
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    status = _run(command)
     run = journal.newest(options.results_dir)
-    if run is not None and (run != before or "--resume" in rest):
-        _save_hardware(run, options)
-    return status
+    is_whole = status >= 0 and status != INTERRUPTED
+    if run is not None and status != REFUSED and (run != before or "--resume" in rest):
+        _save_hardware(run, options, measure=is_whole and not options.no_measure)
+        if not is_whole:
+            how = "was interrupted" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+            again = shlex.join([*given, *(() if "--resume" in given else ("--resume",))])
+            kept = "what had finished is kept. Go on with"
+            print(f"bench.node: pytest {how}; {kept}: python -m bench.node {again}", file=sys.stderr)
+    return status if status >= 0 else 128 - status
 
 
 def chosen(
@@ -110,10 +130,14 @@ def chosen(
             names[0], names, {r: _spec(n, device, "float32") for r, n in zip(CASCADE, names, strict=True)}
         )
     if not found.cuda:
-        why = found.no_gpus or found.no_cuda
+        why = "; ".join(filter(None, (found.no_cuda, found.no_gpus)))
+        remedy = "run it on one"
+        if found.gpus:  # the driver has what PyTorch does not see
+            why += f"; the driver has {', '.join(gpu.name for gpu in found.gpus)}"
+            remedy = "install a PyTorch that is built for this driver's CUDA into this environment"
         raise UnavailableError(
-            f"a node's run needs an NVIDIA GPU that PyTorch computes on ({found.no_cuda}; {why}); "
-            "run it on one, or here: pytest bench/, or: python -m bench.node --tiny"
+            f"a node's run needs an NVIDIA GPU that PyTorch computes on ({why}); "
+            f"{remedy}, or here: pytest bench/, or: python -m bench.node --tiny"
         )
     switched = [find_weights(name, folder) for name in SWITCHED]
     models = [one.name for one in switched]
@@ -130,6 +154,25 @@ def chosen(
         if (urls[role], model) not in served
     }
     return Choice(f"{models[0]}@{DTYPE}", tuple(models), backends)
+
+
+def crowded(found: Survey, choice: Choice) -> list[str]:
+    """A line where one GPU is to hold more weights than it has room for; what does not fit fails by itself.
+
+    The cascade's models stay loaded for the session, and share a device with the others' where there is one.
+    """
+    devices = {spec.partition("device=")[2].partition("&")[0] for spec in choice.backends.values()}
+    if devices != {found.cuda[0] if found.cuda else ""} or not found.gpus:
+        return []
+    names = [*(CASCADE[role] for role in choice.backends), DECODED]
+    needed = sum(BYTES_PER_WEIGHT * shape_of(name).params for name in names)
+    memory = found.gpus[0].memory_bytes
+    if TINY[0] in choice.model_id or memory is None or needed <= ROOM_SHARE * memory:
+        return []
+    return [
+        f"room:           {found.cuda[0]} has {memory / 1e9:.1f} GB, and the cascade's weights beside "
+        f"decode's take {needed / 1e9:.1f} GB; run them one by one: -m cascade, then -m decode, …"
+    ]
 
 
 def arguments_of(choice: Choice, results: Path) -> list[str]:
@@ -181,9 +224,40 @@ def _told(choice: Choice) -> list[str]:
     ]
 
 
-def _save_hardware(run: Path, options: argparse.Namespace) -> None:
+def _run(command: Sequence[str]) -> int:
+    """Run it in the project's folder; its status, the signal that ended it below 0.
+
+    Ctrl-C reaches it by itself, and it then judges what it has: this process waits for that. SIGTERM is
+    passed on as Ctrl-C, and so is this process's own end, however it comes (Linux).
+    """
+    with (
+        _handled(signal.SIGINT, lambda: None),
+        subprocess.Popen(command, cwd=ROOT, preexec_fn=_interrupted_with_parent()) as child,
+        _handled(signal.SIGTERM, lambda: child.send_signal(signal.SIGINT)),
+    ):
+        return child.wait()
+
+
+def _interrupted_with_parent() -> Callable[[], object] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found before the fork
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+@contextmanager
+def _handled(sign: signal.Signals, act: Callable[[], object]) -> Iterator[None]:
+    """Not ignored, since a child would inherit that."""
+    before = signal.signal(sign, lambda *_: act())
+    try:
+        yield
+    finally:
+        signal.signal(sign, before)
+
+
+def _save_hardware(run: Path, options: argparse.Namespace, *, measure: bool) -> None:
     """Beside what was measured; ceilings after it, when nothing else runs."""
-    told = whole(weights=options.weights, folder=run, measure=not options.no_measure)
+    told = whole(weights=options.weights, folder=run, measure=measure)
     (run / "hardware.json").write_text(json.dumps(told, indent=1) + "\n")
     print(f"results: {run}")
 

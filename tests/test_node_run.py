@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from fake_nvml import FakeGpu, FakeNvml
 
 pytest.importorskip("torch")
 
@@ -29,7 +31,7 @@ LLAMA, MISTRAL, QWEN = node.SWITCHED
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Survey:
     """A node of two GPUs, without a server and without weights."""
     monkeypatch.setattr(found_module, "servers_here", list)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path / "none")
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
     return survey()._replace(cuda=["cuda:0", "cuda:1"], no_cuda="")
 
@@ -70,7 +72,7 @@ def test_the_hubs_cache_is_asked_by_name(
     here: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that records call the model as the hub does."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path)
     a_checkpoint(tmp_path / f"models--{LLAMA.replace('/', '--')}" / "snapshots" / "abc")
     assert node.chosen(here).model_id == f"{LLAMA}@float16"
 
@@ -101,6 +103,44 @@ def test_without_a_gpu_nothing_is_pretended(here: Survey, capsys: pytest.Capture
     if not torch.cuda.is_available():
         assert node.main([]) == node.NO_GPU
         assert "or here: pytest bench/" in capsys.readouterr().err
+
+
+def test_a_gpu_that_pytorch_does_not_see_is_told_with_what_it_takes(
+    here: Survey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line each: no driver, a PyTorch without CUDA beside a driver, no PyTorch; nothing is said twice."""
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml([FakeGpu(name="NVIDIA H200")]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus, no_gpus = found_module._gpus()
+    built = "PyTorch 2.13.0+cpu is built without CUDA"
+    with pytest.raises(UnavailableError) as caught:
+        node.chosen(here._replace(cuda=[], no_cuda=built, gpus=gpus, no_gpus=no_gpus))
+    assert str(caught.value) == (
+        f"a node's run needs an NVIDIA GPU that PyTorch computes on ({built}; the driver has NVIDIA H200); "
+        "install a PyTorch that is built for this driver's CUDA into this environment, or here: pytest "
+        "bench/, or: python -m bench.node --tiny"
+    )
+    none = here._replace(cuda=[], no_cuda=built, gpus=[], no_gpus="no NVML: no libnvidia-ml here")
+    with pytest.raises(
+        UnavailableError, match=rf"\({re.escape(built)}; no NVML: .* here\); run it on one, or"
+    ):
+        node.chosen(none)
+
+
+def test_one_gpu_that_does_not_hold_the_models_together_is_told(here: Survey) -> None:
+    """Before anything runs; of two GPUs each has its own, and a large one has room."""
+    facts = found_module.GpuFacts("X", "GPU-1", None, None, 24 * 10**9, None, None, None, None, None)
+    one = here._replace(cuda=["cuda:0"], gpus=[facts])
+    (told,) = node.crowded(one, node.chosen(one))
+    assert "cuda:0 has 24.0 GB, and the cascade's weights beside decode's take 29.0 GB" in told
+    both = here._replace(gpus=[facts, facts])
+    assert node.crowded(both, node.chosen(both)) == []
+    (told,) = node.crowded(both, node.chosen(both, has_lanes=True))
+    large = one._replace(gpus=[facts._replace(memory_bytes=80 * 10**9)])
+    assert node.crowded(large, node.chosen(large)) == []
+    unknown = one._replace(gpus=[facts._replace(memory_bytes=None)])
+    assert node.crowded(unknown, node.chosen(unknown)) == []
+    assert node.crowded(one, node.chosen(one, is_tiny=True)) == []
 
 
 def test_a_server_elsewhere_is_not_the_node_files(here: Survey) -> None:

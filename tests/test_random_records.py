@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,15 @@ def test_a_claim_about_quality_needs_trained_weights_and_one_about_time_does_not
     assert (quality.verdict, quality.reason) == ("out of scope", "needs weights:trained")
     assert judge(QUALITY, trained).verdict == "confirmed"
     assert judge(SPEEDUP, random).verdict == judge(SPEEDUP, trained).verdict == "confirmed"
+
+
+def test_a_rival_with_random_weights_decides_nothing_about_quality() -> None:
+    """It would be beaten by anything; about time it is a rival as any."""
+    mine, rival = record("transformers Mistral-7B"), replace(record(RANDOM), variant="all-small")
+    both = [*stored(mine), stored(without_quality(rival))[0]._replace(params={"variant": "all-small"})]
+    quality = judge(replace(QUALITY, also_beats=("all-small",)), both)
+    assert (quality.verdict, quality.reason) == ("out of scope", "needs weights:trained")
+    assert judge(replace(SPEEDUP, also_beats=("all-small",)), both).verdict != "out of scope"
 
 
 def test_a_claim_may_ask_for_trained_weights_itself() -> None:

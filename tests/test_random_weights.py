@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from harness.errors import HarnessError, ModelError  # noqa: E402
 from harness.models.__main__ import main  # noqa: E402
+from harness.models.random_marks import MARK, mark_of  # noqa: E402
 from harness.models.registry import get  # noqa: E402
 from harness.models.shapes import RANDOM, is_random, random_of, shape_of, shapes  # noqa: E402
 from harness.models.torch_engine import load as load_checkpoint  # noqa: E402
@@ -143,9 +144,27 @@ def test_a_checkpoint_of_them_can_be_written_for_other_engines(
     made = load_checkpoint("test", "random:tiny-llama", "cpu", "float32")
     for name, tensor in made.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+    assert mark_of(folder) == "random:tiny-llama"
+    assert "its name does not say that its weights are random" in capsys.readouterr().out
     assert main(["random", "tiny-llama", "--output", str(folder)]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main(["random", "llama-9", "--output", str(folder)]) == 2
+
+
+def test_without_a_folder_the_checkpoint_is_called_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that whoever serves it by its folder's name says so; a file in its way is one line."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["random", "tiny-qwen"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["random--tiny-qwen"]
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "random--tiny-qwen")
+    assert getattr(config, MARK) == "random:tiny-qwen"
+    (tmp_path / "a-file").touch()
+    assert main(["random", "tiny-qwen", "--output", "a-file"]) == 2
+    assert "is not empty" in capsys.readouterr().err
 
 
 def test_the_transformers_engine_answers_with_as_many_tokens_as_asked() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_weights_are_found_in_a_folder(tmp_path: Path, name: str, monkeypatch: p
 def test_weights_are_found_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the newest revision that is whole; what is not there is random."""
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path)
     snapshots = tmp_path / "models--mistralai--Mistral-7B-v0.3" / "snapshots"
     whole = a_checkpoint(snapshots / "aaa", {"config.json": "{}", "model.safetensors": ""})
     a_checkpoint(snapshots / "bbb", {"config.json": "{}"})
@@ -160,7 +161,7 @@ def test_a_processor_offers_no_device_and_no_models_of_a_node(monkeypatch: pytes
 def test_a_gpu_offers_itself_and_the_shapes_that_it_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice of PyTorch's devices as NVML names them; weights that are missing are random."""
     pytest.importorskip("torch")
-    monkeypatch.setenv("HF_HUB_CACHE", "/nonexistent")
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: Path("/nonexistent"))
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
     gpus = [FakeGpu(name="NVIDIA A100-SXM4-80GB")]
     told = offers(a_survey(monkeypatch, gpus, cuda=["cuda:0"]))
@@ -184,6 +185,30 @@ def test_the_text_says_each_gpu_engine_and_model(monkeypatch: pytest.MonkeyPatch
     assert "80.0 GB, 0.0 GB in use, 700 W, PCIe 5 × 16; driver 580.65.06, CUDA 13.0" in whole
     assert all(engine in whole for engine in ("llama.cpp", "vllm", "sglang", "ollama", "docker", "podman"))
     assert max(len(line) for one in text for line in one.split("\n")) <= 110
+
+
+@pytest.mark.parametrize(
+    ("built", "warned", "says"),
+    [
+        (None, "", "is built without CUDA"),
+        ("13.0", "", "sees no device"),
+        ("13.0", "The NVIDIA driver is\ntoo old", "sees no device: The NVIDIA driver is too old"),
+    ],
+)
+def test_pytorch_without_a_device_says_why(
+    built: str | None, warned: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, and with the reason that it gives as a warning."""
+    torch = pytest.importorskip("torch")
+
+    def is_available() -> bool:
+        if warned:
+            warnings.warn(warned, stacklevel=2)
+        return False
+
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    assert found.cuda_devices() == ([], f"PyTorch {torch.__version__} {says}")
 
 
 def test_a_gpu_that_is_lost_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from harness.backends.base import (
     Request,
     Sleeper,
 )
-from harness.backends.connect import Connection, backend_for, connect, launcher_for
+from harness.backends.connect import Connection, backend_for, connect, launcher_for, told_random
 from harness.backends.spec import BackendSpec, parse_backend
 
 __all__ = [
@@ -58,4 +58,5 @@ __all__ = [
     "connect",
     "launcher_for",
     "parse_backend",
+    "told_random",
 ]

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.backends.base import Backend
 from harness.backends.spec import AUTO, SPEAKS, BackendSpec
+from harness.backends.told import random_weights
 from harness.errors import UsageError
 from harness.launchers import EmbeddedLauncher, Launcher, Server, UrlLauncher
+from harness.models.random_marks import Told
 
 if TYPE_CHECKING:
     from harness.backends.ollama import OllamaBackend
     from harness.backends.openai import OpenAIBackend
 
-__all__ = ["Connection", "backend_for", "connect", "launcher_for"]
+__all__ = ["Connection", "backend_for", "connect", "launcher_for", "told_random"]
 
 _CALLED = {"llama.cpp": "llamacpp"}
 """What a server calls itself → the protocol of that name, where the two differ."""
@@ -92,6 +94,11 @@ def backend_for(spec: BackendSpec, server: Server) -> Backend:
             return _client(kind)(server.url, model=server.model, api_key=_key(spec), **known)
 
 
+def told_random(spec: BackendSpec, server: Server | None = None) -> Told | None:
+    """How it is known that a backend's weights are random; see `harness.backends.told`."""
+    return random_weights(spec, server, api_key=_key(spec))
+
+
 @asynccontextmanager
 async def connect(spec: BackendSpec, server: Server | None = None) -> AsyncIterator[Connection]:
     """Launch the spec's server, or take the one given, wait until it answers, and undo what was done here."""
@@ -137,6 +144,8 @@ def _container_launcher(spec: BackendSpec) -> Launcher:
     from harness.launchers.recipes import container_launcher
 
     given = _given(spec, "deadline_s", "port", "gpus", "shm_size", "weights", "image", "pull", "runtime")
+    if spec.says_random:
+        del given["weights"]  # a statement, and no folder to mount
     if spec.starts in SPEAKS:
         return container_launcher(
             str(spec.starts), name=spec.role, model=spec.model, args=_args(spec), **given

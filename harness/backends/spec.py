@@ -9,6 +9,7 @@ A server that runs already; the model may be left out where it serves only one:
     large=transformers-serve://gpu1:8000/org/model `transformers serve`, which does not say who it is
     large=openai+http://gpu1:30000                 the OpenAI API and nothing beyond it
     large=sglang+https://host/api?key_env=KEY      over TLS, under a path, with a key
+    large=http://gpu1:30000?weights=random         what it serves is not trained: no quality is measured
 
 A server that the run starts, and stops when it ends:
 
@@ -37,10 +38,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from harness.errors import UsageError
 from harness.launchers.detect import ollama_url
 
-__all__ = ["AUTO", "SPEAKS", "BackendSpec", "parse_backend"]
+__all__ = ["AUTO", "RANDOM_WORD", "SPEAKS", "BackendSpec", "parse_backend"]
 
 AUTO = "auto"
 """The protocol of a server that is asked who it is."""
+RANDOM_WORD = "random"
+"""The value of `weights` by which a user says that they are not trained; a folder of that name: ./random."""
 SPEAKS: Mapping[str, str] = {
     "sglang": "sglang", "vllm": "vllm", "ollama": "ollama", "llamacpp": "llamacpp",
     "transformers": "transformers-serve",
@@ -80,18 +83,20 @@ _count = _checked(int, lambda value: value >= 1, "whole number of at least 1")
 _port = _checked(int, lambda value: 0 < value < 65536, "port, 1 to 65535")
 _seconds = _checked(float, lambda value: 0 < value < math.inf, "number of seconds above 0")
 _share = _checked(float, lambda value: 0 <= value < math.inf, "number of at least 0")
+_random = _checked(str, RANDOM_WORD.__eq__, f"plain {RANDOM_WORD!r}, or leave it out if they are trained")
 _CLIENT: _Options = {"timeout_s": _seconds, "slowdown": _share}
-_SERVER: _Options = {**_CLIENT, "deadline_s": _seconds, "slots": _count, "model": _text}
+_REAL: _Options = {**_CLIENT, "weights": _random}
+_SERVER: _Options = {**_REAL, "deadline_s": _seconds, "slots": _count, "model": _text}
 _OF_OLLAMA: _Options = {"keep_alive": _text, "num_ctx": _count}
 _OPTIONS: Mapping[str, _Options] = {
     "url": {**_SERVER, "key_env": _text},
-    "embedded": {**_CLIENT, "n_ctx": _count, "n_parallel": _count, "threads": _count},
+    "embedded": {**_REAL, "n_ctx": _count, "n_parallel": _count, "threads": _count},
     "process": {**_SERVER, "args": _text, "python": _text, "port": _port, "device": _text},
     "container": {
         **_SERVER, "args": _text, "port": _port, "gpus": _text, "shm_size": _text, "weights": _text,
         "image": _text, "pull": _yes, "runtime": _text, "speaks": _text,
     },
-    "transformers": {**_CLIENT, "deadline_s": _seconds, "device": _text, "dtype": _text, "threads": _count},
+    "transformers": {**_REAL, "deadline_s": _seconds, "device": _text, "dtype": _text, "threads": _count},
     "simulated": {**_CLIENT, "device": _text, "slots": _count, "output": _text},
 }  # fmt: skip
 """Way → option → type."""
@@ -133,6 +138,11 @@ class BackendSpec:
     def is_simulated(self) -> bool:
         """Whether nothing is computed: what it shows is no measurement."""
         return self.way == "simulated"
+
+    @property
+    def says_random(self) -> bool:
+        """Whether its user says that its weights are random."""
+        return self.options.get("weights") == RANDOM_WORD
 
     @property
     def slots(self) -> int:

@@ -15,8 +15,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["served_models", "serving_engine", "wait_until_answering"]
+__all__ = ["answer_of", "served_models", "serving_engine", "wait_until_answering"]
 
 _PAUSE_S = 0.05
 _ATTEMPT_S = 5.0
@@ -58,6 +59,17 @@ def wait_until_answering(
         time.sleep(_PAUSE_S)
 
 
+def answer_of(url: str, *, api_key: str | None = None, timeout_s: float = _ATTEMPT_S) -> Any:
+    """What a GET of `url` is answered with, as JSON.
+
+    Raises
+    ------
+    OSError: it was not answered, or refused.
+    ValueError: the answer is no JSON.
+    """
+    return json.loads(_get(url, timeout_s, api_key))
+
+
 def served_models(url: str, *, api_key: str | None = None, timeout_s: float = _ATTEMPT_S) -> list[str]:
     """The models that the server at this root names, in its order.
 
@@ -66,7 +78,7 @@ def served_models(url: str, *, api_key: str | None = None, timeout_s: float = _A
     OSError: it did not answer.
     ValueError: its answer was no list of models.
     """
-    answer = json.loads(_get(f"{url}/v1/models", timeout_s, api_key))
+    answer = answer_of(f"{url}/v1/models", api_key=api_key, timeout_s=timeout_s)
     try:
         # An Ollama without models says null.
         return [str(model["id"]) for model in answer["data"] or ()]

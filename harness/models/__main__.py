@@ -53,24 +53,36 @@ def _parser() -> argparse.ArgumentParser:
         "random", help="write a checkpoint of a known shape with random weights, for engines that load files"
     )
     random.add_argument("name", help="of harness/models/shapes.toml, such as meta-llama/Llama-2-7b-hf")
-    random.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    random.add_argument(
+        "--output", type=Path, help="folder for the checkpoint (default: random--ORG--NAME, here)"
+    )
     random.add_argument("--dtype", default="float16", choices=("float32", "float16", "bfloat16"))
     random.set_defaults(run=_random)
     return parser
 
 
 def _random(options: argparse.Namespace) -> None:
+    from harness.models.random_marks import MARK, folder_of, says_random
     from harness.models.shapes import random_of
     from harness.models.torch_engine import load, require_torch
 
     name = random_of(options.name)
+    folder: Path = options.output or Path(folder_of(name))
     require_torch("random", "cpu")
-    if options.output.exists() and any(options.output.iterdir()):
-        raise UsageError(f"random: {options.output} is not empty; name a new folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"random: {folder} is not empty; name a new folder")
     loaded = load("random", name, "cpu", options.dtype)
-    loaded.model.save_pretrained(options.output)
-    loaded.tokenizer.save_pretrained(options.output)
-    print(f"wrote {options.output}: {name}@{options.dtype}, with the pocket models' tokenizer")
+    setattr(loaded.model.config, MARK, name)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():  # weights are written for their owner alone, and servers are others
+        path.chmod((folder / "config.json").stat().st_mode)
+    print(f"wrote {folder}: {name}@{options.dtype}, with the pocket models' tokenizer")
+    if not says_random(str(folder.resolve())):
+        print(
+            f"its name does not say that its weights are random: serve it as {folder_of(name)}, or pass "
+            "--backend ROLE=URL?weights=random; else a run may judge its answers as a trained model's"
+        )
 
 
 def _train(options: argparse.Namespace) -> None:

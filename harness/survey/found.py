@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,10 @@ from harness.survey.software import Engine, engines_here, servers_here
 from harness.survey.weights import Weights, weights_here
 
 __all__ = ["Survey", "cuda_devices", "survey", "to_json"]
+
+
+WHY_LEN = 300
+"""Characters of another library's reason that are told."""
 
 
 class Survey(NamedTuple):
@@ -58,9 +63,14 @@ def cuda_devices() -> tuple[list[str], str]:
         import torch
     except ImportError:
         return [], "PyTorch is missing; run: pip install 'assay[torch]'"
-    if not torch.cuda.is_available():
+    with warnings.catch_warnings(record=True) as told:  # of a driver that is too old, in place of an error
+        warnings.simplefilter("always")
+        is_there = torch.cuda.is_available()
+    if not is_there:
         built = torch.version.cuda
-        return [], f"PyTorch {torch.__version__} {'sees no device' if built else 'is built without CUDA'}"
+        why = "".join(f": {' '.join(str(one.message).split())[:WHY_LEN]}" for one in told[:1])
+        seen = f"sees no device{why}" if built else "is built without CUDA"
+        return [], f"PyTorch {torch.__version__} {seen}"
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())], ""
 
 

@@ -1,7 +1,8 @@
 """Which models' weights are here: in a folder of the user's, or in the hub's cache; no network is asked.
 
 A folder of weights holds ORG/NAME, NAME, or ORG--NAME as the hub's client names it. The cache may hold a
-configuration without weights, and half a download: what counts is every file that the index names.
+configuration without weights, and half a download: what counts is every file that the index names. A folder
+that is marked as random weights is none, whatever it is called: random ones are made where they are needed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UsageError
+from harness.models import hub
+from harness.models.random_marks import mark_of
 from harness.models.shapes import RANDOM, random_of, shapes
 
 __all__ = ["VARIABLE", "Weights", "find_weights", "require_folder", "seed_models", "weights_here"]
@@ -71,10 +74,10 @@ def find_weights(model: str, folder: Path | None = None) -> Weights:
     short = model.rpartition("/")[2]
     names = (model, short, model.replace("/", "--"))
     places = [given / name for name in names] if given is not None else []
-    found = next(filter(is_whole, places), None)
+    found = next(filter(_is_trained, places), None)
     if found is not None:
         return Weights(model, found)
-    found = next(filter(is_whole, _cached(model)), None)
+    found = next(filter(_is_trained, hub.snapshots(model)), None)
     return Weights(model, found, is_cached=found is not None)
 
 
@@ -93,17 +96,9 @@ def is_whole(folder: Path) -> bool:
     return False
 
 
+def _is_trained(folder: Path) -> bool:
+    return is_whole(folder) and mark_of(folder) is None
+
+
 def _given(folder: Path | None) -> Path | None:
     return folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-
-
-def _cached(model: str) -> list[Path]:
-    """Folders of the model in the hub's cache, the newest revision first."""
-    home = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    root = Path(home) if home else Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub"
-    snapshots = root.expanduser() / f"models--{model.replace('/', '--')}" / "snapshots"
-    try:
-        found = [path for path in snapshots.iterdir() if path.is_dir()]
-    except OSError:
-        return []
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

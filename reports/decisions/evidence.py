@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from reports.claims import Claim
+from reports.claims import Claim, needed_variants
 from reports.decisions.points import DIVERGED, of_jobs, of_requests, sizes
 from reports.records import Record
 
@@ -79,9 +79,13 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
 
 
 def _trained(claim: Claim, records: Sequence[Record]) -> list[str]:
-    """The need of trained weights, where random ones stood in for them and the metric hangs on answers."""
+    """The need of trained weights, where random ones stood in for them and the metric hangs on answers.
+
+    On any side of what is compared: a rival without trained weights is beaten by anything.
+    """
     asked = {*claim.metrics, claim.of, claim.per, *(axis.partition(":")[2] for axis in claim.axes)}
-    hidden = [set(r.settings.get(WITHOUT) or ()) for r in records if r.variant == claim.treatment]
+    sides = needed_variants(claim)
+    hidden = [set(r.settings.get(WITHOUT) or ()) for r in records if r.variant in sides]
     return [TRAINED] if any(asked & names for names in hidden) else []
 
 

@@ -1,0 +1,93 @@
+"""What a running server says of where its model is from: the folder or name it was started on, and how.
+
+vLLM tells the path as `root` of the models it lists, and in dev mode its configuration; SGLang tells path and
+load format; llama.cpp its file. `--load-format dummy` of the first two is random weights under any name.
+
+Source: vllm/entrypoints/openai/models/serving.py (`ModelCard.root`), vllm/entrypoints/serve/dev/server_info,
+at 0.32; sglang/srt/entrypoints/http_server.py (`/model_info`, `/server_info`) at 0.5.23, whose older versions
+call them `/get_…`; llama.cpp tools/server/README.md (`/props`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness.errors import LaunchError
+from harness.launchers.probe import answer_of
+
+__all__ = ["Origin", "origin_of"]
+
+_LIMIT_S = 60.0
+"""For each question. vLLM looks at its whole environment before it answers one of them."""
+_SAID_BY: Mapping[str | None, tuple[str, ...]] = {
+    "vllm": ("/server_info?config_format=json",),
+    "sglang": ("/model_info", "/get_model_info", "/server_info", "/get_server_info"),
+    "llama.cpp": ("/props",),
+}
+
+
+class Origin(NamedTuple):
+    """What a server was started on, by its own word."""
+
+    names: tuple[str, ...] = ()
+    """Folders, files or names, each once."""
+    load_format: str | None = None
+
+
+def origin_of(
+    url: str, model: str, engine: str | None, *, name: str = "server", api_key: str | None = None
+) -> Origin:
+    """What the server at this root tells of a model that it serves.
+
+    Arguments: `engine`, as it calls itself; `name`, the role's, for errors.
+
+    Raises
+    ------
+    LaunchError: it gave no answer in time. One that does not know the question has answered.
+    """
+
+    def ask(path: str) -> Any:
+        try:
+            return answer_of(url + path, timeout_s=_LIMIT_S, api_key=api_key)
+        except (urllib.error.HTTPError, ValueError):
+            return None  # not offered, not to us, or in no form that we know
+        except (OSError, http.client.HTTPException) as exc:
+            what = f"{url}{path} did not say within {_LIMIT_S:g} s what {model} is ({exc})"
+            raise LaunchError(f"{name}: {what}; see whether the server is well") from exc
+
+    names, load_format = _of_cards(ask("/v1/models"), model), None
+    for path in _SAID_BY.get(engine, ()):
+        found = _read(ask(path))
+        names += found.names
+        load_format = load_format or found.load_format
+        if found.load_format is not None and found.names:
+            break
+    return Origin(tuple(dict.fromkeys(names)), load_format)
+
+
+def _of_cards(answer: Any, model: str) -> tuple[str, ...]:
+    """Roots of the model's card, and of what it is an adapter of."""
+    listed = answer.get("data") if isinstance(answer, dict) else None
+    cards = {str(one.get("id")): one for one in listed or () if isinstance(one, dict)}
+    found, asked = [], model
+    while asked in cards:
+        card = cards.pop(asked)
+        found.append(card.get("root"))
+        asked = str(card.get("parent"))
+        found.append(asked if card.get("parent") else None)
+    return tuple(one for one in found if isinstance(one, str) and one)
+
+
+def _read(answer: Any) -> Origin:
+    """The fields of any of the answers, wherever they stand."""
+    whole = answer if isinstance(answer, dict) else {}
+    config = whole.get("vllm_config")
+    parts = config if isinstance(config, dict) else {}
+    loading, model = (parts.get(key) for key in ("load_config", "model_config"))
+    places = [one for one in (whole, loading, model) if isinstance(one, dict)]
+    names = [one.get(key) for one in places for key in ("model_path", "model")]
+    formats = [one["load_format"] for one in places if isinstance(one.get("load_format"), str)]
+    return Origin(tuple(one for one in names if isinstance(one, str) and one), next(iter(formats), None))

@@ -1,0 +1,305 @@
+"""Random weights that somebody else's engine serves are told from trained ones, under any name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fixtures.nodes import specs_of
+from fixtures.pool import Pool
+from fixtures.random_weights import labelled, without_quality
+from harness.backends import BackendSpec, launcher_for, parse_backend, told_random
+from harness.errors import LaunchError, ModelError, UsageError
+from harness.launchers import Server, origin
+from harness.launchers.canned import Behaviour, CannedServer, Exchange, answering, hanging, replaying, routing
+from harness.launchers.origin import Origin, origin_of
+from harness.models.random_marks import MARK, folder_of, mark_of, says_random, told_of
+from harness.survey.weights import find_weights
+from reports.records import Record
+
+ROOT = Path(__file__).parents[1]
+LLAMA = "meta-llama/Llama-2-7b-hf"
+SHAPE = f"random:{LLAMA}"
+
+
+def told(content: Any) -> Behaviour:
+    return replaying(json.dumps(content).encode(), content_type="application/json")
+
+
+def serving(engine: str | None, *cards: dict[str, Any], **others: Any) -> Behaviour:
+    """What a server answers that lists these models; `others`, by the last part of their paths."""
+    listed = [{**card, "owned_by": engine} if engine else card for card in cards]
+    return routing(models=told({"data": listed}), **{path: told(what) for path, what in others.items()})
+
+
+def a_checkpoint(folder: Path, **config: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    (folder / "model.safetensors").write_text("")
+    return folder
+
+
+def pool(*given: str) -> Pool:
+    return Pool(specs_of("pocket", None, given), "pocket")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("random--meta-llama--Llama-2-7b-hf", True),
+        ("/models/random--tiny-llama", True),
+        ("org/random--x", True),
+        ("random:meta-llama/Llama-2-7b-hf", True),
+        ("vllm random:tiny-llama", True),
+        ("hf-internal-testing/tiny-random-LlamaForCausalLM", True),
+        ("anything (random weights)", True),
+        ("meta-llama/Llama-2-7b-hf", False),
+        ("org/randomised-llama", False),
+        ("a-random-walk", False),
+        ("strandom:7b", False),
+    ],
+)
+def test_a_name_says_so_or_does_not(name: str, says: bool) -> None:
+    """By what this project calls them, and by what the hub does."""
+    assert says_random(name) is says
+    assert (told_of(name) is not None) is says
+
+
+def test_a_shape_has_a_folder_of_its_own() -> None:
+    """Whose name engines take for the model's."""
+    assert folder_of(LLAMA) == folder_of(SHAPE) == "random--meta-llama--Llama-2-7b-hf"
+    assert says_random(folder_of("tiny-qwen"))
+    with pytest.raises(ModelError, match="no shape of that name"):
+        folder_of("llama-9")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}'])
+def test_a_configuration_without_the_mark_says_nothing(text: str, tmp_path: Path) -> None:
+    """Broken ones among them, and none at all."""
+    (tmp_path / "config.json").write_text(text)
+    assert mark_of(tmp_path) is None
+    assert mark_of(tmp_path / "gone") is None
+
+
+def test_a_folder_that_was_renamed_is_told_by_its_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its path, by a link to it, by its file, and by its name in the hub's cache."""
+    made = a_checkpoint(tmp_path / "llama", **{MARK: SHAPE})
+    (tmp_path / "link").symlink_to(made)
+    (tmp_path / "other").symlink_to(a_checkpoint(tmp_path / "random--x"))
+    cached = tmp_path / "models--org--llama" / "snapshots" / "abc"
+    a_checkpoint(cached, **{MARK: SHAPE})
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path)
+    for name in (made, tmp_path / "link", made / "model.safetensors", "org/llama"):
+        found = told_of(str(name))
+        assert found is not None, name
+        assert found.shape == SHAPE
+    assert told_of(str(tmp_path / "other")) is not None
+    assert told_of(str(a_checkpoint(tmp_path / "trained"))) is None
+    assert labelled(f"{made}@float16") == f"{made}@float16 ({SHAPE}) (random weights)"
+
+
+def test_a_marked_folder_is_no_weights_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is called: the model is then said to be random, as it is."""
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path / "none")
+    a_checkpoint(tmp_path / LLAMA, **{MARK: SHAPE})
+    assert find_weights(LLAMA, tmp_path).name == SHAPE
+    (tmp_path / LLAMA / "config.json").write_text("{}")
+    assert find_weights(LLAMA, tmp_path).path == tmp_path / LLAMA
+
+
+CASES = {
+    "its name": serving("vllm", {"id": "random--tiny-llama"}),
+    "the folder behind another name": serving("vllm", {"id": "llama", "root": "/mnt/random--tiny-llama"}),
+    "what an adapter is for": serving(
+        "vllm",
+        {"id": "llama", "root": "/adapters/a", "parent": "base"},
+        {"id": "base", "root": "/mnt/random--tiny-llama"},
+    ),
+    "vLLM's load format": serving(
+        "vllm",
+        {"id": "llama", "root": "org/llama"},
+        server_info={"vllm_config": {"load_config": {"load_format": "dummy"}}},
+    ),
+    "vLLM's configuration": serving(
+        "vllm", {"id": "llama"}, server_info={"vllm_config": {"model_config": {"model": "/a/random--x"}}}
+    ),
+    "SGLang's path": serving(
+        "sglang", {"id": "llama", "root": "llama"}, model_info={"model_path": "/m/random--x"}
+    ),
+    "SGLang's load format": serving(
+        "sglang", {"id": "llama"}, model_info={"model_path": "org/llama", "load_format": "dummy"}
+    ),
+    "an older SGLang's": serving(
+        "sglang",
+        {"id": "llama"},
+        get_model_info={"model_path": "org/llama"},
+        get_server_info={"model_path": "org/llama", "load_format": "dummy"},
+    ),
+    "llama.cpp's file": serving(
+        "llamacpp", {"id": "llama"}, props={"model_path": "/m/random--tiny-llama/f16.gguf"}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_server_tells_where_its_model_is_from(case: str) -> None:
+    """Whatever it serves it as: the role's label says that weights are random."""
+    with CannedServer() as server:
+        server.behave_at_models = CASES[case]
+        found = pool(
+            f"large={server.url}?model={'llama' if 'name' not in case[:8] else 'random--tiny-llama'}"
+        )
+        assert says_random(found.label("large")), case
+        assert found.random_weights("large") is not None
+
+
+TRAINED = {
+    "vllm": serving(
+        "vllm", {"id": "llama", "root": "org/llama"}, server_info={"vllm_config": {"load_config": {}}}
+    ),
+    "vllm in words": serving("vllm", {"id": "llama"}, server_info={"vllm_config": "a text"}),
+    "sglang": serving("sglang", {"id": "llama"}, model_info={"model_path": "o/l", "load_format": "auto"}),
+    "sglang behind a router": serving("sglang", {"id": "llama"}),
+    "llama.cpp": serving("llamacpp", {"id": "llama"}, props=["no", "object"]),
+    "unknown": serving(None, {"id": "llama", "root": None, "parent": "llama"}),
+    "in a circle": serving("vllm", {"id": "llama", "parent": "other"}, {"id": "other", "parent": "llama"}),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_a_server_that_tells_nothing_of_the_kind_is_left_as_it_is(case: str) -> None:
+    """Its label is its engine and its model, and its records are whole."""
+    with CannedServer() as server:
+        server.behave_at_models = TRAINED[case]
+        found = pool(f"large={server.url}?model=llama")
+        assert found.random_weights("large") is None
+        assert found.label("large").endswith(" llama")
+
+
+def test_a_server_whose_folder_is_on_this_machine_is_told_by_its_mark(tmp_path: Path) -> None:
+    """With the shape, so that a claim about the model's times finds it."""
+    made = a_checkpoint(tmp_path / "llama", **{MARK: SHAPE})
+    with CannedServer() as server:
+        server.behave_at_models = serving("vllm", {"id": "mine", "root": str(made)})
+        assert pool(f"large={server.url}").label("large") == f"vllm mine ({SHAPE}) (random weights)"
+
+
+def test_a_user_says_what_nothing_else_tells() -> None:
+    """By the backend's option, in every way that a backend comes to be; the server is not even asked."""
+    with CannedServer() as server:
+        server.behave_at_models = serving(None, {"id": "llama"})
+        assert pool(f"large={server.url}").random_weights("large") is None
+        found = pool(f"large={server.url}?weights=random")
+        assert found.label("large") == "openai llama (random weights)"
+    for spec in (
+        "process:vllm?model=org/llama&weights=random",
+        "container:vllm?model=org/llama&weights=random",
+        "transformers:org/llama?weights=random",
+        "gguf:/models/llama.gguf?weights=random",
+        "ollama://gpu1/llama?weights=random",
+    ):
+        assert told_random(parse_backend(f"large={spec}")) is not None, spec
+    with pytest.raises(UsageError, match=r"weights is 'trained'; give a plain 'random', or leave it out"):
+        parse_backend("large=http://gpu1:1?weights=trained")
+
+
+def test_a_server_of_ours_is_told_by_what_it_is_started_on(tmp_path: Path) -> None:
+    """A folder, mounted or named, and a load format; a pocket model is a trained one."""
+    made = a_checkpoint(tmp_path / "llama", **{MARK: SHAPE})
+    for spec in (
+        f"process:vllm?model={made}",
+        f"container:vllm?model=llama&weights={made}",
+        f"transformers:{made}",
+        f"gguf:{made}/f16.gguf",
+        "process:sglang?model=org/llama&args=--load-format%20dummy",
+        "process:vllm?model=org/llama&args=--load-format%3Ddummy%20--seed%201",
+    ):
+        (made / "f16.gguf").touch()
+        assert told_random(parse_backend(f"large={spec}")) is not None, spec
+    for spec in (
+        "pocket:nano",
+        "process:vllm?model=nano",
+        "process:vllm?model=o/l&args=--load-format%20auto",
+    ):
+        assert told_random(parse_backend(f"large={spec}")) is None, spec
+
+
+def test_the_word_random_mounts_no_folder() -> None:
+    """A container that is said to have random weights is started on its model, as without the word."""
+    said = launcher_for(parse_backend("large=container:img:1?port=80&weights=random"))
+    assert said == launcher_for(parse_backend("large=container:img:1?port=80"))
+
+
+def test_a_server_that_does_not_answer_is_no_trained_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is an error that names it; a question that it does not know is an answer."""
+    monkeypatch.setattr(origin, "_LIMIT_S", 0.2)
+    with CannedServer() as server:
+        server.behave_at_models = routing(models=told({"data": [{"id": "llama"}]}), model_info=hanging)
+        with pytest.raises(
+            LaunchError, match=r"large: .*/model_info did not say within 0\.2 s what llama is"
+        ):
+            origin_of(server.url, "llama", "sglang", name="large")
+        assert origin_of(server.url, "llama", "vllm") == Origin()
+    spec = BackendSpec(role="large", kind="vllm", url=server.url)
+    with pytest.raises(LaunchError, match="see whether the server is well"):
+        told_random(spec, Server(url=server.url, model="llama", start_s=0.0, engine="vllm"))
+
+
+def test_a_variant_that_follows_its_answers_has_nothing_that_counts() -> None:
+    """What it does on noise is not what it does: every metric is named; quality is taken out as always."""
+    values: dict[str, float | None] = {"solved": 0.0, "cost_usd": 1.0, "total_s": 2.0}
+    fields: dict[str, Any] = {
+        "experiment": "cascade", "backend": "vllm", "profile": "node",
+        "models": {"large": "vllm x (random weights)"}, "sweep": [dict(values)], "complete": True,
+    }  # fmt: skip
+    for arms in (
+        {"variant": "escalate", "control": "baseline"},
+        {"variant": "lp", "control": "planner"},
+        {"variant": "nano-escalate-to-large", "control": None},
+        {"variant": "sequential-learning", "control": None},
+    ):
+        found = without_quality(Record(**fields, **arms))
+        assert found.settings["without"] == ["cost_usd", "solved", "total_s"]
+        assert found.sweep == [{"cost_usd": 1.0, "total_s": 2.0}]
+    cascade = without_quality(Record(**fields, variant="cascade", control="baseline"))
+    assert cascade.settings["without"] == ["solved"]
+
+
+async def an_answer(exchange: Exchange) -> None:
+    """Of a fixed length, whatever was asked."""
+    exchange.body["max_tokens"] = 4
+    await answering()(exchange)
+
+
+def test_a_served_folder_of_random_weights_decides_no_claim_about_answers(tmp_path: Path) -> None:
+    """The whole way: a server at a URL, a run, its records, and the words for a claim of either kind."""
+    claims = ("pocket-code-needs-large", "pocket-cascade-saves-time")
+    with CannedServer(an_answer) as server:
+        server.behave_at_models = serving("vllm", {"id": "canned", "root": "/mnt/random--tiny-llama"})
+        command = [
+            sys.executable, "-m", "pytest", "bench/test_cascade.py", "-m", "cascade",
+            *("-p", "no:cacheprovider"),
+            *(part for claim in claims for part in ("--claim", claim)),
+            *("--tasks", "2", "--rounds", "3", "--results-dir", str(tmp_path)),
+            *("--backend", f"large={server.url}", "--backend", f"small={server.url}"),
+        ]  # fmt: skip
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    [run] = [path for path in tmp_path.iterdir() if (path / "journal.jsonl").exists()]
+    entries = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    records = [one["extra_info"]["assay"] for one in entries]
+    assert {one["variant"] for one in records} >= {"LSL", "cascade"}, ran.stdout[-3000:]
+    for record in records:
+        assert set(record["models"].values()) == {"vllm canned (random weights)"}
+        assert record["settings"]["weights"] == "random"
+        assert not any("solved" in task["treatment"] for task in record["tasks"])
+    verdicts = {one["id"]: one for one in json.loads((run / "claims.json").read_text())["claims"]}
+    quality, time = (verdicts[claim] for claim in claims)
+    assert (quality["verdict"], quality["reason"]) == ("out of scope", "needs weights:trained")
+    assert time["verdict"] != "out of scope"
