@@ -36,7 +36,7 @@ __all__ = ["FORMS", "NOT_ROWS", "OVERS", "QUANTITIES", "Claim", "load", "load_al
 FORMS = ("at_least", "at_most", "between", "equivalent", "no_worse_than", "monotone", "order", "exact")
 QUANTITIES = ("ratio", "reduction", "difference", "value")
 OVERS = ("rounds", "tasks", "jobs", "requests", "sweep")
-SCOPES = ("pocket",)
+SCOPES = ("pocket", "node")
 DIRECTIONS = ("increasing", "decreasing")
 NOT_ROWS = ("uncovered.toml",)
 """TOML files that stand beside the claims and hold none."""
@@ -105,9 +105,9 @@ class Claim:
     direction: str | None = None
     """With form "monotone": "increasing" or "decreasing"."""
     scope: str | None = None
-    """"pocket": our own row, for the small models, beside a published one."""
+    """Of our own row, beside published ones: "pocket" for the small models, "node" for a GPU of any kind."""
     threshold_from: str | None = None
-    """With scope "pocket": the argument that the threshold was derived from, before it was measured."""
+    """With a scope: the argument that the threshold was derived from, before it was measured."""
     covers: tuple[str, ...] = ()
     """Ids of `published_claims.csv` that the row decides."""
     marks: tuple[str, ...] = ()
@@ -266,8 +266,10 @@ def _problems(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "per", "is meant for ratios and reductions over tasks or rounds; remove it"
     if claim.also_beats and claim.quantity == "value":
         yield "also_beats", "compares gains over one control, which quantity 'value' has not; remove it"
-    if (claim.scope == "pocket") != (claim.threshold_from is not None):
-        yield "threshold_from", "belongs to scope 'pocket' and only there: say how the threshold was derived"
+    if (claim.scope is None) != (claim.threshold_from is None):
+        yield "threshold_from", "belongs to a scope and only there: say how the threshold was derived"
+    if claim.scope == "node" and "profile:node" not in claim.requires:
+        yield "requires", "lacks 'profile:node', and scope 'node' is decided on no other profile; add it"
     if claim.floor_inputs and claim.floor is None:
         yield "floor", "is missing, and floor_inputs are given; name the bound"
     for need in claim.requires:
