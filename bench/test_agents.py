@@ -45,13 +45,13 @@ from fixtures.agents_runs import Agents, settings_of  # noqa: E402
 from fixtures.agents_variants import (  # noqa: E402
     ARMS,
     CURVES,
-    LONG_PROMPTS,
     RATED,
     REPLAYED,
     RETENTIONS,
     Variant,
     Work,
     counts_of,
+    long_prompts_of,
 )
 from fixtures.backends import plain_errors  # noqa: E402
 from fixtures.decode_variants import ENV  # noqa: E402
@@ -87,10 +87,12 @@ def planned(item: pytest.Function) -> Planned:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The counts of every arm, as the profile or --agents has them."""
+    """The counts of every arm, as the profile or --agents has them; the profile's long prompts."""
+    option = metafunc.config.option
+    if metafunc.function is test_long_prompt:
+        metafunc.parametrize("variant", long_prompts_of(option.profile))
     if metafunc.function is not test_agents:
         return
-    option = metafunc.config.option
     metafunc.parametrize(
         "variant",
         [
@@ -134,7 +136,6 @@ def test_agents(variant: str, agents: Agents, paired: Pairing, pytestconfig: pyt
         _verify(agents.measure(named, paired))
 
 
-@pytest.mark.parametrize("variant", LONG_PROMPTS)
 def test_long_prompt(variant: str, agents: Agents, paired: Pairing) -> None:
     """One agent whose prompt is long: what REFLECT saves of REASON."""
     with plain_errors():

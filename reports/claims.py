@@ -101,9 +101,9 @@ class Claim:
     direction: str | None = None
     """With form "monotone": "increasing" or "decreasing"."""
     scope: str | None = None
-    """"pocket": our own row, for the small models, beside a published one."""
+    """Of our own row, beside published ones: "pocket" for the small models, "node" for a GPU of any kind."""
     threshold_from: str | None = None
-    """With scope "pocket": the argument that the threshold was derived from, before it was measured."""
+    """With a scope: the argument that the threshold was derived from, before it was measured."""
     covers: tuple[str, ...] = ()
     """Ids of `published_claims.csv` that the row decides."""
     marks: tuple[str, ...] = ()

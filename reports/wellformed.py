@@ -13,7 +13,7 @@ __all__ = ["FORMS", "OVERS", "QUANTITIES", "problems"]
 FORMS = ("at_least", "at_most", "between", "equivalent", "no_worse_than", "monotone", "order", "exact")
 QUANTITIES = ("ratio", "reduction", "difference", "value")
 OVERS = ("rounds", "tasks", "jobs", "requests", "sweep")
-SCOPES = ("pocket",)
+SCOPES = ("pocket", "node")
 DIRECTIONS = ("increasing", "decreasing")
 
 
@@ -45,8 +45,10 @@ def problems(claim: Claim) -> Iterator[tuple[str, str]]:
         yield "per", "is meant for ratios and reductions over tasks or rounds; remove it"
     if claim.also_beats and claim.quantity == "value":
         yield "also_beats", "compares gains over one control, which quantity 'value' has not; remove it"
-    if (claim.scope == "pocket") != (claim.threshold_from is not None):
-        yield "threshold_from", "belongs to scope 'pocket' and only there: say how the threshold was derived"
+    if (claim.scope is None) != (claim.threshold_from is None):
+        yield "threshold_from", "belongs to a scope and only there: say how the threshold was derived"
+    if claim.scope == "node" and "profile:node" not in claim.requires:
+        yield "requires", "lacks 'profile:node', and scope 'node' is decided on no other profile; add it"
     if claim.floor_inputs and claim.floor is None:
         yield "floor", "is missing, and floor_inputs are given; name the bound"
     for need in claim.requires:

@@ -115,7 +115,8 @@ def _round(arm: str, seed: int, buffer_gb: float) -> tuple[Values, tuple[dict[st
     played = Played(seed=seed, trace=trace, asks=asks, answers=answers, pid=1, simulated=served)
     capacity = sum(sizes.values()) if arm == "resident" else round(buffer_gb * 1e9)
     values = values_of(played, Resting(sizes, capacity, is_warm=True))
-    return values, tuple(request_of(one, "", seed, at, played) for at, one in enumerate(answers))
+    points = (request_of(one, "", seed, at, played) for at, one in enumerate(answers))
+    return values, tuple({**point, "same_tokens": 1.0} for point in points)
 
 
 @cache
@@ -154,6 +155,7 @@ def _beside(variant: str, at: int) -> Round:
     if variant == "miss-memcpy":
         one: Values = {"copy_s": 0.0275 * noise, "bytes_in": 134.8e6, "hit_switch_s": 3e-5 * noise}
         other: Values = {"copy_s": 0.027, "bytes_in": 134.8e6, "hit_switch_s": None}
+        one["pinned_link_share"], other["pinned_link_share"] = 0.96 / noise, 0.98
     else:
         one = {"completed_share": 1.0, "num_switches": 16.0 + at % 2, "ttft_p50_s": 0.08, "wall_s": 0.7}
         other = {"completed_share": 1.0, "num_switches": 31.0, "ttft_p50_s": 0.02 * noise, "wall_s": 1.1}

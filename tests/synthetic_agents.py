@@ -28,10 +28,11 @@ ROUNDS = PARTS | {
     *("reason_ttft_s", "reflect_ttft_s", "reason_total_s", "reflect_total_s", "reflect_ttft_p50_s"),
     *("step_s", "other_s", "reused_tokens", "prefilled_tokens", "recomputed_tokens", "peak_bytes"),
     *("finished_agents", "oom", "oom_at", "refused_bytes", "free_bytes", "capacity_bytes"),
+    *("arithmetic_agents", "oom_as_arithmetic"),
     *("reason_over_reflect_ttft", "reason_over_reflect_total"),
 }
 REQUESTS = PARTS | {"total_s", "ttft_s", "reused_tokens", "prefilled_tokens"}
-HIGHER = {"reused_tokens", "finished_agents", "oom_at", "density_ratio"} | {
+HIGHER = {"reused_tokens", "finished_agents", "oom_at", "density_ratio", "oom_as_arithmetic"} | {
     *("reason_over_reflect_ttft", "reason_over_reflect_total"),
 }
 CHECKS = {"equal_tokens", "reuse_counted", "own_process", "fresh_process", "oom_is_physical"} | {

@@ -17,7 +17,15 @@ from fixtures import agents_arms, clusters
 from fixtures import agents_checks as checks
 from fixtures import agents_options as options
 from fixtures.agents_values import METRICS, Round, Taken, request_of, values_of
-from fixtures.agents_variants import ALL_COUNTS, ARMS, Variant, Work, counts_of
+from fixtures.agents_variants import (
+    ALL_COUNTS,
+    ARMS,
+    LONG_PROMPTS,
+    Variant,
+    Work,
+    counts_of,
+    long_prompts_of,
+)
 from fixtures.decode_variants import Chosen
 from harness.agents.base import Phase, Step
 from harness.agents.load import Refusal
@@ -84,6 +92,31 @@ def test_a_laptop_leaves_large_counts_to_the_night_and_a_node_runs_the_published
     assert [n for n, _ in counts_of("pocket", "ray-serverless", None)] == list(ALL_COUNTS)
     assert counts_of("node", "ray-keepalive", None)[:4] == [(1, False), (2, False), (3, False), (4, False)]
     assert counts_of("pocket", "ray-keepalive", (3, 9)) == [(3, False), (9, False)]
+    assert counts_of("node", "ray-keepalive", None)[-1] == (16, False)
+
+
+def test_a_node_has_more_long_prompts_than_the_pocket_each_beside_the_same_without_memory() -> None:
+    """By their names."""
+    assert long_prompts_of("pocket") == LONG_PROMPTS
+    more = [Variant(name) for name in set(long_prompts_of("node")) - set(LONG_PROMPTS)]
+    assert {(one.prompt_tokens, one.control) for one in more} == {
+        (256, "shared-recompute-prompt-256"), (1024, "shared-recompute-prompt-1024")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("agent_bytes", "finished", "holds", "as_arithmetic"),
+    [(40, 2, 2.0, 1.0), (33, 2, 3.0, 1.0), (24, 2, 4.0, 0.0), (60, 2, 1.0, 0.0), (None, 2, None, None)],
+)
+def test_who_is_refused_is_held_to_what_the_bytes_say(
+    agent_bytes: int | None, finished: int, holds: float | None, as_arithmetic: float | None
+) -> None:
+    """As many as fit, or one fewer; where agents share a model there is no such number."""
+    steps = [one for agent in range(finished) for one in pair(agent)]
+    values = values_of(a_round(*steps, refusals=[REFUSED], oom_at=4, agent_bytes=agent_bytes))
+    assert (values.get("arithmetic_agents"), values.get("oom_as_arithmetic")) == (holds, as_arithmetic)
+    alone = values_of(a_round(*steps, agent_bytes=agent_bytes))
+    assert "oom_as_arithmetic" not in alone
 
 
 def test_the_usual_work_fits_32_sessions_and_3_models() -> None:

@@ -22,7 +22,8 @@ POCKET = ["profile:pocket"]
 RAY = ("ray-keepalive", "ray-serverless")
 NAMED = re.compile(
     r"(ray-keepalive|ray-serverless|shared-recompute|shared|engine-prefix-cache)-\d+"
-    r"|(shared|engine-prefix-cache)-prompt-512|curve-density|shared-32-rate|retention-[a-z-]+"
+    r"|(shared|engine-prefix-cache)-prompt-512|shared-prompt-(256|1024)|curve-density|curve-prompt"
+    r"|shared-32-rate|retention-[a-z-]+"
 )
 OF_RAY = {"ray-keepalive": "own_process", "ray-serverless": "fresh_process"}
 
@@ -40,7 +41,8 @@ def test_every_row_names_variants_that_there_are_with_the_control_that_they_have
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda c: c.id)
 def test_every_row_asks_for_metrics_and_checks_that_its_variant_records(claim: Claim) -> None:
     """Own and fresh processes are Ray's, and so is nothing that a server counts as reused."""
-    known = {"requests": REQUESTS, "sweep": {"step_total_s"}}.get(claim.over, ROUNDS | {"density_ratio"})
+    of_points = {"reason_over_reflect_ttft" if claim.treatment == "curve-prompt" else "step_total_s"}
+    known = {"requests": REQUESTS, "sweep": of_points}.get(claim.over, ROUNDS | {"density_ratio"})
     assert set(claim.metrics) <= known
     assert ("density_ratio" in claim.metrics) == (claim.treatment == "curve-density")
     assert claim.provenance
@@ -60,6 +62,7 @@ def test_a_published_row_covers_a_statement_and_ours_a_threshold_of_its_own(clai
         *("no-reuse-no-faster-reflect", "no-reuse-no-faster-reflect-together", "reflect-sends-only-new"),
         *("session-is-reused", "keepalive-own-actor", "serverless-fresh-task", "serverless-cold-start"),
     }
+    assert claim.id.startswith("node-") == (claim.scope == "node")
     if claim.scope == "pocket":
         assert claim.requires == ("profile:pocket", "model:llama-34m")
     elif claim.id in anywhere:
@@ -67,6 +70,7 @@ def test_a_published_row_covers_a_statement_and_ours_a_threshold_of_its_own(clai
     else:
         assert "profile:node" in claim.requires
         assert any(need.startswith("device:") for need in claim.requires)
+        assert ("device:cuda" in claim.requires) == (claim.scope == "node")
         assert any(need.startswith("model:llama-2-7b") for need in claim.requires)
 
 

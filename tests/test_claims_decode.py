@@ -85,7 +85,10 @@ def test_a_published_row_covers_a_statement_and_ours_a_threshold_of_its_own(clai
     """Published ones ask for the machine that the source names, where that can matter."""
     assert bool(claim.covers) == (claim.scope is None)
     assert claim.id.startswith("pocket-") == (claim.scope == "pocket")
-    if claim.scope == "pocket":
+    assert claim.id.startswith("node-") == (claim.scope == "node")
+    if claim.scope == "node":
+        assert {"profile:node", "device:cuda", "model:llama-2-7b"} <= set(claim.requires)
+    elif claim.scope == "pocket":
         modelled = ("evidence:modelled",) if claim.treatment.endswith("-25gbps") else ()
         assert claim.requires == ("profile:pocket", "model:llama-34m", *modelled)
     elif claim.metric == "client_server_bytes_per_token":

@@ -106,6 +106,8 @@ def test_the_lower_end_of_a_range_is_its_threshold(tmp_path: Path) -> None:
         ({"scope": '"pocket"'}, "threshold_from"),
         ({"threshold_from": '"physics"'}, "threshold_from"),
         ({"scope": '"laptop"', "threshold_from": '"physics"'}, "scope"),
+        ({"scope": '"node"', "requires": '["profile:node"]'}, "threshold_from"),
+        ({"scope": '"node"', "threshold_from": '"physics"'}, "requires"),
         ({"floor_inputs": "{ a = 1 }"}, "floor"),
         ({"requires": '["node"]'}, "requires"),
         ({"requires": '"profile:node"'}, "requires"),

@@ -165,7 +165,7 @@ def test_a_gpu_offers_itself_and_the_shapes_that_it_can_hold(monkeypatch: pytest
     monkeypatch.delenv("ASSAY_WEIGHTS", raising=False)
     gpus = [FakeGpu(name="NVIDIA A100-SXM4-80GB")]
     told = offers(a_survey(monkeypatch, gpus, cuda=["cuda:0"]))
-    assert {"profile:node", "device:NVIDIA A100-SXM4-80GB"} <= set(told)
+    assert {"profile:node", "device:NVIDIA A100-SXM4-80GB", "device:cuda"} <= set(told)
     assert f"model:random:{MISTRAL}" in told
     assert len(told) == len(set(told))
 

@@ -10,6 +10,8 @@ from harness.survey.found import Survey
 
 __all__ = ["offers"]
 
+_ANY_GPU = "cuda"
+"""What every GPU that PyTorch computes on offers beside its name, as it does in a record."""
 _RANDOM_POCKET = ("llama-34m",)
 """Made on the spot wherever PyTorch is."""
 
@@ -20,7 +22,7 @@ def offers(found: Survey) -> list[str]:
     engines = [server.engine for server in found.servers if server.engine is not None]
     has_device = bool(found.cuda)
     profiles = ["pocket", "replay"] + ["node"] * (has_device or bool(found.servers))
-    devices = [gpu.name for gpu in found.gpus] if has_device else []
+    devices = [*(gpu.name for gpu in found.gpus), _ANY_GPU] if has_device else []
     backends = [*_backends(installed, has_device=has_device), *engines]
     models = [*names("pocket"), *(model for server in found.servers for model in server.models)]
     if "torch" in installed:

@@ -33,6 +33,8 @@ EQUAL_SETTINGS = ("workload", "budget_gb", "buffer_gb", "link_gb_s")
 NEEDED_SETTINGS = (*EQUAL_SETTINGS, "device", "weights")
 """Settings that a claim may require; where the treatment ran, its own count, and not another test's. A device
 is named in part, as models are."""
+CPU, ANY_GPU = "cpu", "device:cuda"
+"""What a record calls a processor; what any other device offers beside its name."""
 
 
 class Stored(NamedTuple):
@@ -67,6 +69,7 @@ def unmet(claim: Claim, stored: Sequence[Stored], offers: Sequence[str] = ()) ->
         have |= {f"{role}:{label}" for role, label in record.models.items()}
     for record in [r for r in records if r.variant == claim.treatment] or records:
         have |= {f"{key}:{record.settings[key]}" for key in NEEDED_SETTINGS if key in record.settings}
+        have |= {ANY_GPU} if record.settings.get("device", CPU) != CPU else set()
     have |= {f"evidence:{r.evidence}" for r in records if r.variant == claim.treatment}
     broke = any(s.state == "failed" and s.params.get("variant") == claim.treatment for s in stored)
     kinds = {offer.partition(":")[0] for offer in have}

@@ -98,6 +98,10 @@ class KeepAlive:
         self._needed[max_tokens] = agent.started.needed_bytes
         return agent
 
+    def needed_bytes(self, max_tokens: int) -> int | None:
+        """Weights, keys and values of one agent; None before one of such a history has started."""
+        return self._needed.get(max_tokens)
+
     async def close(self) -> None:
         """End every agent's process; the cluster stays."""
         agents, self._agents = self._agents, []
