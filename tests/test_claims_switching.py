@@ -195,7 +195,9 @@ def test_they_can_fail(claim: Claim) -> None:
     assert found.verdict == "refuted", (found.estimate, found.interval, found.reason)
 
 
-@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.quantile and c.scope == "pocket"], ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "claim", [claim for claim in CLAIMS if claim.quantile and claim.scope == "pocket"], ids=lambda c: c.id
+)
 def test_two_seeds_tell_nothing_of_a_quantile_of_all(claim: Claim) -> None:
     """The default run has two of most arms: such rows say how many are missing."""
     verdict = judged(claim, seeds=2)
