@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,8 @@ THIRD = "phi-2-as-llama"
 CASCADE = {"large": "mistralai/Mistral-7B-Instruct-v0.3", "small": "Qwen/Qwen2.5-0.5B-Instruct"}
 TINY = ("tiny-llama", "tiny-qwen")
 DTYPE = "float16"
+SPREAD = ("--lanes", "--ray-address")
+"""Options of pytest under which each process sees its own devices alone."""
 NO_GPU = 3
 """The exit status where there is no GPU: nothing was measured, and nothing failed."""
 
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_folder(options.weights)
         found = survey(options.weights)
-        has_lanes = any(one.partition("=")[0] == "--lanes" for one in rest)
+        has_lanes = any(one.partition("=")[0] in SPREAD for one in rest)
         choice = chosen(found, options.weights, is_tiny=options.tiny, has_lanes=has_lanes)
         command = [sys.executable, "-m", "pytest", *arguments_of(choice, options.results_dir), *rest]
         print(*_told(choice), f"$ {' '.join(command[2:])}", sep="\n", flush=True)
@@ -85,11 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench.node: {exc}", file=sys.stderr)
         return 2
     before = journal.newest(options.results_dir)
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    status = _status_of(command)
     run = journal.newest(options.results_dir)
     if run is not None and (run != before or "--resume" in rest):
         _save_hardware(run, options)
     return status
+
+
+def _status_of(command: Sequence[str]) -> int:
+    """Run it in the project's folder. Ctrl-C, which it gets too, does not cut its judging short."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    while True:
+        with suppress(KeyboardInterrupt):
+            return process.wait()
 
 
 def chosen(
@@ -97,7 +108,7 @@ def chosen(
 ) -> Choice:
     """The models for what was found.
 
-    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker sees one device, its own.
+    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker or errand sees one device, its own.
 
     Raises
     ------
@@ -105,7 +116,7 @@ def chosen(
     """
     if is_tiny:
         names = tuple(map(random_of, TINY))
-        device = found.cuda[-1] if found.cuda else "cpu"
+        device = found.cuda[0 if has_lanes else -1] if found.cuda else "cpu"
         return Choice(
             names[0], names, {r: _spec(n, device, "float32") for r, n in zip(CASCADE, names, strict=True)}
         )

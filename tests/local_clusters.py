@@ -41,7 +41,8 @@ def arm(name, factor):
 def test_demo(variant, paired, request):
     if os.environ.get("DEMO_LOG"):
         with open(os.environ["DEMO_LOG"], "a") as log:
-            print(variant, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), file=log)
+            threads = os.environ.get("OMP_NUM_THREADS")
+            print(variant, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), threads, file=log)
     while variant == os.environ.get("DEMO_WAITS") and not GATE.exists():
         time.sleep(0.05)
     if variant == "absent":

@@ -19,7 +19,7 @@ LOSSES, ENV = {losses!r}, {env!r}  # node → parcels that it sends before it is
 
 
 class Beside:
-    kinds, resources = {{"here/0": "this"}}, {{"CPU": 1.0}}
+    kinds, resources, num_at_once = {{"here/0": "this"}}, {{"CPU": 1.0}}, {num_at_once}
 
     def __init__(self):
         self.waiting, self.number = deque(), 0
@@ -47,6 +47,18 @@ def pytest_configure(config):
 
     if not config.stash.get(HERE, False):
         config.pluginmanager.register(Spread(config, Beside()), "assay-spread")
+
+
+def pytest_sessionfinish(session):
+    import json
+
+    from fixtures.clusters_errand import HERE
+    from reports.session.progress import Progress
+
+    if not session.config.stash.get(HERE, False):
+        progress = session.config.stash[Progress.KEY]
+        told = [progress.num_lanes, sorted(map(len, progress.blocks))]
+        (session.config.rootpath / "expected.json").write_text(json.dumps(told))
 """
 
 
@@ -60,9 +72,10 @@ def spread(
     *options: str,
     losses: Mapping[str, int] | None = None,
     env: Mapping[str, str] | None = None,
+    num_at_once: int = 1,
 ) -> tuple[Any, Path]:
     """A session whose errands run beside it; what it said, and its run's folder."""
-    made = STAND_IN.format(losses=dict(losses or {}), env=dict(env or {}))
+    made = STAND_IN.format(losses=dict(losses or {}), env=dict(env or {}), num_at_once=num_at_once)
     (project / "conftest.py").write_text(CONFTEST + made)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = finished(pytest_command(project / "results", *options), project, PYTHONPATH=path)
@@ -169,10 +182,30 @@ def test_what_asks_servers_at_urls_is_one_block(pytester: pytest.Pytester) -> No
         found.stdout.fnmatch_lines([f"*blocks of {sizes.replace('[', '[[]')}"])
 
 
+@pytest.mark.parametrize(("given", "threads"), [("", "1"), ("5", "5")])
+def test_a_block_computes_on_as_many_threads_as_it_asks_for_processors(
+    project: Path, monkeypatch: pytest.MonkeyPatch, given: str, threads: str
+) -> None:
+    """Or eight on a node would each take all of its cores; what the sender has set goes with them."""
+    monkeypatch.setenv("DEMO_LOG", str(project / "log"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    spread(project, "-k", "three")
+    assert (project / "log").read_text().split()[3] == threads
+
+
+def test_time_left_counts_as_many_blocks_as_run_at_a_time(project: Path) -> None:
+    """Each of which stays together; where no node is left for a while, one is expected."""
+    for num_at_once, told in ((3, 3), (0, 1)):
+        spread(project, "-k", "one or two or three", num_at_once=num_at_once)
+        assert json.loads((project / "expected.json").read_text()) == [told, [1, 2]]
+
+
 def test_no_backend_is_started_where_nothing_is_measured(project: Path) -> None:
     """It would take the memory of the device that an errand on the same node measures on."""
     config = CONFTEST.replace("[", '["fixtures.backends", ', 1)
-    made = STAND_IN.format(losses={}, env={})
+    made = STAND_IN.format(losses={}, env={}, num_at_once=1)
     (project / "conftest.py").write_text(config + made)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     options = ("--backend", "small=http://127.0.0.1:1", "-k", "one")

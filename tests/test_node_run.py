@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -54,6 +56,23 @@ def test_in_lanes_every_model_is_on_the_lanes_own_device(here: Survey) -> None:
     """Which is the first one that its worker sees."""
     choice = node.chosen(here, has_lanes=True)
     assert all("device=cuda:0" in spec for spec in choice.backends.values())
+
+
+@pytest.mark.parametrize("option", ["--ray-address=auto", "--lanes=gpu"])
+@pytest.mark.parametrize("more", [(), ("--tiny",)])
+def test_what_is_spread_is_on_the_device_that_its_own_process_sees(
+    here: Survey,
+    option: str,
+    more: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Over lanes as over the nodes of a cluster: another device than the first is not there."""
+    monkeypatch.setattr(node, "survey", lambda folder: here)
+    assert node.main(["--dry", *more, option]) == 0
+    told = capsys.readouterr().out
+    assert "device=cuda:0" in told
+    assert "device=cuda:1" not in told
 
 
 def test_weights_that_are_there_are_taken(here: Survey, tmp_path: Path) -> None:
@@ -163,3 +182,24 @@ def test_the_whole_path_runs_on_a_processor_with_tiny_shapes(tmp_path: Path) -> 
         assert record["settings"]["weights"] == "random"
         assert not any("solved" in task["treatment"] for task in record["tasks"])
         assert all(check["ok"] for check in record["checks"])
+
+
+def test_an_interrupt_lets_the_suite_judge_what_it_has(tmp_path: Path) -> None:
+    """Both get Ctrl-C; the command waits until pytest has written what it measured."""
+    slow = (
+        "import sys, time\n"
+        "try:\n    print('runs', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(1); print('judged', flush=True); sys.exit(2)\n"
+    )
+    (tmp_path / "slow.py").write_text(slow)
+    code = f"from bench.node import _status_of; raise SystemExit(_status_of(['{sys.executable}', 'slow.py']))"
+    code = f"import bench.node as n; from pathlib import Path; n.ROOT = Path({str(tmp_path)!r}); {code}"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as node_run:
+        assert node_run.stdout is not None
+        assert node_run.stdout.readline() == "runs\n"
+        os.killpg(node_run.pid, signal.SIGINT)
+        assert node_run.stdout.read() == "judged\n"
+        assert node_run.wait(30) == 2

@@ -14,6 +14,7 @@ from typing import Any
 from reports import journal
 from reports.errors import MergeError
 from reports.merging.records import GRADED_ALIKE
+from reports.places import WHERE
 from reports.runs import Entry, Run
 from reports.stored import EXTRA
 
@@ -61,6 +62,8 @@ def _line(entry: Entry) -> dict[str, Any]:
         "benchmark": None,  # its statistics are those of one session
         "extra_info": {} if entry.record is None else {EXTRA: entry.record.to_json()},
     }
+    if entry.where:
+        line[WHERE] = list(entry.where)
     return line if entry.duration_s is None else {**line, "duration_s": entry.duration_s}
 
 
