@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,6 +183,35 @@ def test_what_asks_servers_at_urls_is_one_block(pytester: pytest.Pytester) -> No
     for options, sizes in ((url, "[2, 1, 1]"), ((), "[1, 1, 1, 1]")):
         found = pytester.runpytest("bench", "--collect-only", "-s", *options)
         found.stdout.fnmatch_lines([f"*blocks of {sizes.replace('[', '[[]')}"])
+
+
+def test_ctrl_c_judges_what_came_home(project: Path) -> None:
+    """As at a batch job's time limit: verdicts and a page of what was measured, and a run to continue."""
+    log = project / "log"
+    made = STAND_IN.format(losses={}, env={"DEMO_WAITS": "two", "DEMO_LOG": str(log)}, num_at_once=1)
+    (project / "conftest.py").write_text(CONFTEST + made)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = pytest_command(project / "results", "-k", "one or two")
+    with subprocess.Popen(
+        command, cwd=project, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as session:
+        runs: list[Path] = []
+        while not (runs and "two" in log.read_text() and len(journal(runs[0])) == 1):
+            assert session.poll() is None
+            time.sleep(0.05)
+            runs = [file.parent for file in (project / "results").glob("*/journal.jsonl") if log.exists()]
+        session.send_signal(signal.SIGINT)
+        assert session.stdout is not None
+        said = session.stdout.read()
+        assert session.wait(60) == pytest.ExitCode.INTERRUPTED, said
+    [run] = runs
+    assert [entry["params"]["variant"] for entry in journal(run)] == ["one"]
+    verdicts = json.loads((run / "claims.json").read_text())["claims"]
+    assert {v["id"]: v["verdict"] for v in verdicts} == {"one-halves": "confirmed"}
+    assert (run / "report.html").is_file()
+    number = int(log.read_text().splitlines()[-1].split()[1])
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
 
 
 @pytest.mark.parametrize(("given", "threads"), [("", "1"), ("5", "5")])

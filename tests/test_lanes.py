@@ -167,15 +167,16 @@ def test_each_worker_sees_the_gpu_of_its_lane_alone(
     found = suite.runpytest_subprocess("bench", "-n", "auto", "--lanes", "gpu", *chosen)
     assert found.ret == pytest.ExitCode.OK
     num = len(os.sched_getaffinity(0))
-    found.stdout.fnmatch_lines([f"lanes: gpu 0; gpu 1; {num // 2 or num} cores to each"])
+    found.stdout.fnmatch_lines([f"lanes: gpu 0; gpu 1; cores to each: {num // 2 or num}"])
     uuid_of = {"gpu 0": "GPU-c", "gpu 1": "GPU-b"}
     entries = journal(suite)
     assert {variant: uuid_of[entries[variant]["lane"]] for variant in entries} == {
         variant: devices for variant, _, devices, _ in ran(suite)
     }
-    held = [core for _, _, _, cores in ran(suite) for core in cores.split(",")]
-    assert len(held) == (num // 2 or num) * 2
-    assert len(set(held)) == (num // 2 * 2 or num)
+    # A lane that comes up late may find nothing left to do.
+    shares = {entries[variant]["lane"]: tuple(cores.split(",")) for variant, _, _, cores in ran(suite)}
+    assert {len(share) for share in shares.values()} == {num // 2 or num}
+    assert num == 1 or len(set(shares.values())) == len(shares)
     usage_error(
         suite.runpytest("bench", "-n", "3", "--lanes", "gpu", "-p", "xdist"), "*3 GPUs, and 2 are here*"
     )
