@@ -52,7 +52,7 @@ def _graded_otherwise(run: Run) -> list[str]:
 
 
 def _line(entry: Entry) -> dict[str, Any]:
-    line = {
+    line: dict[str, Any] = {
         "nodeid": entry.nodeid,
         "experiment": entry.experiment,
         "params": dict(entry.params),
