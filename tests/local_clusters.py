@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +137,11 @@ class LocalCluster:
     def stop(self) -> None:
         """End all of it."""
         self._cluster.shutdown()
+        del self._cluster
+        self._nodes.clear()
+        with warnings.catch_warnings():  # Ray leaves a socket, which would fail whatever test collects it
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @contextmanager
