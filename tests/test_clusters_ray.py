@@ -14,7 +14,11 @@ from local_clusters import ROOT, finished, local_cluster, make_project, pytest_c
 
 pytest.importorskip("ray", reason="ray is missing; run: pip install 'assay[ray]'")
 
-pytestmark = pytest.mark.nightly
+pytestmark = [
+    pytest.mark.nightly,
+    # Ray's local cluster leaves a socket to the collector, in whichever test that runs.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def entries(results: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,11 @@ from typing import Any, NamedTuple
 import pytest
 from local_clusters import ROOT, LocalCluster, finished, local_cluster, pytest_command
 
-pytestmark = pytest.mark.nightly
+pytestmark = [
+    pytest.mark.nightly,
+    # Ray's local cluster leaves a socket to the collector, in whichever test that runs.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 for _package in ("ray", "torch", "cvxpy"):
     pytest.importorskip(_package, reason=f"{_package} is missing; run: tox -e clusters")
