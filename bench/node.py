@@ -54,6 +54,8 @@ THIRD = "phi-2-as-llama"
 CASCADE = {"large": "mistralai/Mistral-7B-Instruct-v0.3", "small": "Qwen/Qwen2.5-0.5B-Instruct"}
 TINY = ("tiny-llama", "tiny-qwen")
 DTYPE = "float16"
+SPREAD = ("--lanes", "--ray-address")
+"""Options of pytest under which each process sees its own devices alone."""
 NO_GPU = 3
 """The exit status where there is no GPU: nothing was measured, and nothing failed."""
 INTERRUPTED, REFUSED = 2, 4
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_folder(options.weights)
         found = survey(options.weights)
-        has_lanes = any(one.partition("=")[0] == "--lanes" for one in rest)
+        has_lanes = any(one.partition("=")[0] in SPREAD for one in rest)
         choice = chosen(found, options.weights, is_tiny=options.tiny, has_lanes=has_lanes)
         command = [sys.executable, "-m", "pytest", *arguments_of(choice, options.results_dir), *rest]
         print(*_told(choice), *crowded(found, choice), f"$ {shlex.join(command[2:])}", sep="\n", flush=True)
@@ -117,7 +119,7 @@ def chosen(
 ) -> Choice:
     """The models for what was found.
 
-    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker sees one device, its own.
+    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker or errand sees one device, its own.
 
     Raises
     ------
@@ -125,7 +127,7 @@ def chosen(
     """
     if is_tiny:
         names = tuple(map(random_of, TINY))
-        device = found.cuda[-1] if found.cuda else "cpu"
+        device = found.cuda[0 if has_lanes else -1] if found.cuda else "cpu"
         return Choice(
             names[0], names, {r: _spec(n, device, "float32") for r, n in zip(CASCADE, names, strict=True)}
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from reports import attempts, journal, stored
 from reports.errors import JournalError, RecordError
+from reports.places import Places, places_of
 from reports.records import Record
 
 __all__ = ["CLAIMS", "JOURNAL", "RUN", "Entry", "Run"]
@@ -45,6 +46,8 @@ class Entry:
     """`None` when the test ended before it had measured anything."""
     duration_s: float | None = None
     """What the whole test took, on the wall's clock; `None` where nobody noted it."""
+    where: Places = ()
+    """The lane or node of each session that measured it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,7 @@ def _entry(data: Mapping[str, Any], path: Path) -> Entry:
         benchmark=data.get("benchmark"),
         record=record,
         duration_s=data.get("duration_s"),
+        where=places_of(data),
     )
 
 

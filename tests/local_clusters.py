@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +43,8 @@ def arm(name, factor):
 def test_demo(variant, paired, request):
     if os.environ.get("DEMO_LOG"):
         with open(os.environ["DEMO_LOG"], "a") as log:
-            print(variant, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), file=log)
+            threads = os.environ.get("OMP_NUM_THREADS")
+            print(variant, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), threads, file=log)
     while variant == os.environ.get("DEMO_WAITS") and not GATE.exists():
         time.sleep(0.05)
     if variant == "absent":
@@ -134,6 +137,11 @@ class LocalCluster:
     def stop(self) -> None:
         """End all of it."""
         self._cluster.shutdown()
+        del self._cluster
+        self._nodes.clear()
+        with warnings.catch_warnings():  # Ray leaves a socket, which would fail whatever test collects it
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @contextmanager

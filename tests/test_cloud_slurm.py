@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,11 @@ if [[ $2 == harness.clusters.wait ]]; then
     for _ in {1..500}; do (($(grep -c ^up: "$CALLS") < 3)) || break; sleep 0.05; done
     exit "${NO_NODES:-0}"
 fi
+if [[ -n ${LASTS:-} ]]; then
+    trap 'sleep 0.3; echo "judged" >>"$CALLS"; exit 2' INT
+    echo "suite" >>"$CALLS"
+    for _ in {1..600}; do sleep 0.05; done
+fi
 exit "${PYTEST_STATUS:-0}"
 """
 
@@ -61,6 +68,15 @@ def put(path: Path, text: str) -> None:
 
 def sbatch(project: Path, *options: str, **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """The script as Slurm would run it; what it said, and what was called on which node."""
+    whole, calls = environment(project, **env)
+    done = subprocess.run(
+        ["bash", str(SCRIPT), *options], env=whole, capture_output=True, text=True, timeout=200
+    )
+    return done, calls.read_text().splitlines()
+
+
+def environment(project: Path, **env: str) -> tuple[dict[str, str], Path]:
+    """What Slurm sets, and the file that lists what was called."""
     calls = project.parent / "calls"
     calls.write_text("")
     slurm = {
@@ -71,11 +87,7 @@ def sbatch(project: Path, *options: str, **env: str) -> tuple[subprocess.Complet
         "CALLS": str(calls),
         "PATH": f"{project.parent / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
-    whole = {key: value for key, value in {**os.environ, **slurm, **env}.items() if value}
-    done = subprocess.run(
-        ["bash", str(SCRIPT), *options], env=whole, capture_output=True, text=True, timeout=200
-    )
-    return done, calls.read_text().splitlines()
+    return {key: value for key, value in {**os.environ, **slurm, **env}.items() if value}, calls
 
 
 def test_the_script_is_shell_that_stops_at_what_fails() -> None:
@@ -141,6 +153,38 @@ def test_nodes_that_do_not_come_up_end_the_job(project: Path) -> None:
     assert done.returncode == 1
     assert not [call for call in calls if "pytest" in call]
     assert len([call for call in calls if call.startswith("ended: start")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGUSR1, 2, "the time limit is near; what was measured is judged"), (signal.SIGTERM, 143, "")],
+)
+def test_a_suite_that_is_cut_short_judges_before_ray_ends(
+    project: Path, number: signal.Signals, status: int, said: str
+) -> None:
+    """At the time limit and when the job is cancelled: it is interrupted as by Ctrl-C, and waited for."""
+    whole, calls = environment(project, LASTS="1")
+    with subprocess.Popen(["bash", str(SCRIPT)], env=whole, stdout=subprocess.PIPE, text=True) as script:
+        while "suite\n" not in calls.read_text():
+            assert script.poll() is None
+            time.sleep(0.05)
+        script.send_signal(number)
+        assert script.stdout is not None
+        assert said in script.stdout.read()
+        assert script.wait(60) == status
+    lines = calls.read_text().splitlines()
+    ended = [place for place, line in enumerate(lines) if line.startswith("ended: start")]
+    assert len(ended) == 3
+    assert lines.index("judged") < min(ended)
+
+
+def test_a_whole_node_runs_by_the_command_that_chooses_models(project: Path) -> None:
+    """And an address may be given where the one that is found is of no use."""
+    done, calls = sbatch(project, "-m", "agents", ASSAY_NODE="1", ASSAY_HEAD_IP="10.1.2.3")
+    assert done.returncode == 0, done.stderr
+    suite = "here: python -m bench.node --ray-address 10.1.2.3:24711 --results-dir results -m agents"
+    assert suite in calls
+    assert not [call for call in calls if "hostname" in call]
 
 
 @pytest.mark.parametrize(

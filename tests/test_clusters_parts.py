@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.clusters_errand import Increments, Piece, keep
+from fixtures.clusters_errand import Increments, Piece, keep, supply
 from harness.clusters.cluster import find_address
 from harness.clusters.errand import Began, Ended, Errand, Parcel, perform
-from harness.clusters.kinds import Node, alike, default_resources, describe_machine, eligible, parse_resources
+from harness.clusters.kinds import (
+    Node,
+    _driver,
+    alike,
+    default_resources,
+    describe_machine,
+    eligible,
+    num_at_once,
+    parse_resources,
+)
 from harness.errors import UsageError
 
 SENDS = (
@@ -118,6 +127,14 @@ def test_nodes_without_processors_take_nothing() -> None:
     assert [found.name for found in eligible(nodes, {"CPU": 2})] == ["a", "b"]
 
 
+def test_as_many_errands_run_at_once_as_the_nodes_hold() -> None:
+    """By what each asks for, of the scarcest resource."""
+    nodes = [node("a", CPU=64, GPU=8), node("b", CPU=20, GPU=8), node("c", CPU=64)]
+    assert num_at_once(nodes, {"GPU": 1, "CPU": 8}) == 8 + 2
+    assert num_at_once(nodes, {"CPU": 64}) == 2
+    assert num_at_once(nodes, {"TPU": 1}) == 0
+
+
 def test_nodes_of_two_kinds_do_not_measure_one_run() -> None:
     """The message names the kinds, and how to choose one."""
     assert alike({"a": "H100", "b": "H100"}) == "H100"
@@ -125,6 +142,42 @@ def test_nodes_of_two_kinds_do_not_measure_one_run() -> None:
         alike({"a": "H100", "b": "L4"})
     with pytest.raises(UsageError, match="no node of the Ray cluster has what an errand asks for"):
         alike({})
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19",
+            ["NVIDIA driver 535.129.03"],
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build",
+            ["NVIDIA driver 580.65.06"],
+        ),
+        ("NVRM version: unknown", []),
+        ("", []),
+    ],
+)
+def test_nodes_with_two_drivers_are_of_two_kinds(tmp_path: Path, told: str, number: list[str]) -> None:
+    """Its number is part of what a machine is described by."""
+    path = tmp_path / "version"
+    path.write_text(f"{told}\nGCC version: gcc 13.2.0\n" if told else "")
+    assert _driver(path) == number
+    assert _driver(tmp_path / "none") == []
+
+
+def test_a_file_that_an_option_names_is_supplied_whole(tmp_path: Path) -> None:
+    """Once for all that read it; one that is there already and the same is left as it is."""
+    piece = Piece("results/node.toml", b"[[backend]]", False)
+    supply(tmp_path, piece)
+    path = tmp_path / "results" / "node.toml"
+    before = path.stat()
+    supply(tmp_path, piece)
+    assert path.stat().st_ino == before.st_ino
+    supply(tmp_path, piece._replace(content=b"other"))
+    assert path.read_bytes() == b"other"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_machine_is_described_without_its_name() -> None:

@@ -14,7 +14,11 @@ from local_clusters import ROOT, finished, local_cluster, make_project, pytest_c
 
 pytest.importorskip("ray", reason="ray is missing; run: pip install 'assay[ray]'")
 
-pytestmark = pytest.mark.nightly
+pytestmark = [
+    pytest.mark.nightly,
+    # Ray's local cluster leaves a socket to the collector, in whichever test that runs.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def entries(results: Path) -> list[dict[str, Any]]:
@@ -75,17 +79,31 @@ def test_a_node_lost_in_the_middle_costs_no_finished_result(
 
 
 def test_each_errand_sees_the_gpu_that_ray_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two at a time on a node that says it has two, though it has none."""
+    """Two at a time on a node that says it has two, though it has none; each with its share of threads."""
     project, log = make_project(tmp_path / "project", "two"), tmp_path / "log"
     monkeypatch.setenv("DEMO_LOG", str(log))
-    with local_cluster(1, each={"num_gpus": 2, "num_cpus": 2}) as cluster:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with local_cluster(1, each={"num_gpus": 2, "num_cpus": 6}) as cluster:
         options = ("--ray-address", cluster.address, "--profile", "node", "-k", "one or two or three or four")
         done = finished(pytest_command(tmp_path / "results", *options), project)
     assert done.returncode == 0, done.stdout
-    assert "GPU=1, CPU=1 for each block of variants" in done.stdout
+    assert "GPU=1, CPU=3 for each block of variants" in done.stdout
     seen = dict(line.split()[::2] for line in log.read_text().splitlines())
     assert seen["one"] == seen["two"]
     assert set(seen.values()) == {"0", "1"}
+    assert {line.split()[3] for line in log.read_text().splitlines()} == {"3"}
+
+
+def test_a_file_that_is_not_sent_with_the_tree_goes_with_each_errand(tmp_path: Path) -> None:
+    """As `python -m bench.node` names one: below results/, which stays here."""
+    project = make_project(tmp_path / "project")
+    (project / "results").mkdir()
+    (project / "results" / "node.toml").write_text("# who answers\n")
+    with local_cluster(1) as cluster:
+        options = ("--ray-address", cluster.address, "--node", "results/node.toml", "-k", "one")
+        done = finished(pytest_command(tmp_path / "out", *options), project)
+    assert done.returncode == 0, done.stdout
+    assert [entry["outcome"] for entry in entries(tmp_path / "out")] == ["passed"]
 
 
 def test_three_nodes_give_the_claims_that_one_process_gives(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +22,7 @@ LOSSES, ENV = {losses!r}, {env!r}  # node → parcels that it sends before it is
 
 
 class Beside:
-    kinds, resources = {{"here/0": "this"}}, {{"CPU": 1.0}}
+    kinds, resources, num_at_once = {{"here/0": "this"}}, {{"CPU": 1.0}}, {num_at_once}
 
     def __init__(self):
         self.waiting, self.number = deque(), 0
@@ -47,6 +50,18 @@ def pytest_configure(config):
 
     if not config.stash.get(HERE, False):
         config.pluginmanager.register(Spread(config, Beside()), "assay-spread")
+
+
+def pytest_sessionfinish(session):
+    import json
+
+    from fixtures.clusters_errand import HERE
+    from reports.session.progress import Progress
+
+    if not session.config.stash.get(HERE, False):
+        progress = session.config.stash[Progress.KEY]
+        told = [progress.num_lanes, sorted(map(len, progress.blocks))]
+        (session.config.rootpath / "expected.json").write_text(json.dumps(told))
 """
 
 
@@ -60,9 +75,10 @@ def spread(
     *options: str,
     losses: Mapping[str, int] | None = None,
     env: Mapping[str, str] | None = None,
+    num_at_once: int = 1,
 ) -> tuple[Any, Path]:
     """A session whose errands run beside it; what it said, and its run's folder."""
-    made = STAND_IN.format(losses=dict(losses or {}), env=dict(env or {}))
+    made = STAND_IN.format(losses=dict(losses or {}), env=dict(env or {}), num_at_once=num_at_once)
     (project / "conftest.py").write_text(CONFTEST + made)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = finished(pytest_command(project / "results", *options), project, PYTHONPATH=path)
@@ -169,10 +185,59 @@ def test_what_asks_servers_at_urls_is_one_block(pytester: pytest.Pytester) -> No
         found.stdout.fnmatch_lines([f"*blocks of {sizes.replace('[', '[[]')}"])
 
 
+def test_ctrl_c_judges_what_came_home(project: Path) -> None:
+    """As at a batch job's time limit: verdicts and a page of what was measured, and a run to continue."""
+    log = project / "log"
+    made = STAND_IN.format(losses={}, env={"DEMO_WAITS": "two", "DEMO_LOG": str(log)}, num_at_once=1)
+    (project / "conftest.py").write_text(CONFTEST + made)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = pytest_command(project / "results", "-k", "one or two")
+    with subprocess.Popen(
+        command, cwd=project, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+    ) as session:
+        runs: list[Path] = []
+        while not (runs and "two" in log.read_text() and len(journal(runs[0])) == 1):
+            assert session.poll() is None
+            time.sleep(0.05)
+            runs = [file.parent for file in (project / "results").glob("*/journal.jsonl") if log.exists()]
+        session.send_signal(signal.SIGINT)
+        assert session.stdout is not None
+        said = session.stdout.read()
+        assert session.wait(60) == pytest.ExitCode.INTERRUPTED, said
+    [run] = runs
+    assert [entry["params"]["variant"] for entry in journal(run)] == ["one"]
+    verdicts = json.loads((run / "claims.json").read_text())["claims"]
+    assert {v["id"]: v["verdict"] for v in verdicts} == {"one-halves": "confirmed"}
+    assert (run / "report.html").is_file()
+    number = int(log.read_text().splitlines()[-1].split()[1])
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+@pytest.mark.parametrize(("given", "threads"), [("", "1"), ("5", "5")])
+def test_a_block_computes_on_as_many_threads_as_it_asks_for_processors(
+    project: Path, monkeypatch: pytest.MonkeyPatch, given: str, threads: str
+) -> None:
+    """Or eight on a node would each take all of its cores; what the sender has set goes with them."""
+    monkeypatch.setenv("DEMO_LOG", str(project / "log"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    spread(project, "-k", "three")
+    assert (project / "log").read_text().split()[3] == threads
+
+
+def test_time_left_counts_as_many_blocks_as_run_at_a_time(project: Path) -> None:
+    """Each of which stays together; where no node is left for a while, one is expected."""
+    for num_at_once, told in ((3, 3), (0, 1)):
+        spread(project, "-k", "one or two or three", num_at_once=num_at_once)
+        assert json.loads((project / "expected.json").read_text()) == [told, [1, 2]]
+
+
 def test_no_backend_is_started_where_nothing_is_measured(project: Path) -> None:
     """It would take the memory of the device that an errand on the same node measures on."""
     config = CONFTEST.replace("[", '["fixtures.backends", ', 1)
-    made = STAND_IN.format(losses={}, env={})
+    made = STAND_IN.format(losses={}, env={}, num_at_once=1)
     (project / "conftest.py").write_text(config + made)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     options = ("--backend", "small=http://127.0.0.1:1", "-k", "one")

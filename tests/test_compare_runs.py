@@ -12,6 +12,7 @@ from reports.__main__ import main
 from reports.compare import compare
 from reports.comparing.lines import text_of
 from reports.records import Round
+from reports.runs import Run
 from tests.compared import ABOUT, judged, row, run_of, timed
 from tests.synthetic_runs import METRICS, record, write_run
 
@@ -120,6 +121,22 @@ def test_a_test_that_ended_otherwise_is_named() -> None:
     assert compare(run, failed).surroundings.tests == ["bench/t.py::t[cascade]: passed → failed (OOM)"]
     assert compare(run, failed).is_worse
     assert not compare(failed, run).is_worse
+
+
+def test_a_test_that_another_lane_or_node_measured_is_named() -> None:
+    """Devices of one kind are not equally fast; a node's number is another whenever Ray is started."""
+    run = run_of(timed([1.0] * 4))
+
+    def at(*where: str | None) -> Run:
+        return replace(run, entries=(replace(run.entries[0], where=where),))
+
+    found = compare(at("gpu 0"), at("gpu 1", None, "gpu 0"))
+    assert found.surroundings.places == ["bench/t.py::t[cascade]: gpu 0 → gpu 0, gpu 1"]
+    assert "measured on another lane or node:" in text_of(found)
+    assert found.to_json()["differences"]["places"] == found.surroundings.places
+    for same in (compare(at("gpu1/3f2a"), at("gpu1/9c1e")), compare(at(), at("gpu 1"))):
+        assert not same.surroundings.places
+    assert compare(at("gpu1/3f2a"), at("gpu2/3f2a")).surroundings.places
 
 
 # the command line

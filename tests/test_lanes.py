@@ -140,6 +140,15 @@ def test_a_gpu_lane_sees_its_devices_alone() -> None:
     assert lane.environment == {"CUDA_VISIBLE_DEVICES": "GPU-c,GPU-d"}
 
 
+def test_a_lane_has_as_many_threads_as_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of GPUs too, or eight workers would each compute on all; what is set already stays."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    lanes = Lane("gpu 2", ("GPU-c",), (4, 5, 6)), Lane("cpu 1,2", cores=(1, 2))
+    assert [lane.environment["OMP_NUM_THREADS"] for lane in lanes] == ["3", "2"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert {lane.environment["OMP_NUM_THREADS"] for lane in lanes} == {"1"}
+
+
 GPUS = """
 import sys
 from tests.fake_nvml import FakeGpu, FakeNvml
@@ -157,12 +166,17 @@ def test_each_worker_sees_the_gpu_of_its_lane_alone(
     chosen = ("-k", "third or quarter", "--claims=off", "-p", "xdist")
     found = suite.runpytest_subprocess("bench", "-n", "auto", "--lanes", "gpu", *chosen)
     assert found.ret == pytest.ExitCode.OK
-    found.stdout.fnmatch_lines(["lanes: gpu 0; gpu 1"])
+    num = len(os.sched_getaffinity(0))
+    found.stdout.fnmatch_lines([f"lanes: gpu 0; gpu 1; cores to each: {num // 2 or num}"])
     uuid_of = {"gpu 0": "GPU-c", "gpu 1": "GPU-b"}
     entries = journal(suite)
     assert {variant: uuid_of[entries[variant]["lane"]] for variant in entries} == {
         variant: devices for variant, _, devices, _ in ran(suite)
     }
+    # A lane that comes up late may find nothing left to do.
+    shares = {entries[variant]["lane"]: tuple(cores.split(",")) for variant, _, _, cores in ran(suite)}
+    assert {len(share) for share in shares.values()} == {num // 2 or num}
+    assert num == 1 or len(set(shares.values())) == len(shares)
     usage_error(
         suite.runpytest("bench", "-n", "3", "--lanes", "gpu", "-p", "xdist"), "*3 GPUs, and 2 are here*"
     )

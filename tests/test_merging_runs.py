@@ -67,6 +67,22 @@ def test_a_merged_folder_is_read_as_any_run(tmp_path: Path, capsys: pytest.Captu
     assert one == merged(*days).records[0]
 
 
+def test_where_each_session_measured_is_kept(tmp_path: Path) -> None:
+    """A lane, a node, or the whole machine; merged runs merge on."""
+    days = [session(tmp_path / f"day{at}", cascade(at), at=at) for at in (1, 2, 3, 4)]
+    added = ({"lane": "gpu 1"}, {}, {"extra_info": {"node": {"name": "gpu1/3f2a", "lost": []}}}, {})
+    for day, more in zip(days, added, strict=True):
+        line = json.loads((day / "journal.jsonl").read_text())
+        line["extra_info"] |= more.get("extra_info", {})
+        (day / "journal.jsonl").write_text(json.dumps({**more, **line}) + "\n")
+    halves = [tmp_path / "half1", tmp_path / "half2"]
+    assert main(["merge", *map(str, days[:2]), "--to", str(halves[0])]) == 0
+    assert main(["merge", *map(str, days[2:]), "--to", str(halves[1])]) == 0
+    assert Run.read(halves[0]).entries[0].where == ("gpu 1", None)
+    assert merged(*halves).entries[0].where == ("gpu 1", None, "gpu1/3f2a", None)
+    assert merged(days[1], days[3]).entries[0].where == ()
+
+
 def test_a_task_that_was_graded_otherwise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first session's grade counts, so that the reader is told of the other; not of what is equal."""
     first, alike = cascade(1), replace(cascade(2), tasks=cascade(1).tasks)

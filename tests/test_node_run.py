@@ -58,6 +58,23 @@ def test_in_lanes_every_model_is_on_the_lanes_own_device(here: Survey) -> None:
     assert all("device=cuda:0" in spec for spec in choice.backends.values())
 
 
+@pytest.mark.parametrize("option", ["--ray-address=auto", "--lanes=gpu"])
+@pytest.mark.parametrize("more", [(), ("--tiny",)])
+def test_what_is_spread_is_on_the_device_that_its_own_process_sees(
+    here: Survey,
+    option: str,
+    more: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Over lanes as over the nodes of a cluster: another device than the first is not there."""
+    monkeypatch.setattr(node, "survey", lambda folder: here)
+    assert node.main(["--dry", *more, option]) == 0
+    told = capsys.readouterr().out
+    assert "device=cuda:0" in told
+    assert "device=cuda:1" not in told
+
+
 def test_weights_that_are_there_are_taken(here: Survey, tmp_path: Path) -> None:
     """From a folder, each by itself; the third is then the real one."""
     for name in (MISTRAL, QWEN):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,11 +28,13 @@ class Terminal:
         self.lines.append(text)
 
 
-def lines_of(*tests: tuple[str, float], num_lanes: int = 1) -> list[str]:
+def lines_of(
+    *tests: tuple[str, float], num_lanes: int = 1, blocks: Sequence[Sequence[str]] = ()
+) -> list[str]:
     """What is written as these tests finish, each after its seconds."""
     terminal = Terminal()
     progress = Progress(terminal, [name for name, _ in tests])
-    progress.num_lanes = num_lanes
+    progress.num_lanes, progress.blocks = num_lanes, blocks
     for name, took_s in tests:
         report: Any = SimpleNamespace(nodeid=name, outcome="passed", duration=took_s)
         progress.finished(report)
@@ -64,3 +67,12 @@ def test_lanes_share_what_is_left() -> None:
     tests = [(f"a.py::live[{i}]", 100.0) for i in range(5)]
     assert lines_of(*tests, num_lanes=2)[0].endswith("about 3 min left")
     assert lines_of(*tests)[0].endswith("about 7 min left")
+
+
+def test_a_block_is_not_shared_out() -> None:
+    """Of four that are left, three run one after the other, however many lanes there are."""
+    tests = [(f"a.py::live[{i}]", 100.0) for i in range(5)]
+    names = [name for name, _ in tests]
+    lines = lines_of(*tests, num_lanes=4, blocks=[names[:1], names[1:4], names[4:]])
+    assert lines[0].endswith("about 5 min left")
+    assert lines[1].endswith("about 3 min left")

@@ -4,7 +4,9 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
 #SBATCH --gpus-per-node=8
+#SBATCH --mem=0
 #SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@180
 #SBATCH --output=assay-%j.log
 
 # The suite over the nodes of a Slurm allocation; its results folder is left where this was submitted.
@@ -18,9 +20,12 @@
 #   ASSAY_RESULTS   where runs go (default: results), on a disk that this node sees
 #   ASSAY_PORT      of Ray's head (default: drawn from the job's id, so that two jobs may share a node)
 #   ASSAY_WAIT_S    for each node to come up (default: 300)
+#   ASSAY_HEAD_IP   of the first node, where the one that is found is not the one that the others reach
+#   ASSAY_NODE      if set, `python -m bench.node`, which chooses models and weights, runs in pytest's place
 #
 # One `srun` per node starts Ray in the foreground, so that Slurm ends it with the job whatever happens; the
 # suite runs on the first node, and brings home what every node finds. A node that is lost costs what it ran.
+# Three minutes before the time limit the suite is interrupted: what was measured is judged, and has its page.
 
 set -euo pipefail
 
@@ -56,17 +61,19 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head="${nodes[0]}"
 # The first IPv4 address that others reach: Debian gives a machine's own name a loopback address, which is left
 # to a job of one node without another.
-head_ip=""
-read -ra found < <(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
-    bash -c 'echo $(hostname --ip-address) $(hostname --all-ip-addresses)') || true
-for ip in ${found[@]+"${found[@]}"}; do
-    if [[ "$ip" =~ ^[0-9]+(\.[0-9]+){3}$ && "$ip" != 127.* ]]; then
-        head_ip="$ip"
-        break
-    fi
-done
+head_ip="${ASSAY_HEAD_IP:-}"
+if [[ -z "$head_ip" ]]; then
+    read -ra found < <(srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
+        bash -c 'echo $(hostname --ip-address) $(hostname --all-ip-addresses)') || true
+    for ip in ${found[@]+"${found[@]}"}; do
+        if [[ "$ip" =~ ^[0-9]+(\.[0-9]+){3}$ && "$ip" != 127.* ]]; then
+            head_ip="$ip"
+            break
+        fi
+    done
+fi
 if [[ -z "$head_ip" ]] && ((${#nodes[@]} > 1)); then
-    echo "slurm.sh: $head has no address that others reach (${found[*]-none}); see: hostname -I" >&2
+    echo "slurm.sh: $head has no address that others reach (${found[*]-none}); see: hostname -I, and give ASSAY_HEAD_IP" >&2
     exit 1
 fi
 address="${head_ip:=127.0.0.1}:$port"
@@ -75,6 +82,8 @@ address="${head_ip:=127.0.0.1}:$port"
 folder() { echo "/tmp/assay-$SLURM_JOB_ID-$1"; }
 
 steps=()
+suite=""
+is_interrupted=""
 start() {
     local node="$1" place="$2"
     shift 2
@@ -87,7 +96,10 @@ start() {
 
 finish() {
     local status=$?
-    trap - EXIT INT TERM
+    trap - EXIT INT TERM USR1
+    if [[ -n "$suite" ]]; then
+        kill -INT -- "-$suite" 2>/dev/null && wait "$suite" || true
+    fi
     for step in ${steps[@]+"${steps[@]}"}; do
         kill "$step" 2>/dev/null || true
     done
@@ -100,6 +112,15 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 143' INT TERM
+# Once: a second interrupt would end the judging.
+interrupt() {
+    [[ -n "$suite" ]] || exit 143
+    [[ -z "$is_interrupted" ]] || return 0
+    is_interrupted=yes
+    echo "slurm.sh: the time limit is near; what was measured is judged. Continue with --resume"
+    kill -INT -- "-$suite" 2>/dev/null || true
+}
+trap interrupt USR1
 
 start "$head" 0 --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false
 for place in "${!nodes[@]}"; do
@@ -113,7 +134,22 @@ if ! python -m harness.clusters.wait "$address" "${#nodes[@]}" "$wait_s"; then
     exit 1
 fi
 
+command=(pytest bench/)
+if [[ -n "${ASSAY_NODE:-}" ]]; then
+    command=(bench.node)
+fi
+# Beside this shell, which hears of no signal while it runs a program, and in a group of its own, since what a
+# script starts in the background is otherwise deaf to interrupts.
+set -m
+python -m "${command[@]}" --ray-address "$address" --results-dir "$results" "$@" &
+suite=$!
+set +m
 status=0
-python -m pytest bench/ --ray-address "$address" --results-dir "$results" "$@" || status=$?
-echo "slurm.sh: pytest ended with status $status; results in $results"
+wait "$suite" || status=$?
+if [[ -n "$is_interrupted" ]]; then
+    status=0
+    wait "$suite" || status=$?
+fi
+suite=""
+echo "slurm.sh: ${command[0]} ended with status $status; results in $results"
 exit "$status"

@@ -25,7 +25,15 @@ from typing import Any, Self
 
 from harness.agents.cluster import RayCluster, require_ray
 from harness.clusters.errand import Began, Errand, Event, Lost, perform
-from harness.clusters.kinds import Node, Resources, alike, default_resources, describe_machine, eligible
+from harness.clusters.kinds import (
+    Node,
+    Resources,
+    alike,
+    default_resources,
+    describe_machine,
+    eligible,
+    num_at_once,
+)
 from harness.errors import LaunchError, UsageError
 
 __all__ = ["EXCLUDED", "Errands", "find_address"]
@@ -101,6 +109,11 @@ class Errands:
             for node in self._ray.nodes()
             if node["Alive"]
         ]
+
+    @property
+    def num_at_once(self) -> int:
+        """How many errands run side by side on the nodes that are alive."""
+        return num_at_once(self.nodes(), self.resources)
 
     def send(self, errand: Errand) -> None:
         """Have it run as soon as a node has room for it."""

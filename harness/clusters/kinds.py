@@ -22,6 +22,7 @@ __all__ = [
     "default_resources",
     "describe_machine",
     "eligible",
+    "num_at_once",
     "parse_resources",
 ]
 
@@ -67,6 +68,12 @@ def eligible(nodes: Iterable[Node], wanted: Mapping[str, float]) -> list[Node]:
     """Those that have, when idle, all that an errand asks for, by label."""
     able = [n for n in nodes if all(n.resources.get(name, 0.0) >= amount for name, amount in wanted.items())]
     return sorted(able, key=lambda node: node.label)
+
+
+def num_at_once(nodes: Iterable[Node], wanted: Mapping[str, float]) -> int:
+    """How many errands idle nodes take side by side."""
+    able = eligible(nodes, wanted)
+    return sum(min(int(node.resources[name] // amount) for name, amount in wanted.items()) for node in able)
 
 
 def default_resources(nodes: Iterable[Node], *, with_gpu: bool) -> Resources:
@@ -116,7 +123,7 @@ def describe_machine() -> str:
     """This machine in what a round depends on, without its name, which equal machines differ by."""
     parts = [platform.machine(), f"{os.cpu_count()} CPUs", _cpu(), f"Python {platform.python_version()}"]
     parts += [f"{name} {found}" for name in _PACKAGES if (found := _version(name))]
-    return ", ".join([*parts, *_gpus()])
+    return ", ".join([*parts, *_gpus(), *_driver()])
 
 
 def _cpu() -> str:
@@ -140,3 +147,10 @@ def _gpus() -> list[str]:
     """Of all of them, whatever this process may see."""
     paths = Path("/proc/driver/nvidia/gpus").glob("*/information")
     return sorted(_value(path, "Model") or "GPU" for path in paths)
+
+
+def _driver(path: Path = Path("/proc/driver/nvidia/version")) -> list[str]:
+    """`NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build …` → its number."""
+    words = path.read_text().partition("\n")[0].split() if path.is_file() else []
+    number = next((word for word in words if word[0].isdigit() and "." in word), None)
+    return [f"NVIDIA driver {number}"] if number else []

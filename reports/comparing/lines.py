@@ -44,6 +44,7 @@ def _around(found: Comparison, width: int) -> Iterator[str]:
         ("settings differ", around.settings),
         ("tests differ", around.tests),
         ("not compared, since they measured something else", list(found.unlike)),
+        ("measured on another lane or node", around.places),
         ("code differs", around.code),
         ("packages differ", around.packages),
     ):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from reports.places import machine_of
 from reports.records import Record
-from reports.runs import Run
+from reports.runs import Entry, Run
 
 __all__ = ["Surroundings", "chosen_differences", "surroundings_of"]
 
@@ -47,6 +48,8 @@ class Surroundings(NamedTuple):
     """Tests of one run only, and tests that ended otherwise."""
     lost: list[str]
     """Tests that the later run lacks although it ran others of their experiment, or that fail in it."""
+    places: list[str]
+    """Tests that were measured on another lane or node: devices of one kind are not equally fast."""
     is_machine_told: bool = True
     """Whether either run says on what it was measured."""
 
@@ -69,6 +72,7 @@ def surroundings_of(before: Run, after: Run) -> Surroundings:
         packages=[f"{name}: {what}" for name, what in found if name.split(".")[0] in PACKAGES],
         tests=list(_tests(before, after)),
         lost=_lost(before, after),
+        places=list(_places(before, after)),
         is_machine_told=any("machine" in one for one in told),
     )
 
@@ -141,3 +145,17 @@ def _lost(before: Run, after: Run) -> list[str]:
         if is_gone or (entry.outcome == "passed" and now is not None and now.outcome == "failed"):
             out.append(entry.nodeid)
     return out
+
+
+def _places(before: Run, after: Run) -> Iterator[str]:
+    """Tests with the lanes or nodes of either run, where both tell them and they differ."""
+    new = {entry.nodeid: _machines(entry) for entry in after.entries}
+    for entry in before.entries:
+        old, now = _machines(entry), new.get(entry.nodeid)
+        if old and now and old != now:
+            yield f"{entry.nodeid}: {', '.join(old)} → {', '.join(now)}"
+
+
+def _machines(entry: Entry) -> list[str]:
+    """Each lane or machine that measured it, once."""
+    return sorted({machine_of(place) for place in entry.where if place is not None})

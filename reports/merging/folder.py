@@ -14,6 +14,7 @@ from typing import Any
 from reports import journal
 from reports.errors import MergeError
 from reports.merging.records import GRADED_ALIKE
+from reports.places import WHERE
 from reports.runs import Entry, Run
 from reports.stored import EXTRA
 
@@ -51,7 +52,7 @@ def _graded_otherwise(run: Run) -> list[str]:
 
 
 def _line(entry: Entry) -> dict[str, Any]:
-    line = {
+    line: dict[str, Any] = {
         "nodeid": entry.nodeid,
         "experiment": entry.experiment,
         "params": dict(entry.params),
@@ -61,6 +62,8 @@ def _line(entry: Entry) -> dict[str, Any]:
         "benchmark": None,  # its statistics are those of one session
         "extra_info": {} if entry.record is None else {EXTRA: entry.record.to_json()},
     }
+    if entry.where:
+        line[WHERE] = list(entry.where)
     return line if entry.duration_s is None else {**line, "duration_s": entry.duration_s}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from reports.errors import MergeError
 from reports.journal import PLAN, differences
 from reports.merging.records import merge_records
+from reports.places import Places, together
 from reports.runs import Entry, Run
 
 __all__ = ["merge_runs", "sessions_of"]
@@ -104,7 +105,13 @@ def _entry(found: Sequence[tuple[int, Entry]]) -> Entry:
         data=tuple(value for entry in entries for value in entry.data),
         record=record,
         duration_s=sum(times_s) if len(times_s) == len(entries) else None,
+        where=together(place for entry in entries for place in _places(entry)),
     )
+
+
+def _places(entry: Entry) -> Places:
+    """One per session, also where none is told."""
+    return entry.where or (None,) * (entry.record.sessions if entry.record else 1)
 
 
 def _about(runs: Sequence[Run]) -> dict[str, Any]:

@@ -149,10 +149,11 @@ class Controller:
         for item in measured:
             if resume.is_armed(item):
                 self._replay(item)
+        todo = self._blocks([item for item in self.items.values() if not resume.is_armed(item)])
         if self.assay.progress:
-            self.assay.progress.num_lanes = len(config.option.tx)
+            self.assay.progress.num_lanes, self.assay.progress.blocks = len(config.option.tx), todo
         self.schedule = BlockScheduling(
-            self._blocks([item for item in self.items.values() if not resume.is_armed(item)]),
+            todo,
             lane_of=lambda node: str(node.workerinput[LANE]["name"]),
             num_lanes=len(config.option.tx),
             is_replaced=config.getoption("maxworkerrestart", None) != "0",

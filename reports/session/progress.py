@@ -31,7 +31,8 @@ class Progress:
 
     Time left is, per test function, the mean time of its variants so far, times those to come; of a function
     that was not timed yet, what its tests took `earlier`. Work that tests share falls to the first of them,
-    so that it is left out where there is another.
+    so that it is left out where there is another. Where several run at a time, it is that by as many, or what
+    the longest block takes, which stays together.
     """
 
     KEY: pytest.StashKey[Progress] = pytest.StashKey()
@@ -47,6 +48,8 @@ class Progress:
         self.moving = False
         self.num_lanes = 1
         """How many tests run at a time."""
+        self.blocks: Sequence[Sequence[str]] = ()
+        """Tests that run one after the other, however many lanes there are."""
 
     def step(self, what: str, done: int, total: int) -> None:
         """Say how far something inside a test has come. Silent where no one watches."""
@@ -101,11 +104,13 @@ class Progress:
 
     def _left(self) -> str:
         """Empty while nothing tells how long some test that is to come will take."""
-        times_s = [self._expected_s(nodeid) for nodeid in self.waiting]
-        known_s = [time_s for time_s in times_s if time_s is not None]
+        times_s = {nodeid: self._expected_s(nodeid) for nodeid in self.waiting}
+        known_s = {nodeid: time_s for nodeid, time_s in times_s.items() if time_s is not None}
         if not times_s or len(known_s) < len(times_s):
             return ""
-        return f", {about(sum(known_s) / self.num_lanes)} left"
+        longest_s = max((sum(known_s.get(one, 0.0) for one in block) for block in self.blocks), default=0.0)
+        left_s = max(sum(known_s.values()) / self.num_lanes, longest_s)
+        return f", {about(left_s)} left"
 
     def _expected_s(self, nodeid: str) -> float | None:
         took_s = self.took_s.get(_function(nodeid))
