@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--dtype", default="float32", metavar="T", help="of the weights in memory")
     model.add_argument("--threads", type=positive(int), default=1, metavar="N", help="within one operation")
     model.add_argument("--decoding", choices=("slab-by-slab", "kernels", "graphs"), default="graphs",
-                       help="the fastest way in which decode steps may be run")  # fmt: skip
+                       help="the last way in which decode steps may be run")  # fmt: skip
     model.add_argument("--allow-weights", action="store_true", help="let clients replace the weights")
     add_ring(serve.add_argument_group("with --models"))
     where = serve.add_argument_group("where").add_mutually_exclusive_group()

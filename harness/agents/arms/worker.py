@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -122,7 +123,7 @@ def serve_step(place: Place, token_ids: Sequence[int], max_new_tokens: int) -> I
     BudgetError: there was no room within the time it may wait.
     """
     with out_of_memory():
-        # To record a step takes as long as many of them.
+        # What would be compiled and recorded is thrown away after one step.
         engine, started = _start(place, "slab-by-slab")
         with engine:
             yield started
@@ -156,6 +157,7 @@ def _start(place: Place, decoding: str) -> tuple[Any, Started]:
         except BudgetError:
             if perf_counter() >= ends_s or needed_bytes > budget.capacity_bytes:
                 raise
+            time.sleep(_LOOK_S)  # the budget may have room that the device has not
         wait_s += _wait_for_room(budget, needed_bytes, ends_s)
     load_s += perf_counter() - began_s
     return engine, Started(
@@ -177,6 +179,8 @@ def _import_core(place: Place) -> Any:
         # Loading a checkpoint would import it, and imports are to stand apart.
         import_module("transformers").LlamaForCausalLM  # noqa: B018
     import_module("torch").set_num_threads(place.threads)
+    if place.device != "cpu" and find_spec("triton") is not None:
+        import_module("triton")
     return core
 
 

@@ -1,7 +1,7 @@
 """Attention of a ragged batch: each span's rows against its own slab, read in place.
 
-Spans of one token, the decoding ones, take one call each and share the copies into and out of the batch; on a
-GPU, one kernel for all of them (`decoding.rows`). Longer ones see their own earlier tokens through a mask.
+Spans of one token, the decoding ones, take one call each and share the copies into and out of the batch, or
+one in all on a GPU (`decoding.rows`). Longer ones see their own earlier tokens through a mask.
 
 Grouped queries: the queries that share a key head are laid out as further rows of that head, so keys and
 values are never repeated.
@@ -41,7 +41,7 @@ class Attention:
     def __init__(self, spans: Sequence[Piece], groups: int, rows: Rows | None = None) -> None:
         num = next((i for i, span in enumerate(spans) if len(span.token_ids) > 1), len(spans))
         self._num_singles = num
-        self._rows = rows if rows is not None and num and rows.take(spans[:num]) else None
+        self._rows = rows if rows is not None and num and rows.can_take(spans[:num]) else None
         if self._rows is not None:
             self._rows.put(spans[:num], num)
         slabs = [] if self._rows is not None else [span.slab for span in spans[:num]]

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import torch
 
+from harness.sessions.core.decoding import Decoder
 from harness.sessions.core.model import Model, Span
 from harness.sessions.core.slab import Slab
 
@@ -28,8 +29,11 @@ class Costs:
         self.copy_s_per_byte = copy_s_per_byte
 
     @classmethod
-    def measure(cls, model: Model) -> Costs:
-        """Compute and copy a few tokens in memory of no session; this also warms the model up."""
+    def measure(cls, model: Model, decoder: Decoder | None = None) -> Costs:
+        """Compute and copy a few tokens in memory of no session; this also warms the model up.
+
+        Arguments: `decoder`, what runs its decode steps.
+        """
         slab = Slab(model.slab_shape, _PROBE_TOKENS)
         tokens = [0] * _PROBE_TOKENS
         for _ in range(2):
@@ -38,8 +42,10 @@ class Costs:
             model.forward([Span(slab, tokens)]).argmax(-1).tolist()
             prefill_s = perf_counter() - began_s
         slab.cut(1)
-        model.forward([Span(slab, [0])])
+        model.forward([Span(slab, [0])], decoder)
         model.synchronize()
+        if decoder is not None:
+            decoder.num_steps = decoder.num_replayed = 0  # which count sessions' steps
         slab.num_tokens = _PROBE_TOKENS
         began_s = perf_counter()
         for _ in range(_PROBE_COPIES):

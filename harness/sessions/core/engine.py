@@ -15,14 +15,15 @@ it was before. After `shutdown` the budget holds nothing of ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from time import perf_counter
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 
-from harness.errors import UsageError
+from harness.errors import UnavailableError, UsageError
 from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core.checks import check_positive, checked_tokens, checked_turn
@@ -30,41 +31,14 @@ from harness.sessions.core.costs import Costs
 from harness.sessions.core.decoding import WAYS, choose
 from harness.sessions.core.model import Model
 from harness.sessions.core.retention import Retention, retention
-from harness.sessions.core.scheduler import Counts, Scheduler
+from harness.sessions.core.scheduler import Scheduler
 from harness.sessions.core.session import Place, SessionInfo
 from harness.sessions.core.slab import Slab
+from harness.sessions.core.stats import Stats
 from harness.sessions.core.store import Store
 from harness.sessions.core.turns import Event, Turn
 
 __all__ = ["Engine", "Stats"]
-
-
-class Stats(NamedTuple):
-    """The engine now, and what it did since its start."""
-
-    num_sessions: int
-    num_on_device: int
-    num_on_host: int
-    num_nowhere: int
-    """Sessions that hold no slab: dropped, to be computed again."""
-    num_queued: int
-    num_running: int
-    weight_bytes: int
-    """Drawn for the weights; 0 where they lie in memory of somebody else's."""
-    slab_bytes: int
-    host_bytes: int
-    num_dropped: int
-    """Slabs that were dropped, since the start."""
-    num_offloaded: int
-    num_restored: int
-    host_to_device_bytes: int | None
-    """Copied between both memories since the start; None where they are one, as the next."""
-    device_to_host_bytes: int | None
-    decoding: str
-    """How steps that only decode are run: `graphs`, `kernels` or `slab-by-slab`."""
-    graph_steps: int | None
-    """Of them, those replayed from a graph; None where none is recorded."""
-    counts: Counts
 
 
 class Engine:
@@ -82,8 +56,8 @@ class Engine:
     clock: seconds, for tests.
     draws_weights: whether the weights' bytes are drawn; not where they lie in memory that was drawn already.
     turn_ids: where turns get their ids, for engines that share them.
-    decoding: the fastest way in which decode steps may be run, where that can be: one of `decoding.WAYS`. To
-        record graphs takes seconds, which an engine of a few steps has no use for.
+    decoding: the last of `decoding.WAYS` in which decode steps may be run, where that can be. To record
+        graphs takes seconds, which an engine of a few steps has no use for.
 
     Raises
     ------
@@ -125,10 +99,9 @@ class Engine:
                     model,
                     max_batch=min(max_batch, max_sessions),
                     max_tokens=max_session_tokens,
-                    fastest=decoding,
+                    most=decoding,
                 )
-                model.decoder = self.decoding.decoder
-                costs = Costs.measure(model)
+                costs = Costs.measure(model, self.decoding.decoder)
         except BaseException:
             self._release()
             raise
@@ -145,7 +118,7 @@ class Engine:
         )
         self._scheduler = Scheduler(
             model, self._store, costs, prefill_chunk=prefill_chunk, max_batch=max_batch, clock=clock,
-            turn_ids=turn_ids or count(1),
+            turn_ids=turn_ids or count(1), decoder=self.decoding.decoder,
         )  # fmt: skip
 
     @property
@@ -282,16 +255,39 @@ class Engine:
             host_to_device_bytes=self.model.copies.up_bytes,
             device_to_host_bytes=self.model.copies.down_bytes,
             decoding=self.decoding.name,
+            row_steps=self.decoding.row_steps,
             graph_steps=self.decoding.graph_steps,
             counts=self._scheduler.counts,
         )
+
+    @contextmanager
+    def slowed(self, way: str) -> Iterator[None]:
+        """Run decode steps in an earlier one of `decoding.WAYS` meanwhile, to measure what it lacks.
+
+        Raises
+        ------
+        UnavailableError: that way is not before the one in which they are run here.
+        """
+        name, why_not = self.decoding.name, self.decoding.why_not
+        decoder = self.decoding.decoder
+        if decoder is None or WAYS.index(way) >= WAYS.index(name):
+            raise UnavailableError(
+                f"{self.model.name}: {way} is not before {name}, how its decode steps are run here"
+                + (f": {why_not}" if why_not else "")
+            )
+        was_replaying, decoder.is_replaying = decoder.is_replaying, False
+        self._scheduler.decoder = None if way == WAYS[0] else decoder
+        try:
+            yield
+        finally:
+            decoder.is_replaying, self._scheduler.decoder = was_replaying, decoder
 
     def shutdown(self) -> None:
         """Close every session and give the weights' bytes back; a second call does nothing."""
         for session in list(self._store):
             self.close(session.id)
-        if self.model.decoder is self.decoding.decoder:
-            self.model.decoder = None
+        # Graphs and what they keep are memory too.
+        self.decoding, self._scheduler.decoder = self.decoding._replace(decoder=None), None
         self._release()
 
     def _release(self) -> None:

@@ -59,7 +59,7 @@ class Model:
 
     blocked_s: float = 0.0
     """Of the last forward pass, spent waiting for weights on their way; none where they are always there."""
-    stays: bool = True
+    is_in_place: bool = True
     """Whether the weights lie in one place for as long as the model is there."""
 
     def __init__(self, name: str, weights: Weights) -> None:
@@ -73,8 +73,6 @@ class Model:
         self._rotations = Rotation(nothing, nothing)
         self.groups = self.shape.num_heads // self.shape.num_kv_heads
         """Queries per key head."""
-        self.decoder: Decoder | None = None
-        """What runs the steps that only decode; None for the same way as any other."""
 
     @classmethod
     def from_transformers(
@@ -114,23 +112,24 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def forward(self, spans: Sequence[Span]) -> torch.Tensor:
+    def forward(self, spans: Sequence[Span], decoder: Decoder | None = None) -> torch.Tensor:
         """Compute the spans' tokens, put their keys and values into the slabs, and extend these.
 
         Arguments: spans of distinct slabs with room for their tokens, at least one token each, and those of
-        one token first (later ones are computed as well, but one by one).
+        one token first (later ones are computed as well, but one by one); `decoder`, of this model, which
+        runs the steps that it can and else attends for spans of one token; None for neither.
 
         Returns the logits [spans that want them, vocab_size] after each span's last token.
         """
-        if self.decoder is not None and self.decoder.takes(spans):
-            return self.decoder.step(spans)
+        if decoder is not None and decoder.can_run(spans):
+            return decoder.step(spans)
         rotation = self._rotation_of(spans)
         tokens = self._put([token for span in spans for token in span.token_ids])
         # Asked for before the layers run: on a GPU what is put up waits for all that was asked before.
         wanted = _ends(spans)
         rows = self._put(wanted) if wanted and len(wanted) < len(tokens) else None
-        rows_attention = None if self.decoder is None else self.decoder.rows
-        x = self._hidden(tokens, rotation, Attention(spans, self.groups, rows_attention))
+        attention = Attention(spans, self.groups, None if decoder is None else decoder.rows)
+        x = self._hidden(tokens, rotation, attention)
         for span in spans:
             span.slab.num_tokens += len(span.token_ids)
         if not wanted:

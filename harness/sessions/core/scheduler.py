@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from harness.errors import BudgetError
 from harness.sessions.core.choosing import Draws, chosen
 from harness.sessions.core.costs import Costs
+from harness.sessions.core.decoding import Decoder
 from harness.sessions.core.model import Model, Span
 from harness.sessions.core.session import Session
 from harness.sessions.core.store import Store
@@ -114,7 +115,7 @@ class Scheduler:
     """The queue, the running turns and the batch.
 
     Arguments: `prefill_chunk`, prompt tokens per step; `max_batch`, turns that run at once; `clock`, seconds;
-    `turn_ids`, rising.
+    `turn_ids`, rising; `decoder`, what runs the steps that only decode, None for the model as any other.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Scheduler:
         max_batch: int,
         clock: Callable[[], float],
         turn_ids: Iterator[int],
+        decoder: Decoder | None = None,
     ) -> None:
         self._model = model
         self._store = store
@@ -135,6 +137,7 @@ class Scheduler:
         self._max_batch = max_batch
         self._clock = clock
         self._turn_ids = turn_ids
+        self.decoder = decoder
         self._work: dict[int, _Work] = {}
         self._queue: list[_Work] = []
         self._running: list[_Work] = []
@@ -191,7 +194,7 @@ class Scheduler:
         batch.sort(key=lambda part: part.num_tokens > 1)
         spans = [part.span() for part in batch]
         began_s = self._clock()
-        logits = self._model.forward(spans)
+        logits = self._model.forward(spans, self.decoder)
         ready = [part.work for part in batch if part.gives_token]
         tokens = chosen(logits, [work.draws for work in ready])
         self._model.copies.down(8 * len(tokens))

@@ -16,7 +16,7 @@ _SESSION = "native"
 class Native:
     """An engine that nobody else uses meanwhile.
 
-    Arguments: `way`, a slower one than the engine's own to run decode steps, to measure what that brings.
+    Arguments: `way`, an earlier one of `core.decoding.WAYS` than the engine's own to run decode steps.
     """
 
     def __init__(self, engine: Engine, *, way: str | None = None) -> None:
@@ -30,11 +30,11 @@ class Native:
         ------
         BudgetError: there is no room for the session.
         UsageError: a token that the model lacks, or more of them than a session holds.
-        UnavailableError: the way that was asked for is not slower than the engine's own.
+        UnavailableError: the way that was asked for is not before the engine's own.
         """
         if self._way is None:
             return self._decode(prompt, num_new)
-        with self.engine.decoding.slowed(self.engine.model, self._way):
+        with self.engine.slowed(self._way):
             return self._decode(prompt, num_new)
 
     def _decode(self, prompt: Sequence[int], num_new: int) -> Decoded:

@@ -76,4 +76,9 @@ def _summed(engines: Mapping[str, Engine]) -> dict[str, Any]:
     each = [engine.stats() for engine in engines.values()]
     found: dict[str, Any] = {name: sum(getattr(one, name) for one in each) for name in _SUMMED}
     counts = [one.counts for one in each]
-    return found | {name: sum(getattr(one, name) for one in counts) for name in counts[0]._fields}
+    found |= {name: sum(getattr(one, name) for one in counts) for name in counts[0]._fields}
+    # On one device all are alike, and nothing is recorded of weights that move.
+    row_steps = [one.row_steps for one in each if one.row_steps is not None]
+    return found | {
+        "decoding": each[0].decoding, "row_steps": sum(row_steps) if row_steps else None, "graph_steps": None
+    }  # fmt: skip

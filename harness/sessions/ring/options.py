@@ -77,6 +77,7 @@ def ring_maker(options: argparse.Namespace, budget: DeviceBudget) -> Callable[[]
             threads=options.threads,
             max_session_tokens=options.max_session_tokens,
             max_sessions=options.max_sessions,
+            decoding=options.decoding,
             policy=options.policy,
             prefill_chunk=options.prefill_chunk,
             **_settings(options),

@@ -62,7 +62,7 @@ class RunningPass(Protocol):
 class StreamedModel(Model):
     """A model over an arena; it computes between `begin` and `end`. For one thread, in inference mode."""
 
-    stays = False
+    is_in_place = False
 
     def __init__(self, name: str, skeleton: Skeleton, manifest: Manifest, arena: torch.Tensor) -> None:
         """Make views of `arena` for the tensors of `manifest`, once their places are known.

@@ -9,7 +9,7 @@ chosen       whether a model's steps are run so here, and if not, why
 
 from __future__ import annotations
 
-from harness.sessions.core.decoding.chosen import WAYS, choose
+from harness.sessions.core.decoding.chosen import WAYS, Chosen, choose
 from harness.sessions.core.decoding.decoder import Decoder
 
-__all__ = ["WAYS", "Decoder", "choose"]
+__all__ = ["WAYS", "Chosen", "Decoder", "choose"]

@@ -1,16 +1,17 @@
-"""Whether a model's decode steps have kernels and graphs of their own here, and if not, why."""
+"""How a model's decode steps are run here, and why not with fewer requests to the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from harness.errors import UnavailableError
 from harness.hardware.memory import out_of_memory
 from harness.sessions.core.decoding.decoder import Decoder
-from harness.sessions.core.decoding.recorders import CudaGraphs, EachTime, Recorder
+from harness.sessions.core.decoding.recorders import CudaGraphs, Recorder
 from harness.sessions.core.decoding.rows import DTYPES
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["WAYS", "Chosen", "choose"]
 
 WAYS = ("slab-by-slab", "kernels", "graphs")
-"""To run a decode step, the slowest first."""
-
+"""To run a decode step: with a request for each session and layer, for each layer, and with one in all."""
 _MOST_DIM = 256
 """Of a head: larger ones take more registers than a program has."""
+_LEAST_CAPABILITY = (8, 0)
+"""Of an NVIDIA GPU: bfloat16, and copies beside computing."""
 
 
 class Chosen(NamedTuple):
@@ -32,72 +34,82 @@ class Chosen(NamedTuple):
     name: str
     """Of WAYS."""
     why_not: str
-    """Why nothing faster was chosen; empty where that is the fastest there is."""
+    """Why not with fewer requests; empty where that cannot be."""
+
+    @property
+    def row_steps(self) -> int | None:
+        """Steps that decoded all their rows at once, since the start; None slab by slab."""
+        return None if self.decoder is None else self.decoder.num_steps
 
     @property
     def graph_steps(self) -> int | None:
-        """Steps replayed since the start; None where none is recorded."""
+        """Of them those replayed; None where none is recorded."""
         return self.decoder.num_replayed if self.decoder is not None and self.name == "graphs" else None
 
-    @contextmanager
-    def slowed(self, model: Model, way: str) -> Iterator[None]:
-        """Run the model's decode steps in a slower way meanwhile, to measure what the faster one brings.
 
-        Raises
-        ------
-        UnavailableError: that way is not slower than the one chosen.
-        """
-        if WAYS.index(way) >= WAYS.index(self.name):
-            raise UnavailableError(
-                f"{model.name}: {way} is no slower than {self.name}, how its decode steps are run here"
-                + (f": {self.why_not}" if self.why_not else "")
-            )
-        decoder = self.decoder
-        assert decoder is not None
-        decoder.replays = False
-        model.decoder = None if way == "slab-by-slab" else decoder
-        try:
-            yield
-        finally:
-            decoder.replays, model.decoder = True, decoder
-
-
-def choose(model: Model, *, max_batch: int, max_tokens: int, fastest: str = "graphs") -> Chosen:
+def choose(model: Model, *, max_batch: int, max_tokens: int, most: str = "graphs") -> Chosen:
     """How a model's decode steps are run on its device; to record them takes some seconds.
 
-    Arguments: `fastest`, of WAYS, the one that is asked for; `max_batch`, rows of the largest step;
+    Arguments: `most`, of WAYS, the last one that may be chosen; `max_batch`, rows of the largest step;
     `max_tokens`, the most that a session holds.
 
     Raises
     ------
     BudgetError: the device has no memory for it.
-    UnavailableError: a step cannot be recorded here.
+    UnavailableError: kernels cannot be compiled, or a step cannot be recorded here.
     """
-    why_not = _why_slab_by_slab(model) or _not_asked("kernels", fastest)
+    why_not = _why_slab_by_slab(model) or _not_asked("kernels", most)
     if why_not:
         return Chosen(None, "slab-by-slab", why_not)
-    if not model.stays:
+    if not model.is_in_place:
         why_not = "the weights are elsewhere in every request"
     else:
-        why_not = _not_asked("graphs", fastest)
-    decoder = _decoder(model, max_batch, max_tokens, EachTime() if why_not else CudaGraphs(model.device))
+        why_not = _not_asked("graphs", most)
+    with out_of_memory():
+        _try_kernels(model, max_tokens)
+        decoder = _decoder(model, max_batch, max_tokens, None if why_not else CudaGraphs(model.device))
     return Chosen(decoder, "kernels" if why_not else "graphs", why_not)
 
 
-def _decoder(model: Model, max_batch: int, max_tokens: int, recorder: Recorder) -> Decoder:
+def _try_kernels(model: Model, max_tokens: int) -> None:
+    """Compile and run them once: for that Triton needs a C compiler and Python's headers."""
+    from triton.errors import TritonError
+
+    shape = model.shape
+    heads, kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
+    mixed = torch.zeros(1, heads + 2 * kv_heads, dim, dtype=model.dtype, device=model.device)
     try:
-        with out_of_memory():
-            return Decoder(model, max_batch=max_batch, max_tokens=max_tokens, recorder=recorder)
-    except RuntimeError as exc:
-        said = " ".join(str(exc).split())[:300]
+        rows = Decoder(model, max_batch=1, max_tokens=max_tokens, recorder=None).rows
+        rows.put((), 1)
+        rows(0, mixed[:, :heads].view(1, kv_heads, -1, dim), mixed[:, heads:].view(1, 2, kv_heads, dim))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, CalledProcessError, TritonError) as exc:
         raise UnavailableError(
-            f"{model.name}: its decode step cannot be recorded as a CUDA graph: {said}; "
-            "serve with --decoding kernels"
+            f"{model.name}: the attention kernels cannot be compiled here: {_said(exc)}; "
+            "install a C compiler and Python's headers, or serve with --decoding slab-by-slab"
         ) from exc
 
 
-def _not_asked(way: str, fastest: str) -> str:
-    return "" if WAYS.index(fastest) >= WAYS.index(way) else f"{fastest} was asked for"
+def _decoder(model: Model, max_batch: int, max_tokens: int, recorder: Recorder | None) -> Decoder:
+    try:
+        return Decoder(model, max_batch=max_batch, max_tokens=max_tokens, recorder=recorder)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as exc:
+        # What ends a recording that failed fails too, and says less.
+        raise UnavailableError(
+            f"{model.name}: its decode step cannot be recorded as a CUDA graph: "
+            f"{_said(exc.__context__ or exc)}; serve with --decoding kernels"
+        ) from exc
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _not_asked(way: str, most: str) -> str:
+    return "" if WAYS.index(most) >= WAYS.index(way) else f"{most} was asked for"
 
 
 def _why_slab_by_slab(model: Model) -> str:
@@ -110,4 +122,6 @@ def _why_slab_by_slab(model: Model) -> str:
         return f"heads are {model.shape.head_dim} wide, and the kernels take {_MOST_DIM}"
     if find_spec("triton") is None:
         return "Triton is not installed; it comes with PyTorch's CUDA builds, or: pip install triton"
+    if torch.version.hip or torch.cuda.get_device_capability(model.device) < _LEAST_CAPABILITY:
+        return "the kernels are for NVIDIA GPUs from compute capability 8.0 on"
     return ""

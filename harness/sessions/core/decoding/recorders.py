@@ -4,7 +4,8 @@ A decode step of Llama-2-7B is some 500 kernels of a few microseconds each; to a
 as long, so that the processor and not the memory sets the pace. A graph is asked for once.
 
 Traps: what a graph reads and writes must stay where it is, sizes too; nothing in it may wait for the device;
-kernels are compiled before, not in it.
+kernels are compiled before, not in it. A recording that fails can leave the allocator unusable: end the
+process.
 
 Source: PyTorch, "CUDA semantics", section CUDA Graphs.
 """
@@ -12,11 +13,12 @@ Source: PyTorch, "CUDA semantics", section CUDA Graphs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
 
-__all__ = ["CudaGraphs", "EachTime", "Recorder"]
+__all__ = ["CudaGraphs", "Recorder", "Step"]
 
 Step = Callable[[], torch.Tensor]
 _NUM_WARMUPS = 2
@@ -30,21 +32,11 @@ class Recorder(Protocol):
         ...
 
 
-class EachTime:
-    """Ask for every kernel each time."""
-
-    def record(self, step: Step) -> Step:
-        """The step itself."""
-        return step
-
-
 class CudaGraphs:
     """Replay graphs, which share one pool of memory: only one of them runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        new_stream: Any = torch.cuda.Stream  # which says nothing of its types
-        self._stream = new_stream(device)
         self._pool: Any = None
 
     def record(self, step: Step) -> Step:
@@ -55,16 +47,8 @@ class CudaGraphs:
         RuntimeError, torch.OutOfMemoryError: of PyTorch, where something in the step cannot be recorded or
         there is no memory.
         """
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            for _ in range(_NUM_WARMUPS):
-                step()
-        current.wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may ask things of the device meanwhile, which is none of the recording's business.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
-            result = step()
+        with torch.cuda.device(self._device):
+            graph, result = self._captured(step)
         self._pool = graph.pool()
 
         def replay() -> torch.Tensor:
@@ -72,3 +56,26 @@ class CudaGraphs:
             return result
 
         return replay
+
+    def _captured(self, step: Step) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        current, stream = torch.cuda.current_stream(), _stream_of(self._device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            for _ in range(_NUM_WARMUPS):
+                step()
+        current.wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads may ask things of the device meanwhile, which is none of the recording's business.
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                return graph, step()
+        finally:
+            # A recording that failed leaves its own stream behind.
+            torch.cuda.set_stream(current)
+
+
+@cache
+def _stream_of(device: torch.device) -> Any:
+    """One for all recordings: cuBLAS keeps a workspace for each that it was ever used on."""
+    new_stream: Any = torch.cuda.Stream  # which says nothing of its types
+    return new_stream(device)
