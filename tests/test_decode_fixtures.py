@@ -288,22 +288,29 @@ def test_pytorch_that_came_before_its_variables_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "rows", "replayed", "is_slowed", "ok"),
+    ("way", "decoding", "rows", "replayed", "slowed", "ok"),
     [
-        ("graphs", 8, 8, False, True),
-        ("graphs", 8, 7, False, False),
-        ("graphs", 8, 7, True, True),
-        ("graphs", 8, 0, True, False),
-        ("graphs", 0, 0, False, False),
-        ("graphs", None, None, False, False),
-        ("kernels", 8, None, False, True),
-        ("slab-by-slab", None, None, False, True),
+        ("graphs", 8, 8, 8, None, True),
+        ("graphs", 0, 8, 8, None, True),
+        ("graphs", 8, 8, 7, None, False),
+        ("graphs", 0, 0, 0, None, False),
+        ("graphs", 8, None, None, None, False),
+        ("graphs", 8, 8, 4, "kernels", True),
+        ("graphs", 8, 8, 8, "kernels", False),
+        ("graphs", 8, 8, 0, "kernels", False),
+        ("graphs", 8, 4, 4, "slab-by-slab", True),
+        ("graphs", 8, 8, 8, "slab-by-slab", False),
+        ("kernels", 8, 8, None, None, True),
+        ("kernels", 8, 0, None, None, False),
+        ("slab-by-slab", 8, None, None, None, True),
     ],
 )
-def test_steps_that_are_said_to_be_graphs_were_replayed(
-    way: str, rows: int | None, replayed: int | None, is_slowed: bool, ok: bool
+def test_steps_are_run_as_is_said(
+    way: str, decoding: int, rows: int | None, replayed: int | None, slowed: str | None, ok: bool
 ) -> None:
-    """All that can be, but for those of an arm that was to ask for each kernel."""
-    before = Steps(way, None if rows is None else 3, None if replayed is None else 2)
-    after = Steps(way, None if rows is None else 3 + rows, None if replayed is None else 2 + replayed)
-    assert after.check(before, is_slowed=is_slowed).ok is ok
+    """All that can be are replayed, but for those of an arm that asks for each kernel, or each session."""
+    before = Steps(way, 5, None if rows is None else 3, None if replayed is None else 2)
+    after = Steps(
+        way, 5 + decoding, None if rows is None else 3 + rows, None if replayed is None else 2 + replayed
+    )
+    assert after.check(before, slowed=slowed).ok is ok

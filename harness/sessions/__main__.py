@@ -26,6 +26,7 @@ from harness.hardware.budget import DeviceBudget
 from harness.sessions.address import Address
 from harness.sessions.arguments import names, port, positive
 from harness.sessions.contract import Engine
+from harness.sessions.decoding_ways import WAYS
 from harness.sessions.limits import GIB, MIB, FrameLimits, Limits
 from harness.sessions.ring.options import add_ring, check_ring, ring_maker
 from harness.sessions.server import SessionServer
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--device", default="cpu", metavar="D")
     model.add_argument("--dtype", default="float32", metavar="T", help="of the weights in memory")
     model.add_argument("--threads", type=positive(int), default=1, metavar="N", help="within one operation")
-    model.add_argument("--decoding", choices=("slab-by-slab", "kernels", "graphs"), default="graphs",
+    model.add_argument("--decoding", choices=WAYS, default=WAYS[-1],
                        help="the last way in which decode steps may be run")  # fmt: skip
     model.add_argument("--allow-weights", action="store_true", help="let clients replace the weights")
     add_ring(serve.add_argument_group("with --models"))

@@ -10,12 +10,13 @@ values are never repeated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from harness.sessions.core.decoding.rows import Piece, Rows
+if TYPE_CHECKING:
+    from harness.sessions.core.decoding.rows import Piece, Rows
 
 __all__ = ["Attention"]
 

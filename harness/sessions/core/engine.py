@@ -28,15 +28,16 @@ from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core.checks import check_positive, checked_tokens, checked_turn
 from harness.sessions.core.costs import Costs
-from harness.sessions.core.decoding import WAYS, choose
+from harness.sessions.core.decoding import check_way, way_of
 from harness.sessions.core.model import Model
 from harness.sessions.core.retention import Retention, retention
 from harness.sessions.core.scheduler import Scheduler
-from harness.sessions.core.session import Place, SessionInfo
+from harness.sessions.core.session import SessionInfo
 from harness.sessions.core.slab import Slab
 from harness.sessions.core.stats import Stats
 from harness.sessions.core.store import Store
 from harness.sessions.core.turns import Event, Turn
+from harness.sessions.decoding_ways import WAYS
 
 __all__ = ["Engine", "Stats"]
 
@@ -56,7 +57,7 @@ class Engine:
     clock: seconds, for tests.
     draws_weights: whether the weights' bytes are drawn; not where they lie in memory that was drawn already.
     turn_ids: where turns get their ids, for engines that share them.
-    decoding: the last of `decoding.WAYS` in which decode steps may be run, where that can be. To record
+    decoding: the last of `decoding_ways.WAYS` in which decode steps may be run, where that can be. To record
         graphs takes seconds, which an engine of a few steps has no use for.
 
     Raises
@@ -79,7 +80,7 @@ class Engine:
         clock: Callable[[], float] = perf_counter,
         draws_weights: bool = True,
         turn_ids: Iterator[int] | None = None,
-        decoding: str = "graphs",
+        decoding: str = WAYS[-1],
     ) -> None:
         for name, value in (("prefill_chunk", prefill_chunk), ("max_batch", max_batch)):
             check_positive(name, value)
@@ -87,15 +88,14 @@ class Engine:
         check_positive("max_session_tokens", max_session_tokens, model.shape.max_positions)
         if host_capacity_bytes is not None and host_capacity_bytes < 0:
             raise UsageError(f"host_capacity_bytes is {host_capacity_bytes}; give at least 0, or None")
-        if decoding not in WAYS:
-            raise UsageError(f"decoding {decoding!r} is unknown; choose one of {', '.join(WAYS)}")
+        check_way(decoding)
         self.model = model
         self.max_session_tokens = max_session_tokens
         self._policy = retention(policy) if isinstance(policy, str) else policy
         self._weights = _drawn(model, budget) if draws_weights else None
         try:
             with torch.inference_mode():
-                self.decoding = choose(
+                self.decoding = way_of(
                     model,
                     max_batch=min(max_batch, max_sessions),
                     max_tokens=max_session_tokens,
@@ -237,50 +237,32 @@ class Engine:
 
     def stats(self) -> Stats:
         """The engine now, and what it did since its start."""
-        infos = [session.info() for session in self._store]
-        places = [info.place for info in infos]
-        return Stats(
-            num_sessions=len(infos),
-            num_on_device=places.count(Place.DEVICE),
-            num_on_host=places.count(Place.HOST),
-            num_nowhere=places.count(Place.NOWHERE),
-            num_queued=self._scheduler.num_queued,
-            num_running=self._scheduler.num_running,
-            weight_bytes=self._weights.num_bytes if self._weights is not None else 0,
-            slab_bytes=sum(info.slab_bytes for info in infos),
-            host_bytes=sum(info.host_bytes for info in infos),
-            num_dropped=self._store.num_dropped,
-            num_offloaded=self._store.num_offloaded,
-            num_restored=self._store.num_restored,
-            host_to_device_bytes=self.model.copies.up_bytes,
-            device_to_host_bytes=self.model.copies.down_bytes,
-            decoding=self.decoding.name,
-            row_steps=self.decoding.row_steps,
-            graph_steps=self.decoding.graph_steps,
-            counts=self._scheduler.counts,
-        )
+        weight_bytes = self._weights.num_bytes if self._weights is not None else 0
+        return Stats.of(self._store, self._scheduler, self.model.copies, self.decoding, weight_bytes)
 
     @contextmanager
     def slowed(self, way: str) -> Iterator[None]:
-        """Run decode steps in an earlier one of `decoding.WAYS` meanwhile, to measure what it lacks.
+        """Run decode steps in an earlier one of `decoding_ways.WAYS` meanwhile, to measure what it lacks.
 
         Raises
         ------
-        UnavailableError: that way is not before the one in which they are run here.
+        UsageError: there is no such way.
+        UnavailableError: it is not before the one in which they are run here.
         """
-        name, why_not = self.decoding.name, self.decoding.why_not
-        decoder = self.decoding.decoder
+        check_way(way)
+        decoder, name, why_not = self.decoding
         if decoder is None or WAYS.index(way) >= WAYS.index(name):
             raise UnavailableError(
                 f"{self.model.name}: {way} is not before {name}, how its decode steps are run here"
                 + (f": {why_not}" if why_not else "")
             )
-        was_replaying, decoder.is_replaying = decoder.is_replaying, False
-        self._scheduler.decoder = None if way == WAYS[0] else decoder
+        former = self._scheduler.decoder, decoder.is_replaying
+        self._scheduler.decoder, decoder.is_replaying = None if way == WAYS[0] else decoder, False
         try:
             yield
         finally:
-            decoder.is_replaying, self._scheduler.decoder = was_replaying, decoder
+            if self.decoding.decoder is decoder:  # not after shutdown
+                self._scheduler.decoder, decoder.is_replaying = former
 
     def shutdown(self) -> None:
         """Close every session and give the weights' bytes back; a second call does nothing."""

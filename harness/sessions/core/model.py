@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 
 from harness.sessions.core.attention import Attention
 from harness.sessions.core.copies import Copies
-from harness.sessions.core.decoding.decoder import Decoder
 from harness.sessions.core.slab import Slab, SlabShape
 from harness.sessions.core.weights import Layer, Weights, take_over
+
+if TYPE_CHECKING:
+    from harness.sessions.core.decoding.decoder import Decoder
 
 __all__ = ["Model", "Span"]
 

@@ -138,6 +138,7 @@ class Scheduler:
         self._clock = clock
         self._turn_ids = turn_ids
         self.decoder = decoder
+        """May be another one from any step on."""
         self._work: dict[int, _Work] = {}
         self._queue: list[_Work] = []
         self._running: list[_Work] = []

@@ -9,7 +9,7 @@ chosen       whether a model's steps are run so here, and if not, why
 
 from __future__ import annotations
 
-from harness.sessions.core.decoding.chosen import WAYS, Chosen, choose
 from harness.sessions.core.decoding.decoder import Decoder
+from harness.sessions.core.decoding.ways import Way, check_way, way_of
 
-__all__ = ["WAYS", "Chosen", "Decoder", "choose"]
+__all__ = ["Decoder", "Way", "check_way", "way_of"]

@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from harness.errors import UnavailableError
+from harness.errors import UnavailableError, UsageError
 from harness.hardware.memory import out_of_memory
 from harness.sessions.core.decoding.decoder import Decoder
 from harness.sessions.core.decoding.recorders import CudaGraphs, Recorder
 from harness.sessions.core.decoding.rows import DTYPES
+from harness.sessions.decoding_ways import WAYS
 
 if TYPE_CHECKING:
     from harness.sessions.core.model import Model
 
-__all__ = ["WAYS", "Chosen", "choose"]
+__all__ = ["Way", "check_way", "way_of"]
 
-WAYS = ("slab-by-slab", "kernels", "graphs")
-"""To run a decode step: with a request for each session and layer, for each layer, and with one in all."""
 _MOST_DIM = 256
 """Of a head: larger ones take more registers than a program has."""
 _LEAST_CAPABILITY = (8, 0)
 """Of an NVIDIA GPU: bfloat16, and copies beside computing."""
 
 
-class Chosen(NamedTuple):
+class Way(NamedTuple):
     """How decode steps are run."""
 
     decoder: Decoder | None
@@ -47,7 +46,13 @@ class Chosen(NamedTuple):
         return self.decoder.num_replayed if self.decoder is not None and self.name == "graphs" else None
 
 
-def choose(model: Model, *, max_batch: int, max_tokens: int, most: str = "graphs") -> Chosen:
+def check_way(name: str) -> None:
+    """Raise UsageError unless it is one of WAYS."""
+    if name not in WAYS:
+        raise UsageError(f"decoding {name!r} is unknown; choose one of {', '.join(WAYS)}")
+
+
+def way_of(model: Model, *, max_batch: int, max_tokens: int, most: str = WAYS[-1]) -> Way:
     """How a model's decode steps are run on its device; to record them takes some seconds.
 
     Arguments: `most`, of WAYS, the last one that may be chosen; `max_batch`, rows of the largest step;
@@ -60,7 +65,7 @@ def choose(model: Model, *, max_batch: int, max_tokens: int, most: str = "graphs
     """
     why_not = _why_slab_by_slab(model) or _not_asked("kernels", most)
     if why_not:
-        return Chosen(None, "slab-by-slab", why_not)
+        return Way(None, "slab-by-slab", why_not)
     if not model.is_in_place:
         why_not = "the weights are elsewhere in every request"
     else:
@@ -68,11 +73,11 @@ def choose(model: Model, *, max_batch: int, max_tokens: int, most: str = "graphs
     with out_of_memory():
         _try_kernels(model, max_tokens)
         decoder = _decoder(model, max_batch, max_tokens, None if why_not else CudaGraphs(model.device))
-    return Chosen(decoder, "kernels" if why_not else "graphs", why_not)
+    return Way(decoder, "kernels" if why_not else "graphs", why_not)
 
 
 def _try_kernels(model: Model, max_tokens: int) -> None:
-    """Compile and run them once: for that Triton needs a C compiler and Python's headers."""
+    """Compile and run them once: for that Triton needs a C compiler, Python's headers, and a folder."""
     from triton.errors import TritonError
 
     shape = model.shape
@@ -84,10 +89,11 @@ def _try_kernels(model: Model, max_tokens: int) -> None:
         rows(0, mixed[:, :heads].view(1, kv_heads, -1, dim), mixed[:, heads:].view(1, 2, kv_heads, dim))
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, CalledProcessError, TritonError) as exc:
+    except (RuntimeError, OSError, CalledProcessError, TritonError) as exc:
         raise UnavailableError(
             f"{model.name}: the attention kernels cannot be compiled here: {_said(exc)}; "
-            "install a C compiler and Python's headers, or serve with --decoding slab-by-slab"
+            "install a C compiler and Python's headers, set TRITON_CACHE_DIR to a folder that can be "
+            "written, or serve with --decoding slab-by-slab"
         ) from exc
 
 
