@@ -83,7 +83,7 @@ def test_an_engine_takes_no_way_that_it_does_not_know() -> None:
     budget = DeviceBudget.create(1 << 24)
     says = "decoding 'faster' is unknown; choose one of slab-by-slab, kernels, graphs"
     with pytest.raises(UsageError, match=says):
-        Engine(small(), budget, decoding="faster")
+        Engine(small(), budget, max_session_tokens=40, decoding="faster")
     with Engine(small(), budget, max_session_tokens=40) as engine:
         with pytest.raises(UsageError, match=says):
             engine.slowed("faster").__enter__()
