@@ -15,6 +15,8 @@ import torch
 
 from fixtures.agents import AgentsStand, Served
 from fixtures.agents_arms import patience_of
+from fixtures.agents_lines import Lines
+from fixtures.agents_runs import Agents
 from fixtures.agents_values import Round, Taken
 from fixtures.agents_variants import ARMS, Work
 from fixtures.decode_variants import Chosen
@@ -172,6 +174,23 @@ def test_a_gpus_budget_leaves_room_for_what_no_budget_sees(monkeypatch: pytest.M
     work = Work.of(option)
     assert [work.budget_of("ray-keepalive", count) // 10**9 for count in (1, 16)] == [80, 80]
     assert work.device_bytes == 80 * 10**9
+
+
+def test_a_record_names_the_device_beside_its_own_budget(
+    monkeypatch: pytest.MonkeyPatch, stand: AgentsStand
+) -> None:
+    """Four agents with a process each draw on less of it than a server."""
+    monkeypatch.setattr(stand, "work", Work.of(on_a_gpu_of(80 * 10**9, monkeypatch)))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA A100-SXM4-80GB")
+    agents = Agents(stand, "node", Lines())
+    for name, count, budget_gb in (
+        ("ray-keepalive-4", 4, 77.5),
+        ("shared-4", 4, 79.0),
+        ("curve-rate", 16, 79.0),
+    ):
+        told = agents.record(name, None, count, None).settings
+        found = told["device_bytes"], told["budget_bytes"], told["budget_gb"]
+        assert found == (80 * 10**9, budget_gb * 1e9, budget_gb)
 
 
 @pytest.mark.parametrize(
