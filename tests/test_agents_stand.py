@@ -15,8 +15,10 @@ import torch
 
 from fixtures.agents import AgentsStand, Served
 from fixtures.agents_arms import patience_of
+from fixtures.agents_lines import Lines
+from fixtures.agents_runs import Agents
 from fixtures.agents_values import Round, Taken
-from fixtures.agents_variants import Work
+from fixtures.agents_variants import ARMS, Work
 from fixtures.decode_variants import Chosen
 from harness.agents.arms.keepalive import KeepAlive, KeepAliveAgent
 from harness.agents.arms.worker import Place
@@ -152,17 +154,68 @@ def test_a_gpus_agents_wait_as_long_as_their_weights_take() -> None:
     assert patience_of("ray-serverless", "cpu") == {}
 
 
-def test_a_gpus_budget_leaves_room_for_what_no_budget_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the whole device in it, the device would refuse before the budget, at a count nobody predicts."""
+def on_a_gpu_of(device_bytes: int, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The options of a node's run there, none of them given."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (70 * 10**9, 80 * 10**9))
-    option = SimpleNamespace(
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (device_bytes // 2, device_bytes))
+    return SimpleNamespace(
         profile="node", model_id="llama-34m", prompt_tokens=None, observation_tokens=None, new_tokens=None,
         sleep_s=None, arrival_rate=None, ray_address=None, prefix_cache_url=None, agents_budget_gb=None,
     )  # fmt: skip
-    assert Work.of(option).budget_bytes == 76 * 10**9
+
+
+def test_a_gpus_budget_leaves_room_for_what_no_budget_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the whole device in it, the device would refuse before the budget, at a count nobody predicts."""
+    option = on_a_gpu_of(80 * 10**9, monkeypatch)
+    work = Work.of(option)
+    assert (work.device_bytes, work.budget_of("shared", 32)) == (80 * 10**9, 79 * 10**9)
+    assert [work.budget_of("ray-keepalive", count) / 1e9 for count in (1, 4, 16)] == [79.0, 77.5, 71.5]
     option.agents_budget_gb = 80.0
-    assert Work.of(option).budget_bytes == 80 * 10**9
+    work = Work.of(option)
+    assert [work.budget_of("ray-keepalive", count) // 10**9 for count in (1, 16)] == [80, 80]
+    assert work.device_bytes == 80 * 10**9
+
+
+def test_a_record_names_the_device_beside_its_own_budget(
+    monkeypatch: pytest.MonkeyPatch, stand: AgentsStand
+) -> None:
+    """Four agents with a process each draw on less of it than a server."""
+    monkeypatch.setattr(stand, "work", Work.of(on_a_gpu_of(80 * 10**9, monkeypatch)))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA A100-SXM4-80GB")
+    agents = Agents(stand, "node", Lines())
+    for name, count, budget_gb in (
+        ("ray-keepalive-4", 4, 77.5),
+        ("shared-4", 4, 79.0),
+        ("curve-rate", 16, 79.0),
+    ):
+        told = agents.record(name, None, count, None).settings
+        found = told["device_bytes"], told["budget_bytes"], told["budget_gb"]
+        assert found == (80 * 10**9, budget_gb * 1e9, budget_gb)
+
+
+@pytest.mark.parametrize(
+    ("device_bytes", "agents", "agent_bytes", "holds"),
+    [
+        (85.1e9, 4, 27.168e9, 3),
+        (85.1e9, 4, 13.584e9, 6),
+        (85.1e9, 16, 13.584e9, 5),
+        (150.1e9, 16, 13.584e9, 10),
+        (288e9, 16, 13.584e9, 20),
+    ],
+)
+def test_what_is_spared_of_a_gpu_decides_no_published_row(
+    monkeypatch: pytest.MonkeyPatch, device_bytes: float, agents: int, agent_bytes: float, holds: int
+) -> None:
+    """An A100's 85 GB hold three models in fp32, by arithmetic and by the budget; 226 GB hold 16 in fp16."""
+    work = Work.of(on_a_gpu_of(int(device_bytes), monkeypatch))
+    assert work.budget_of("ray-keepalive", agents) // agent_bytes == holds
+
+
+def test_a_processors_budget_is_one_for_every_arm() -> None:
+    """It has no contexts, and its records no device's bytes."""
+    work = Work(chosen=Chosen.of("pocket", "llama-34m"))
+    assert {work.budget_of(arm, 32) for arm in ARMS} == {work.budget_bytes} == {455 * 2**20}
+    assert work.device_bytes is None
 
 
 def test_a_slab_that_the_machine_refuses_is_out_of_memory_and_draws_nothing() -> None:
