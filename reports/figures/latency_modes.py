@@ -14,7 +14,7 @@ from reports.experiments import switching
 from reports.figures import base
 from reports.figures.agents import log_axis
 from reports.runs import Run
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
