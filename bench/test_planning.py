@@ -39,7 +39,7 @@ import pytest
 from fixtures.options import Settings
 from fixtures.pairing import Arm, Measured, Pairing
 from fixtures.plan_sweeps import SIZES, WINDOW_SWEEPS, Solvers, by_size, by_window
-from fixtures.plan_times import solvers_of, timed
+from fixtures.plan_times import points_of_size, solvers_of
 from fixtures.planned import Planned
 from fixtures.plans import PLAN_METRICS, PLANNERS, TIME_METRICS, Graded, PlanArm, Variant, check_named
 from fixtures.published import PUBLISHED, PublishedArm, published_streams
@@ -197,7 +197,7 @@ def test_solve_time_by_size(variant: str, paired: Pairing) -> None:
     def measure(record: Record) -> None:
         for recipe in RECIPES:
             for size in SIZES:
-                points, wrong = timed(recipe, *size)
+                points, wrong = points_of_size(recipe, *size)
                 record.sweep += points
                 missed.extend(wrong)
                 made = solvers_of(*size, recipe)

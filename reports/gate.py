@@ -53,6 +53,8 @@ MEASURED_AGAIN = ("rounds", "requests", "sweep")
 """What another measurement adds to. Tasks are graded greedily: once more is the same observation."""
 MOST_ALIKE = 3
 """Claims with one ruling for one reason that are listed singly."""
+MOST_NAMED = 3
+"""Claims without a lock that are named."""
 WIDTHS = (28, 14, 14, 6)
 """Of claim, locked, now and ruling; the reason has the rest."""
 NARROW = (14, 12, 12, 6)
@@ -194,8 +196,8 @@ def unlocked(expected: Mapping[str, str], verdicts: Iterable[Verdict], remedy: s
     names = [v.id for v in verdicts if v.id not in expected and v.word not in BROKEN]
     if not names:
         return None
-    more = f" and {len(names) - MOST_ALIKE} more" if len(names) > MOST_ALIKE else ""
-    listed = ", ".join(names[:MOST_ALIKE]) + more
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    listed = ", ".join(names[:MOST_NAMED]) + more
     what, them = ("1 claim is", "it") if len(names) == 1 else (f"{len(names)} claims are", "them")
     return f"{what} not in claims.lock: {listed}; {remedy} adds {them}"
 

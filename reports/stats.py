@@ -1,15 +1,14 @@
 """Intervals and the decision rule.
 
 Every interval is two-sided 95 %. Times and throughputs: Student t on the log ratios of pairs, because it
-covers 94-95 % at 5 to 20 pairs where bootstrap intervals of the mean cover 83-91 %. Shares of tasks: paired
-by task, Tango's score interval, which stays honest at 0 and 100 %. What cannot be computed is `Unsupported`,
+covers 94-95 % at 5 to 20 pairs where bootstrap intervals of the mean cover 83-91 %. Ratios of totals over
+tasks: the delta method. Shares of tasks are in `intervals.shares`. What cannot be computed is `Unsupported`,
 with the number of observations that would do; no function returns NaN.
 
 Sources
 -------
 Jones and Kenward, Design and Analysis of Cross-Over Trials, ch. 2 (the AB BA estimate with a period effect).
-Tango, Statistics in Medicine 17 (1998) 891-908, eqs. 5-8 (paired difference of proportions).
-Wilson, JASA 22 (1927) 209-212. Welch, Biometrika 34 (1947) 28-35. Holm, Scand. J. Statist. 6 (1979) 65-70.
+Welch, Biometrika 34 (1947) 28-35. Holm, Scand. J. Statist. 6 (1979) 65-70.
 """
 
 from __future__ import annotations

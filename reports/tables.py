@@ -30,9 +30,10 @@ from reports.tabular.layout import (
     row_of,
     rule,
 )
-from reports.tabular.means import BY_SESSION
+from reports.tabular.load_table import load_text
+from reports.tabular.means import BY_SESSION, Estimate
 from reports.tabular.plain import plain_table
-from reports.tabular.summaries import Estimate, Variant, scope, stages_of, summarize
+from reports.tabular.summaries import Variant, scope, stages_of, summarize
 from reports.tabular.verdict_cells import (
     Verdict,
     counts,
@@ -99,7 +100,7 @@ def variants_table(run: Run, *, width: int = WIDTH) -> str:
     """
     parts = [_variants_of(group, width) for group in _groups(summarize(_workflows(run.records)))]
     parts += [_text_of(e, t, width) for e in run.experiments for t in _tables(_of(run, e))]
-    parts += [text for experiment in run.experiments if (text := _load_of(run, experiment, width))]
+    parts += [text for experiment in run.experiments if (text := load_text(run.records, experiment, width))]
     return "\n\n".join(parts) or "no variant was measured"
 
 
@@ -108,7 +109,7 @@ def variants_markdown(run: Run) -> str:
     out = []
     for group in _groups(summarize(_workflows(run.records))):
         titles, *rows = _full(group, stages_of(group))
-        out.append(f"{scope(group)}\n\n{markdown(titles, rows, right=range(1, len(titles)))}")
+        out += [scope(group), markdown(titles, rows, right=range(1, len(titles))), *_unit(group)]
     out += [_markdown_of(t) for e in run.experiments for t in _tables(_of(run, e), is_whole=True)]
     return "\n\n".join(out) or "no variant was measured"
 
@@ -217,27 +218,6 @@ def _variants_of(group: Sequence[Variant], width: int) -> str:
     return "\n".join(lines)
 
 
-def _load_of(run: Run, experiment: str, width: int) -> str:
-    """Goodput of each arm at each offered rate; empty where no load was offered."""
-    found = ladders(run.records, experiment)
-    if not found.points:
-        return ""
-    rates = sorted({p.rate_per_s for p in found.points})
-    known = {(p.arm, p.rate_per_s): p for p in found.points}
-    table = [("goodput, tasks/s", *(f"{rate:.3g}/s" for rate in rates))]
-    for arm in found.arms:
-        points = [known.get((arm, rate)) for rate in rates]
-        goodputs = (
-            e and cells.plus_minus(e.value, e.interval) for e in (p and p.goodput_per_s for p in points)
-        )
-        table.append((arm, *(text or ABSENT for text in goodputs)))
-    slo = cells.estimate(found.slo_s, None, "s") if found.slo_s else "several SLOs, see the records"
-    lines = textwrap.wrap(
-        f"{experiment}, offered load: {found.scope} · SLO {slo}", width, subsequent_indent=INDENT
-    )
-    return "\n".join([*lines, "", *laid_out(table, width)])
-
-
 def _compact(group: Sequence[Variant], stages: Sequence[str]) -> list[tuple[str, ...]]:
     """A heading and a row per variant, for the terminal: intervals on totals and solved shares alone."""
     total, part, cost, per = _scales(group, stages)
@@ -293,8 +273,13 @@ def _cell(e: Estimate | None, scale: Scale, digits: int = 2) -> str:
 
 def _notes(group: Sequence[Variant], hidden: Sequence[str]) -> list[str]:
     notes = ["total: of a round, ± half of its 95 % interval; stages and cost: per task"]
-    notes += [BY_SESSION] if any(v.is_by_session for v in group) else []
+    notes += _unit(group)
     notes += [f"not shown for want of width: {', '.join(hidden)}"] if hidden else []
     notes += [f"* {v.name}: measured as the control beside {v.beside}" for v in group if v.beside]
     notes += [f"{v.name}: failures: {v.num_failures}" for v in group if v.num_failures]
     return notes + [f"{v.name}: {v.num_ungraded} tasks not graded" for v in group if v.num_ungraded]
+
+
+def _unit(group: Sequence[Variant]) -> list[str]:
+    """What one observation of the times is, where it is no round."""
+    return [BY_SESSION] if any(v.is_by_session for v in group) else []

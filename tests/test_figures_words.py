@@ -52,10 +52,12 @@ def test_the_least_and_the_most_of_an_exact_claim_are_no_interval() -> None:
 @pytest.mark.parametrize("name", ["$5 or 6$", "x_1^2$", r"a\$b", r"$\frac$"])
 def test_a_name_is_written_as_it_is(tmp_path: Path, name: str) -> None:
     """It may hold what matplotlib takes for mathematics, which it then could not even read."""
-    run = Run.read(write_run(tmp_path / "run", [record("baseline"), record(name)]))
-    drawn = [path for path in figures.write(run, tmp_path) if path.suffix == ".svg"]
-    shown = [path.stem for path in drawn if name in texts_of(path)]
-    assert shown == ["cascade-stages", "cascade-pareto"]
+    one = verdict(name, "confirmed", estimate=2.0, interval=[1.5, 2.5], published=1.0, unit=name)
+    run = Run.read(write_run(tmp_path / "run", [record("baseline"), record(name)], [one]))
+    drawn = {path.stem: texts_of(path) for path in figures.write(run, tmp_path) if path.suffix == ".svg"}
+    shown = [stem for stem, texts in drawn.items() if name in texts]
+    assert shown == ["cascade-stages", "cascade-pareto", "cascade-claims"]
+    assert any(name in text and text != name for text in drawn["cascade-claims"])
 
 
 def test_powers_of_a_logarithmic_axis_stay_powers(tmp_path: Path) -> None:

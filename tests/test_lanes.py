@@ -22,9 +22,21 @@ def timeless(row: dict[str, Any]) -> str:
     return json.dumps(row, sort_keys=True)
 
 
+EXPECTED = """
+
+def pytest_sessionfinish(session):
+    from reports.session.progress import Progress
+
+    if (progress := session.config.stash.get(Progress.KEY, None)) and progress.num_lanes > 1:
+        told = f"{progress.num_lanes} lanes, blocks of {sorted(map(len, progress.blocks))}"
+        (session.config.rootpath / "expected.txt").write_text(told)
+"""
+
+
 @needs_cores
 def test_two_lanes_decide_what_one_process_does(suite: pytest.Pytester) -> None:
     """The same claims to the last word, every benchmark in its order, each lane on its own core."""
+    (suite.path / "conftest.py").write_text(CONFTEST + EXPECTED)
     found = suite.runpytest_subprocess("bench", *LANES)
     alone = suite.runpytest_subprocess("bench", "--results-dir", "alone")
     laned, single = claims(run_dir(suite)), claims(run_dir(suite, "alone"))
@@ -55,6 +67,8 @@ def test_two_lanes_decide_what_one_process_does(suite: pytest.Pytester) -> None:
     assert {path.stem for path in run_dir(suite).glob("*.txt")} == set(entries)
     found.stdout.fnmatch_lines(["lanes: cpu *; cpu *", "*what demo says*"])
     assert all(f"told by {variant}" in found.outlines for variant in set(entries) - {"broken"})
+    # What the time left is reckoned by: the three variants of one claim stay on one lane.
+    assert (suite.path / "expected.txt").read_text() == "2 lanes, blocks of [1, 1, 1, 3]"
 
 
 @needs_cores

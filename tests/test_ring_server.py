@@ -16,9 +16,10 @@ from harness.residency.collate import CollatingQueue
 from harness.sessions.aclient import AsyncSessionClient
 from harness.sessions.address import Address
 from harness.sessions.client import SessionClient
+from harness.sessions.codes import Code
 from harness.sessions.counting import CountingEngine, continuation
 from harness.sessions.launch import ServerProcess
-from harness.sessions.messages import Code, Failed, Open, Opened
+from harness.sessions.messages import Failed, Open, Opened
 from harness.sessions.ring.engine import RingEngine
 from harness.sessions.ring.loading import load_resident
 from harness.sessions.ring.minis import MINIS

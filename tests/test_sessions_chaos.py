@@ -19,9 +19,10 @@ from harness.errors import BackendBroken, BackendRejected, BudgetError
 from harness.hardware.budget import Allocation, DeviceBudget
 from harness.sessions.address import Address, dial
 from harness.sessions.client import SessionClient
+from harness.sessions.codes import Code
 from harness.sessions.counting import CountingEngine, continuation
 from harness.sessions.limits import Limits
-from harness.sessions.messages import Code, Hello, PutKv, Turn
+from harness.sessions.messages import Hello, PutKv, Turn
 from harness.sessions.protocol import encode
 from harness.sessions.server import serve_in_thread
 from tests.hostile_sessions import talk_nonsense

@@ -6,9 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 
+from harness.sessions.codes import Code
 from harness.sessions.limits import Limits
 from harness.sessions.messages import (
-    Code,
     Token,
     Turn,
 )

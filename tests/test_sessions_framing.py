@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ProtocolError
+from harness.sessions.codes import Code
 from harness.sessions.framing import Frame, FrameParser
 from harness.sessions.limits import HELLO_LIMITS, FrameLimits
 from harness.sessions.messages import (
     VERSION,
-    Code,
     Message,
     Open,
     Ping,

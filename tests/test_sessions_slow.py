@@ -12,10 +12,10 @@ import pytest
 
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.address import Address
+from harness.sessions.codes import Code
 from harness.sessions.counting import CountingEngine
 from harness.sessions.limits import MIB
 from harness.sessions.messages import (
-    Code,
     Ok,
     Open,
     Opened,

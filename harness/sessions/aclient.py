@@ -20,6 +20,7 @@ from typing import Self, TypeVar, cast
 from harness.errors import BackendBroken, BackendTimeout, HarnessError, ProtocolError, UsageError
 from harness.sessions.address import Address, dial
 from harness.sessions.channel import Arrived
+from harness.sessions.codes import Code
 from harness.sessions.framing import Frame, FrameParser
 from harness.sessions.limits import FrameLimits
 from harness.sessions.messages import (
@@ -27,7 +28,6 @@ from harness.sessions.messages import (
     VERSION,
     Cancel,
     Close,
-    Code,
     Done,
     Failed,
     Hello,

@@ -23,11 +23,11 @@ from harness.errors import BackendBroken
 from harness.sessions.address import Address, dial
 from harness.sessions.channel import Arrived, Channel
 from harness.sessions.client_session import PIECE_BYTES, ClientSession, TurnStream
+from harness.sessions.codes import Code
 from harness.sessions.framing import Frame
 from harness.sessions.limits import FrameLimits
 from harness.sessions.messages import (
     VERSION,
-    Code,
     Failed,
     Hello,
     Message,
@@ -57,7 +57,8 @@ class SessionClient:
         self.address = where
         self._channel = channel
         self._last_request = 0
-        self._waiting: dict[int, deque[Arrived]] = {}
+        self.waiting: dict[int, deque[Arrived]] = {}
+        """Frames that came for a request or turn before it asked, by its number; others are dropped."""
 
     @classmethod
     def connect(
@@ -114,7 +115,7 @@ class SessionClient:
         UsageError: the server does not serve that model.
         """
         check_model(self.address, self.welcome, model)
-        opened = self._ask(Opened, Open(self._next(), max_tokens, linger_s, model)).message
+        opened = self.ask(Opened, Open(self.next_request(), max_tokens, linger_s, model)).message
         return ClientSession(self, cast(Opened, opened))
 
     def resume(self, secret: bytes, *, turn: int = 0, received: int = 0) -> ClientSession:
@@ -125,17 +126,17 @@ class SessionClient:
         turn: the turn whose tokens are to come again, after the first `received` of them; read them with
             `session.rest_of_turn()`.
         """
-        opened = cast(Opened, self._ask(Opened, Resume(self._next(), secret, turn, received)).message)
+        opened = cast(Opened, self.ask(Opened, Resume(self.next_request(), secret, turn, received)).message)
         self._last_request = max(self._last_request, opened.last_turn)
         return ClientSession(self, opened)
 
     def stats(self) -> dict[str, int | float | str | None]:
         """The server's counters."""
-        return cast(StatsReply, self._ask(StatsReply, Stats(self._next())).message).stats
+        return cast(StatsReply, self.ask(StatsReply, Stats(self.next_request())).message).stats
 
     def ping(self) -> None:
         """Have the server answer."""
-        self._ask(Ok, Ping(self._next()))
+        self.ask(Ok, Ping(self.next_request()))
 
     def put_weights(self, weights: Mapping[str, Buffer]) -> None:
         """Replace some of the model's weights, for every session of the server; in frames of a fair size."""
@@ -148,6 +149,44 @@ class SessionClient:
             names.append(name)
             num_bytes += memoryview(buffer).nbytes
         self._put_weights({name: weights[name] for name in names})
+
+    def next_request(self) -> int:
+        """The number of the next request or turn, one more than the last."""
+        self._last_request += 1
+        return self._last_request
+
+    def send(self, message: Message, buffers: tuple[Buffer, ...] = ()) -> int:
+        """Send a message and the buffers behind it; returns how many bytes that were."""
+        try:
+            return self._channel.send(message, buffers)
+        except BackendBroken:
+            # Why it ended came before the end.
+            while self._channel.has_frames:
+                self._sort(self._channel.receive())
+            raise
+
+    def ask(self, kind: type[M], message: Message, buffers: tuple[Buffer, ...] = ()) -> Frame:
+        """Send a request, wait for the answer to it."""
+        request: int = getattr(message, "request")  # noqa: B009
+        self.waiting[request] = deque()
+        try:
+            self.send(message, buffers)
+            frame = self.wait(request).frame
+        finally:
+            self.waiting.pop(request, None)
+        if not isinstance(frame.message, kind):
+            raise BackendBroken(f"{self.address}: {type(frame.message).__name__}, not {kind.__name__}")
+        return frame
+
+    def wait(self, request: int) -> Arrived:
+        """The next frame that answers this request, or belongs to this turn."""
+        mine = self.waiting[request]
+        while not mine:
+            self._sort(self._channel.receive())
+        arrived = mine.popleft()
+        if isinstance(arrived.frame.message, Failed):
+            raise refused(str(self.address), arrived.frame.message)
+        return arrived
 
     def close(self) -> None:
         """Leave; sessions that linger wait to be resumed. A second call does nothing."""
@@ -164,43 +203,7 @@ class SessionClient:
         self.close()
 
     def _put_weights(self, weights: Mapping[str, Buffer]) -> None:
-        self._ask(Ok, PutWeights(self._next(), list(weights)), tuple(weights.values()))
-
-    def _next(self) -> int:
-        self._last_request += 1
-        return self._last_request
-
-    def _send(self, message: Message, buffers: tuple[Buffer, ...] = ()) -> int:
-        try:
-            return self._channel.send(message, buffers)
-        except BackendBroken:
-            # Why it ended came before the end.
-            while self._channel.has_frames:
-                self._sort(self._channel.receive())
-            raise
-
-    def _ask(self, kind: type[M], message: Message, buffers: tuple[Buffer, ...] = ()) -> Frame:
-        """Send a request, wait for the answer to it."""
-        request: int = getattr(message, "request")  # noqa: B009
-        self._waiting[request] = deque()
-        try:
-            self._send(message, buffers)
-            frame = self._wait(request).frame
-        finally:
-            self._waiting.pop(request, None)
-        if not isinstance(frame.message, kind):
-            raise BackendBroken(f"{self.address}: {type(frame.message).__name__}, not {kind.__name__}")
-        return frame
-
-    def _wait(self, request: int) -> Arrived:
-        """The next frame that answers this request, or belongs to this turn."""
-        mine = self._waiting[request]
-        while not mine:
-            self._sort(self._channel.receive())
-        arrived = mine.popleft()
-        if isinstance(arrived.frame.message, Failed):
-            raise refused(str(self.address), arrived.frame.message)
-        return arrived
+        self.ask(Ok, PutWeights(self.next_request(), list(weights)), tuple(weights.values()))
 
     def _sort(self, arrived: Arrived) -> None:
         """Put a frame where it is waited for; what nobody waits for is dropped."""
@@ -208,5 +211,5 @@ class SessionClient:
         number = answers(message)
         if isinstance(message, Failed) and message.code >= Code.MALFORMED:
             raise refused(str(self.address), message)
-        if number in self._waiting:
-            self._waiting[number].append(arrived)
+        if number in self.waiting:
+            self.waiting[number].append(arrived)

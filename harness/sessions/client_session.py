@@ -33,7 +33,7 @@ class ClientSession:
         self._client = client
         self._number = opened.session
         if opened.last_turn:
-            client._waiting.setdefault(opened.last_turn, deque())
+            client.waiting.setdefault(opened.last_turn, deque())
 
     def turn(
         self,
@@ -46,13 +46,13 @@ class ClientSession:
     ) -> TurnStream:
         """Send new tokens; what comes of them, as it comes."""
         client = self._client
-        number = self.last_turn = client._next()
+        number = self.last_turn = client.next_request()
         message = Turn(
             number, self._number, list(token_ids), max_new_tokens, want_logits, list(stop_ids), sampling
         )
-        client._waiting[number] = deque()
+        client.waiting[number] = deque()
         sent_s = perf_counter()
-        return TurnStream(client, number, sent_s, client._send(message))
+        return TurnStream(client, number, sent_s, client.send(message))
 
     def generate(
         self,
@@ -81,8 +81,8 @@ class ClientSession:
             ids = list(token_ids[at : at + piece])
             # The last piece takes all that is left: what is too much is the server's to refuse.
             end = (at + piece) * row_bytes if at + piece < len(token_ids) else len(view)
-            message = PutKv(client._next(), self._number, start + at, ids)
-            client._ask(Ok, message, (view[at * row_bytes : end],))
+            message = PutKv(client.next_request(), self._number, start + at, ids)
+            client.ask(Ok, message, (view[at * row_bytes : end],))
 
     def get_kv(self, start: int = 0) -> KvBlock:
         """Keys and values from position `start` to the last token computed."""
@@ -90,8 +90,8 @@ class ClientSession:
         blocks: list[KvBlock] = []
         while not blocks or len(blocks[-1].token_ids) == self._piece:
             at = start + len(blocks) * self._piece
-            message = GetKv(client._next(), self._number, at, self._piece)
-            blocks.append(kv_of(client._ask(Kv, message)))
+            message = GetKv(client.next_request(), self._number, at, self._piece)
+            blocks.append(kv_of(client.ask(Kv, message)))
         return joined(blocks)
 
     @property
@@ -101,11 +101,11 @@ class ClientSession:
 
     def close(self, *, waits: bool = True) -> None:
         """End the session. Arguments: `waits`, for the answer; what is asked next comes after it anyway."""
-        client, message = self._client, Close(self._client._next(), self._number)
+        client, message = self._client, Close(self._client.next_request(), self._number)
         if waits:
-            client._ask(Ok, message)
+            client.ask(Ok, message)
         else:
-            client._send(message)
+            client.send(message)
 
 
 class TurnStream:
@@ -129,15 +129,15 @@ class TurnStream:
         if self.done is not None:
             return None
         try:
-            arrived = self._client._wait(self.number)
+            arrived = self._client.wait(self.number)
         except HarnessError:
-            self._client._waiting.pop(self.number, None)
+            self._client.waiting.pop(self.number, None)
             raise
         self.bytes_down += arrived.frame.num_bytes
         message = arrived.frame.message
         if isinstance(message, Done):
             self.done = message
-            self._client._waiting.pop(self.number, None)
+            self._client.waiting.pop(self.number, None)
             return None
         return token_of(arrived)
 
@@ -149,4 +149,4 @@ class TurnStream:
 
     def cancel(self) -> None:
         """Ask for an early end; the tokens that came before it are still to be read."""
-        self._client._send(Cancel(self.number))
+        self._client.send(Cancel(self.number))

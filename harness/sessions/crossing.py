@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.sessions.codes import Code
 from harness.sessions.contract import Info, KvRows
 from harness.sessions.framing import Frame
-from harness.sessions.messages import Code, GetKv, Kv, Ok, PutKv, PutWeights
+from harness.sessions.messages import GetKv, Kv, Ok, PutKv, PutWeights
 
 if TYPE_CHECKING:
     from harness.sessions.connection import Connection

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.errors import ProtocolError
+from harness.sessions.codes import Code
 from harness.sessions.limits import FrameLimits
-from harness.sessions.messages import VERSION, Code, Message
+from harness.sessions.messages import VERSION, Message
 from harness.sessions.protocol import MAGIC, PREFIX, Buffer, decode_header
 
 __all__ = ["Frame", "FrameParser"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from harness.errors import UnavailableError
-from harness.sessions.codes import Code
 from harness.sessions.sampling import Sampling
 
 try:
@@ -26,7 +25,6 @@ __all__ = [
     "VERSION",
     "Cancel",
     "Close",
-    "Code",
     "Done",
     "Failed",
     "GetKv",

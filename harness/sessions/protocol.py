@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from harness.errors import ProtocolError
-from harness.sessions.messages import CLIENT_FRAMES, SERVER_FRAMES, VERSION, Code, Message
+from harness.sessions.codes import Code
+from harness.sessions.messages import CLIENT_FRAMES, SERVER_FRAMES, VERSION, Message
 
 __all__ = ["MAGIC", "PREFIX", "Buffer", "decode_header", "encode"]
 

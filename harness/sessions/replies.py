@@ -10,8 +10,9 @@ import numpy as np
 from harness.errors import BackendBroken, BackendRejected, BudgetError, HarnessError, UsageError
 from harness.sessions.address import Address
 from harness.sessions.channel import Arrived
+from harness.sessions.codes import Code
 from harness.sessions.framing import Frame
-from harness.sessions.messages import Code, Done, Failed, Kv, Message, Token, Welcome
+from harness.sessions.messages import Done, Failed, Kv, Message, Token, Welcome
 
 __all__ = [
     "Generated",

@@ -26,7 +26,8 @@ from typing import Any
 from reports.experiments import agents_report, decode_report, routing_report, switching_report
 from reports.records import Record, Values
 from reports.runs import Run
-from reports.tabular.summaries import Estimate, Variant, stages_of, summarize
+from reports.tabular.means import Estimate
+from reports.tabular.summaries import Variant, stages_of, summarize
 
 __all__ = ["PUBLISHED_STAGES", "write"]
 

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from reports.records import Record, Values
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 __all__ = ["PLANNER", "Costs", "by_job", "graded", "points", "stand_ins", "tasks", "token_costs"]
 

@@ -18,7 +18,7 @@ from reports.experiments import jobs
 from reports.records import Record
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT
-from reports.tabular.means import Estimate, of_rounds
+from reports.tabular.means import Estimate, of_rounds, unit_notes
 
 __all__ = ["Table", "kind_of", "tables_of"]
 
@@ -54,7 +54,7 @@ class Arm(NamedTuple):
         return jobs.graded(self.record, metric, self.side, span)
 
     def timed(self, metric: str) -> Estimate:
-        """The mean over rounds."""
+        """The mean over rounds, or over merged sessions of what stays up for one."""
         return of_rounds(self.record, metric, self.side)
 
     def total(self, key: str) -> float | None:
@@ -186,6 +186,7 @@ def _notes(arms: Sequence[tuple[str, Arm]]) -> list[str]:
         "over: steps whose plan does not fit the budget; job, plan: of the timed rounds, per job, "
         "± half of the 95 % interval; control beside job: its time in the same rounds",
     ]
+    notes += unit_notes(a.record for _, a in arms)
     if all(a.timed("plan_s").value is None for _, a in arms):
         notes += ["plan: not timed, since time is simulated"]
     told = [(n, s, n in jobs.stand_ins([a.record])) for n, a in arms if (s := a.statuses)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from reports.intervals.estimates import rounds_log_ratio
 from reports.intervals.shares import share, share_difference
 from reports.records import Record, TaskPair
 from reports.stats import (
@@ -17,7 +18,6 @@ from reports.stats import (
     Interval,
     Unsupported,
     as_ratio,
-    log_ratio,
     total_log_ratio,
 )
 
@@ -144,8 +144,7 @@ def _times(pairs: Sequence[tuple[float, float]]) -> Interval | None:
 
 
 def _time_times(record: Record) -> Interval | None:
-    whole = [r for r in record.rounds if r.treatment is not None and r.control is not None]
-    mean = log_ratio(record.pairs("total_s"), [r.order for r in whole])
+    mean = rounds_log_ratio(("total_s",), record)
     return None if isinstance(mean, Unsupported) else as_ratio(mean)
 
 

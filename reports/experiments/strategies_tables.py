@@ -21,11 +21,12 @@ from reports.experiments.strategies import (
     troubles,
 )
 from reports.experiments.strategies_advice import MARGIN, Advice, Contest, advise, contests
+from reports.intervals.estimates import rounds_log_ratio
 from reports.records import Record
-from reports.stats import Interval, Unsupported, as_ratio, log_ratio
+from reports.stats import Interval, Unsupported, as_ratio
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT
-from reports.tabular.means import Estimate, of_rounds
+from reports.tabular.means import Estimate, of_rounds, unit_notes
 
 __all__ = ["advice_table", "advised", "comparison", "contest_table", "tables"]
 
@@ -65,7 +66,8 @@ def tables(records: Iterable[Record], *, is_whole: bool = False) -> list[Table]:
     models = dict.fromkeys(cell.model for cell in cells_of(records))
     out = [comparison(records, model, is_whole=is_whole) for model in models]
     if out:
-        out[-1] = out[-1]._replace(notes=(*out[-1].notes, *NOTES))
+        graded = [r for r in records if tasks_of(r)]
+        out[-1] = out[-1]._replace(notes=(*out[-1].notes, *NOTES, *unit_notes(graded)))
     families = families_of(records) if is_whole else (ALL,)
     found = [one for family in families for one in advise(records, family)]
     if found:
@@ -179,8 +181,7 @@ def _batched(records: Sequence[Record]) -> Table:
     """Eight answers in one request beside eight requests."""
     rows = [("model", "one request", "one by one", "times as fast")]
     for record in records:
-        whole = [r for r in record.rounds if r.treatment is not None and r.control is not None]
-        ratio = log_ratio(record.pairs("total_s"), [r.order for r in whole])
+        ratio = rounds_log_ratio(("total_s",), record)
         found = None if isinstance(ratio, Unsupported) else as_ratio(ratio, inverse=True)
         rows.append(
             (
@@ -190,9 +191,8 @@ def _batched(records: Sequence[Record]) -> Table:
                 ABSENT if found is None else cells.estimate(found.estimate, (found.low, found.high), "×"),
             )
         )
-    return Table(
-        "eight answers in one request, per round", tuple(rows), ("95 % intervals over paired rounds",)
-    )
+    notes = unit_notes(records) or ["95 % intervals over paired rounds"]
+    return Table("eight answers in one request, per round", tuple(rows), tuple(notes))
 
 
 def _scope(model: str, records: Sequence[Record], found: Sequence[Cell]) -> str:

@@ -5,7 +5,8 @@ their round, times and bytes; of its rounds what is paired with the control. A c
 beside several arms counts as the arm that it is, where most requests were.
 
 Traps. Requests of one round share a trace and what was resident, so that intervals of pooled quantiles draw
-rounds, and not requests, again; with few rounds there is none. A p99 needs 368 requests; p99 of one trace of
+rounds, and not requests, again; with few rounds there is none. Of merged sessions of what stays up, each one
+gives one quantile, and intervals are over sessions. A p99 needs 368 requests; p99 of one trace of
 30 is its maximum. A miss is partial where some of the model's bytes had not to be copied.
 """
 
@@ -14,10 +15,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.records import Record, Values
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 if TYPE_CHECKING:
     from reports.stats import Interval
@@ -116,12 +118,18 @@ class Arm(NamedTuple):
     def quantiles(self, key: str, shares: Sequence[float]) -> list[Estimate]:
         """Nearest-rank quantiles over answered requests, with 95 % intervals over rounds (`pooled`).
 
-        One that its requests do not support has no value; with too few rounds none has an interval.
+        Where sessions are the observations, the mean of theirs, over sessions. One that its requests do not
+        support has no value; with too few rounds or sessions none has an interval.
         """
+        from reports.intervals.launches import is_by_launch
+
+        known = [one for one in self.answered if one.get(key) is not None]
+        if is_by_launch(self.record):
+            pairs = [(float(one[key]), one.get("session") or 0) for one in known]
+            return [_quantile_of_sessions(pairs, share) for share in shares]
         by_round: dict[Any, list[float]] = {}
-        for one in self.answered:
-            if one.get(key) is not None:
-                by_round.setdefault(one.get("round"), []).append(float(one[key]))
+        for one in known:
+            by_round.setdefault(one.get("round"), []).append(float(one[key]))
         return [_quantile(list(by_round.values()), share) for share in shares]
 
     def modes(self, whole: Mapping[str, int]) -> Counter[str]:
@@ -186,14 +194,13 @@ def moved(values: Mapping[str, Any]) -> float | None:
 
 
 def faster(arm: Arm, metric: str) -> Interval | None:
-    """How many times as long the control took, by paired rounds; None where they do not say."""
-    from reports.stats import Unsupported, as_ratio, log_ratio
+    """How many times as long the control took, by paired rounds or sessions; None where they do not say."""
+    from reports.intervals.estimates import rounds_log_ratio
+    from reports.stats import Unsupported, as_ratio
 
-    record = arm.record
-    if arm.side != "treatment" or record.control != CONTROL:
+    if arm.side != "treatment" or arm.record.control != CONTROL:
         return None
-    kept = [r for r in record.rounds if _has(r.treatment, metric) and _has(r.control, metric)]
-    found = log_ratio(record.pairs(metric), [r.order for r in kept])
+    found = rounds_log_ratio((metric,), arm.record)
     return None if isinstance(found, Unsupported) else as_ratio(found, inverse=True)
 
 
@@ -250,10 +257,6 @@ def span(numbers: Sequence[int]) -> str:
     return "–".join(str(number) for number in ends)
 
 
-def _has(values: Values | None, metric: str) -> bool:
-    return values is not None and values.get(metric) is not None
-
-
 def _quantile(rounds: Sequence[Sequence[float]], share: float) -> Estimate:
     from reports.intervals.pooled import Arm as Pooled
     from reports.intervals.pooled import pooled_quantile
@@ -267,3 +270,20 @@ def _quantile(rounds: Sequence[Sequence[float]], share: float) -> Estimate:
     if isinstance(found, Unsupported):
         return Estimate(ranked[ceil(share * len(ranked) - 1e-9) - 1], n=len(ranked))
     return Estimate(found.estimate, found.low, found.high, len(ranked))
+
+
+def _quantile_of_sessions(known: Sequence[tuple[float, int]], share: float) -> Estimate:
+    """The mean of sessions' quantiles; where a session has too few requests for its own, of all of them."""
+    from reports.intervals.launches import quantile_of_sessions, quantiles
+    from reports.stats import Unsupported
+
+    values, sessions = [value for value, _ in known], [session for _, session in known]
+    if len(values) < needed(share):
+        return Estimate(None, n=len(values))
+    each = quantiles(values, sessions, share)
+    if isinstance(each, Unsupported):
+        return Estimate(sorted(values)[ceil(share * len(values) - 1e-9) - 1], n=len(values))
+    found, value = quantile_of_sessions(values, sessions, share), fmean(each.values())
+    if isinstance(found, Unsupported):
+        return Estimate(value, n=len(each))
+    return Estimate(value, *found.bounds(), len(each))

@@ -28,8 +28,8 @@ from reports.experiments.switching_grids import Grid, grids, simulated_scope
 from reports.records import Record, TaskPair
 from reports.tabular import cells
 from reports.tabular.cells import ABSENT, Scale
+from reports.tabular.means import Estimate, mean, unit_notes
 from reports.tabular.plain import plain_table
-from reports.tabular.summaries import Estimate, mean
 
 __all__ = ["bytes_scale", "over_belady", "tables"]
 
@@ -110,7 +110,8 @@ def _arms(found: Sequence[Arm], *, is_whole: bool) -> Table:
     scale = bytes_scale(per_trace)
     titles = [f"{t} {scale.unit}" if t in ("moved", "out") else t for t in TITLES]
     rows = [_arm(arm, scale, is_whole=is_whole) for arm in found]
-    return Table(scope(found), ((*titles, *(t for t, _ in RATIOS), *LAST), *rows), NOTES)
+    notes = (*NOTES, *unit_notes(arm.record for arm in found))
+    return Table(scope(found), ((*titles, *(t for t, _ in RATIOS), *LAST), *rows), notes)
 
 
 def _arm(arm: Arm, scale: Scale, *, is_whole: bool) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from reports.figures import base
 from reports.records import Record
 from reports.runs import Run
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

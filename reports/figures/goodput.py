@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from reports.runs import Run
 from reports.tabular import cells
 from reports.tabular.ladders import Ladders, Point, ladders
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import BY_SESSION, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,6 +107,7 @@ def _notes(found: Ladders) -> list[str]:
         "Means over rounds with Student's 95 % interval, cut at 0 and at the frame.",
         "Latency counts from the intended start of a task. Arms stand slightly apart at one rate.",
     ]
+    notes += [f"{BY_SESSION.capitalize()}."] if found.is_by_session else []
     notes += ["Dashed: everything that is offered finishes within the SLO."]
     if found.slos_s and found.slo_s is None:
         low, high = found.slos_s[0], found.slos_s[-1]

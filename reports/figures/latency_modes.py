@@ -14,7 +14,7 @@ from reports.experiments import switching
 from reports.figures import base
 from reports.figures.agents import log_axis
 from reports.runs import Run
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate, unit_notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,8 @@ def data(run: Run, experiment: str) -> Data | None:
         return None
     whole = switching.sizes(found)
     title = f"{experiment}: what requests met at their turn, and p50 and p99 ({switching.where(found)})"
-    return Data(title, switching.scope(found), tuple(_row(arm, whole) for arm in found), NOTES)
+    notes = (*NOTES, *(f"{note.capitalize()}." for note in unit_notes(arm.record for arm in found)))
+    return Data(title, switching.scope(found), tuple(_row(arm, whole) for arm in found), notes)
 
 
 def draw(data: Data) -> Figure:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.runs import Run
 from reports.tabular import cells
-from reports.tabular.summaries import Estimate, Variant, scope, summarize
+from reports.tabular.means import Estimate
+from reports.tabular.summaries import Variant, scope, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

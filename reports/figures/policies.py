@@ -15,7 +15,7 @@ from reports.experiments.switching_grids import Grid, grids, simulated_scope
 from reports.experiments.switching_tables import over_belady
 from reports.runs import Run
 from reports.tabular import cells
-from reports.tabular.summaries import Estimate, mean
+from reports.tabular.means import NOTHING, Estimate, divided, of_rounds, unit_notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,8 +69,9 @@ def data(run: Run, experiment: str) -> Data | None:
     scope = simulated_scope(found, level)
     shown = [arm for name, arm in live.items() if name in found.policies]
     if shown:
+        unit = "sessions" if unit_notes(arm.record for arm in shown) else "seeds"
         notes.append(
-            "Circles: measured, all requests of all seeds, with 95 % intervals over seeds; over the least "
+            f"Circles: measured, all requests of all seeds, with 95 % intervals over {unit}; over the least "
             "bytes of their own traces."
         )
         scope += f"\nmeasured: {switching.scope(shown)}"
@@ -160,17 +161,13 @@ def _dot(axes: Axes, value: float, y: int) -> None:
 def _row(found: Grid, level: float, name: str, arm: switching.Arm | None) -> Row:
     point = found.at(name, level)
     hits = point.get("hit_share")
-    live = (
-        mean([100 * v for values in arm.rounds if (v := values.get("hit_share")) is not None])
-        if arm
-        else None
-    )
+    live = divided(of_rounds(arm.record, "hit_share", arm.side), 1 / 100) if arm else NOTHING
     return Row(
         name,
         None if hits is None else 100 * hits,
         point.get("bytes_in_gb"),
         point.get("bytes_over_belady"),
         point.get("bytes_out_gb"),
-        live or Estimate(None),
+        live,
         over_belady(arm) if arm else None,
     )

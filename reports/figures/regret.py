@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reports.figures import curves
 from reports.runs import Run
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

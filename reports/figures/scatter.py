@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.tabular import cells
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ from reports.figures.scatter import KINDS, Panel, Point
 from reports.intervals.units import unit_of
 from reports.records import Record
 from reports.runs import Run
-from reports.tabular.means import Estimate, mean, of_rounds
+from reports.tabular.means import Estimate, mean, of_rounds, unit_notes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,11 +64,12 @@ def data(run: Run, experiment: str) -> Data | None:
     panels = [panel for panel in panels if panel.points]
     if not panels:
         return None
+    unit = "sessions" if unit_notes(graded) else "rounds"
     sizes = sorted({arm.num_tasks for arm in arms})
     notes = [
         f"Score: mean over graded tasks, Student's 95 % interval over {unit_of(graded[0])}s. "
         "Token cost: mean over jobs. "
-        "Time: mean over rounds, planning and loading within. "
+        f"Time: mean over {unit}, planning and loading within. "
         "Both with Student's 95 % interval; an arrow: it goes on.",
         "Line: routers that no other beats on both by the estimates; neighbours within intervals may swap.",
     ]

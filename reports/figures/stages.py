@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reports.runs import Run
 from reports.tabular import cells
-from reports.tabular.summaries import Estimate, Variant, scope, stages_of, summarize
+from reports.tabular.means import BY_SESSION, Estimate
+from reports.tabular.summaries import Variant, scope, stages_of, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,10 @@ def data(run: Run, experiment: str) -> Data:
         for v in variants
         if v not in timed
     ]
-    notes = ["Mean of a task over rounds with Student's 95 % interval; other: the whole less its stages."]
+    is_by_session = any(v.is_by_session for v in timed)
+    unit = "sessions" if is_by_session else "rounds"
+    notes = [f"Mean of a task over {unit} with Student's 95 % interval; other: the whole less its stages."]
+    notes += [f"{BY_SESSION.capitalize()}."] if is_by_session else []
     notes += [f"Dashed: {', '.join(v.name for v in dashed)}."] if dashed else []
     notes += [f"{v.name}: measured as the control beside {v.beside}." for v in timed if v.beside]
     notes += [f"{v.name}: failures: {v.num_failures}, in no mean." for v in timed if v.num_failures]

@@ -10,7 +10,7 @@ from reports.figures import curves
 from reports.intervals.units import unit_of
 from reports.records import Record
 from reports.runs import Run
-from reports.tabular.summaries import Estimate
+from reports.tabular.means import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

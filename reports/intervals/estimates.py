@@ -45,6 +45,7 @@ __all__ = [
     "own_value",
     "paired_tasks",
     "ratio_of_tasks",
+    "rounds_log_ratio",
 ]
 
 Pair = tuple[float, float]
@@ -108,8 +109,8 @@ def advantage(claim: Claim, treatment: Record, other: Record, level: float = LEV
     elif claim.over == "tasks":
         first, second = _tasks_log_ratio(claim, treatment, other), None
     else:
-        first = _rounds_log_ratio(claim.metrics, treatment)
-        second = None if is_control else _rounds_log_ratio(claim.metrics, other)
+        first = rounds_log_ratio(claim.metrics, treatment)
+        second = None if is_control else rounds_log_ratio(claim.metrics, other)
     if isinstance(first, Unsupported):
         return first
     if isinstance(second, Unsupported):
@@ -162,6 +163,15 @@ def paired_tasks(metrics: Sequence[str], first: Record, second: Record) -> Grade
     return _graded(metrics, first, {task.id: task.treatment for task in second.tasks})
 
 
+def rounds_log_ratio(metrics: Sequence[str], record: Record) -> Mean | Unsupported:
+    """The mean log(treatment / control) of the metrics' sum over paired rounds, or over their sessions.
+
+    A session is the unit where the record was merged and what it measured stayed up for each.
+    """
+    paired = _paired(metrics, record)
+    return log_ratio_of_sessions(*paired) if is_by_launch(record) else log_ratio(paired.pairs, paired.orders)
+
+
 def lost_rounds(record: Record) -> int:
     """Rounds of which an arm failed and left nothing."""
     return sum(
@@ -173,7 +183,7 @@ def _log_gain(claim: Claim, record: Record) -> Mean | Unsupported:
     """The mean log(treatment / control), per `claim.per` where the claim asks for it."""
     if claim.over == "tasks":
         return _tasks_log_ratio(claim, record)
-    mean = _rounds_log_ratio(claim.metrics, record)
+    mean = rounds_log_ratio(claim.metrics, record)
     if claim.per is None or isinstance(mean, Unsupported):
         return mean
     shares = log_share_ratio(totals(_own_tasks((claim.per,), record)))
@@ -194,11 +204,6 @@ def _tasks_log_ratio(claim: Claim, record: Record, other: Record | None = None) 
     whole = [t for t in record.tasks if all(_pair(names, t.treatment, arms.get(t.id)) for names in both)]
     found = [totals(_graded(names, replace(record, tasks=whole), arms)) for names in both]
     return total_per_log_ratio(*found)
-
-
-def _rounds_log_ratio(metrics: Sequence[str], record: Record) -> Mean | Unsupported:
-    paired = _paired(metrics, record)
-    return log_ratio_of_sessions(*paired) if is_by_launch(record) else log_ratio(paired.pairs, paired.orders)
 
 
 def _difference(claim: Claim, record: Record, level: float) -> Interval | Unsupported:

@@ -32,6 +32,7 @@ __all__ = [
     "launches_of",
     "log_ratio_of_sessions",
     "mean_of_sessions",
+    "means_of_sessions",
     "quantile_of_sessions",
     "quantiles",
 ]
@@ -91,8 +92,13 @@ def mean_of_sessions(values: Sequence[float], sessions: Sequence[int], what: str
     whole = mean_of(values, f"t on {what}")
     if isinstance(whole, Mean) and not whole.se:
         return whole
-    found = [fmean(group) for group in _groups(values, sessions)]
+    found = means_of_sessions(values, sessions)
     return few(len(found)) or mean_of(found, f"t on sessions' mean {what}")
+
+
+def means_of_sessions(values: Sequence[float], sessions: Sequence[int]) -> list[float]:
+    """Each session's mean, in the order in which sessions come first."""
+    return [fmean(group) for group in _groups(values, sessions)]
 
 
 def quantile_of_sessions(

@@ -2,7 +2,9 @@
 
     claims.csv     a claim: verdict, numbers, where it stands, why
     variants.csv   a metric of an arm of a variant: its mean, spread and 95 % interval over rounds or tasks,
-                   or over sessions' means where several were merged and what was measured stayed up for each
+                   or over sessions' means where several were merged and what was measured stayed up for each;
+                   an interval needs two rounds or tasks, three sessions or equal ones, and is cut at 0 as the
+                   tables cut it, unless a value is below 0
     rounds.csv     a metric of an arm in one round, as measured
 
 An absent number is an empty cell, never 0.
@@ -17,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reports.intervals.launches import is_by_launch
+from reports.intervals.launches import LEAST, is_by_launch
 from reports.records import ARMS, Record, Round, TaskPair
 from reports.runs import Run
 from reports.tabular import verdict_cells
@@ -95,12 +97,13 @@ def _variant(record: Record) -> Iterator[Row]:
     about = (record.experiment, record.variant, record.backend, record.profile, record.evidence)
     for arm in ARMS:
         for over, units in _units(record):
+            least = LEAST if over == "sessions" else 2
             held = [[values for part in unit if (values := getattr(part, arm)) is not None] for unit in units]
             for name, metric in record.metrics.items():
                 known = [[v for values in unit if (v := values.get(name)) is not None] for unit in held]
                 found = [fmean(values) for values in known if values]
                 if found:
-                    yield (*about, arm, over, name, metric.unit, metric.better, *_summary(found))
+                    yield (*about, arm, over, name, metric.unit, metric.better, *_summary(found, least))
 
 
 def _units(record: Record) -> Iterator[tuple[str, list[list[Round]] | list[list[TaskPair]]]]:
@@ -113,8 +116,11 @@ def _units(record: Record) -> Iterator[tuple[str, list[list[Round]] | list[list[
     yield "tasks", [[one] for one in record.tasks]
 
 
-def _summary(values: Sequence[float]) -> Row:
-    """n, mean, standard deviation, and both ends of Student's 95 % interval, which takes two values."""
+def _summary(values: Sequence[float], least: int) -> Row:
+    """n, mean, standard deviation, and both ends of Student's 95 % interval.
+
+    Arguments: `least`, values that differ below which there is no interval.
+    """
     import numpy as np
 
     from reports.stats import student_quantile
@@ -123,8 +129,11 @@ def _summary(values: Sequence[float]) -> Row:
     if n < 2:
         return n, mean, None, None, None
     sd = float(np.std(values, ddof=1))
+    if n < least and sd:
+        return n, mean, sd, None, None
     half = student_quantile(0.975, n - 1) * sd / n**0.5
-    return n, mean, sd, mean - half, mean + half
+    low = mean - half
+    return n, mean, sd, low if min(values) < 0 else max(low, 0.0), mean + half
 
 
 def _rounds(record: Record) -> Iterator[Row]:

@@ -1,8 +1,9 @@
 """Load at rising rate: what each arm served of what was offered, over all rounds that offered it.
 
 A record's `sweep` holds points of name "open_loop", one per arm, rate and round: {arm, variant, rate_per_s,
-goodput_per_s, throughput_per_s, p50_s, slo_s, n, round}. An arm that several tests measured (the baseline,
-beside each variant) pools their rounds.
+goodput_per_s, throughput_per_s, p50_s, slo_s, n, round, and where sessions were merged, session}. An arm
+that several tests measured (the baseline, beside each variant) pools their rounds; where what was measured
+stayed up for a session, each record's sessions are the observations.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from reports.records import Record
-from reports.tabular.summaries import Estimate, mean
+from reports.tabular.means import Estimate, mean
 
 __all__ = ["POINTS", "Ladders", "Point", "ladders"]
 
@@ -41,15 +42,26 @@ class Ladders(NamedTuple):
     arms: tuple[str, ...]
     """Controls first."""
     points: tuple[Point, ...]
+    is_by_session: bool = False
+    """Whether intervals of some arm are over sessions, not over rounds."""
+
+
+class Measured(NamedTuple):
+    """A point and the record that it is of."""
+
+    record: Record
+    point: Mapping[str, Any]
 
 
 def ladders(records: Iterable[Record], experiment: str) -> Ladders:
-    """Means with Student's 95 % interval for each arm and rate."""
+    """Means with Student's 95 % interval for each arm and rate, over rounds or sessions."""
+    from reports.intervals.launches import is_by_launch
+
     swept = [r for r in records if r.experiment == experiment and r.sweep]
-    found = [(_arm(r, p), p) for r in swept for p in r.sweep if p.get("name") == POINTS]
-    groups: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
-    for arm, point in found:
-        groups.setdefault((arm, float(point["rate_per_s"])), []).append(point)
+    found = [Measured(r, p) for r in swept for p in r.sweep if p.get("name") == POINTS]
+    groups: dict[tuple[str, float], list[Measured]] = {}
+    for one in found:
+        groups.setdefault((_arm(one), float(one.point["rate_per_s"])), []).append(one)
     arms = tuple(dict.fromkeys(arm for arm, _ in groups))
     controls = tuple(a for a in arms if a in {r.control for r in swept})
     slos = tuple(sorted({float(p["slo_s"]) for _, p in found if p.get("slo_s") is not None}))
@@ -62,25 +74,38 @@ def ladders(records: Iterable[Record], experiment: str) -> Ladders:
             Point(arm, rate, *(_mean(group, key) for key in ("goodput_per_s", "throughput_per_s", "p50_s")))
             for (arm, rate), group in groups.items()
         ),
+        is_by_session=any(is_by_launch(record) for record, _ in found),
     )
 
 
-def _arm(record: Record, point: Mapping[str, Any]) -> str:
+def _arm(one: Measured) -> str:
     """The name of a point's arm: its variant, or the record's own word for treatment and control."""
-    arm = point.get("variant") or point.get("arm") or "treatment"
-    return str({"treatment": record.variant, "control": record.control}.get(str(arm), arm))
+    arm = one.point.get("variant") or one.point.get("arm") or "treatment"
+    return str({"treatment": one.record.variant, "control": one.record.control}.get(str(arm), arm))
 
 
-def _mean(points: Iterable[Mapping[str, Any]], key: str) -> Estimate:
-    return mean([v for p in points if (v := p.get(key)) is not None])
+def _mean(group: Sequence[Measured], key: str) -> Estimate:
+    """Over rounds; over sessions of the records where those are the observations."""
+    from reports.intervals.launches import is_by_launch
+
+    known = [one for one in group if one.point.get(key) is not None]
+    values = [one.point[key] for one in known]
+    if not any(is_by_launch(record) for record, _ in known):
+        return mean(values)
+    units = [
+        (id(record), point.get("session") or 0) if is_by_launch(record) else (id(point), 0)
+        for record, point in known
+    ]
+    places = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
+    return mean(values, sessions=[places[unit] for unit in units])
 
 
-def _scope(records: Sequence[Record], groups: Mapping[tuple[str, float], list[Mapping[str, Any]]]) -> str:
+def _scope(records: Sequence[Record], groups: Mapping[tuple[str, float], list[Measured]]) -> str:
     if not records:
         return "nothing measured"
     models = {role: label for r in records for role, label in r.models.items()}
     rounds = sorted({len(group) for group in groups.values()})
-    sizes = sorted({int(p["n"]) for group in groups.values() for p in group if p.get("n") is not None})
+    sizes = sorted({int(p["n"]) for group in groups.values() for _, p in group if p.get("n") is not None})
     parts = [
         " and ".join(dict.fromkeys(r.backend for r in records)),
         ", ".join(f"{role} = {label}" for role, label in models.items()),

@@ -11,9 +11,10 @@ What is read of a record, and in which words:
 
 A record that times no workflow and grades no task (a load ladder) is no variant here.
 
-Times are arithmetic means with Student's t interval over rounds, cut at 0; shares carry Wilson's score
-interval over tasks; cost per solved task is a ratio of sums, its interval by the delta method on its
-logarithm. All are two-sided 95 %. An interval needs two values; with fewer there is none.
+Times are arithmetic means with Student's t interval, cut at 0, over rounds, or over merged sessions where
+what was measured stayed up for one; shares carry Wilson's score interval over tasks; cost per solved task is
+a ratio of sums, its interval by the delta method on its logarithm. All are two-sided 95 %. An interval needs
+two values, or three sessions; with fewer there is none.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from reports.records import Record, Round, TaskPair, Values
 from reports.tabular.means import NOTHING, Estimate, divided, mean, of_rounds, sessions_of, share_of
 
-__all__ = ["Estimate", "Variant", "mean", "scope", "stages_of", "summarize"]
+__all__ = ["Variant", "scope", "stages_of", "summarize"]
 
 STAGES = ("analysis", "code", "summary")
 TOTALS = ("total_s", "wall_s")

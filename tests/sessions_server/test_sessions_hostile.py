@@ -7,10 +7,10 @@ import struct
 import pytest
 
 from harness.hardware.budget import DeviceBudget
+from harness.sessions.codes import Code
 from harness.sessions.limits import Limits
 from harness.sessions.messages import (
     VERSION,
-    Code,
     Failed,
     Hello,
     Ok,

@@ -7,9 +7,9 @@ import pytest
 from harness.errors import (
     UsageError,
 )
+from harness.sessions.codes import Code
 from harness.sessions.limits import Limits
 from harness.sessions.messages import (
-    Code,
     Failed,
     Ok,
     Open,
