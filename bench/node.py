@@ -154,7 +154,7 @@ def chosen(
             remedy = "install a PyTorch that is built for this driver's CUDA into this environment"
         elif has_nodes:
             why += f"; with {NODES}, too, this machine is looked at, and not the nodes' GPUs"
-            remedy = f"begin on a node that has one, or choose by hand: pytest bench/ --profile node {NODES} …"
+            remedy = f"begin on a node with a GPU, or choose by hand: pytest bench/ --profile node {NODES} …"
         raise UnavailableError(
             f"a node's run needs an NVIDIA GPU that PyTorch computes on ({why}); "
             f"{remedy}, or here: pytest bench/, or: python -m bench.node --tiny"

@@ -153,7 +153,7 @@ def test_a_head_without_a_gpu_is_told_that_its_nodes_are_not_looked_at(
     monkeypatch.setattr(node, "survey", lambda folder: none)
     assert node.main(["--dry", option]) == node.NO_GPU
     told = capsys.readouterr().err
-    nodes = "with --ray-address, too, this machine is looked at, and not the nodes' GPUs); begin on a node that"
+    nodes = "with --ray-address, too, this machine is looked at, and not the nodes' GPUs); begin on a node"
     assert (nodes in told) == (option != "-v")
     assert ("pytest bench/ --profile node --ray-address" in told) == (option != "-v")
 
