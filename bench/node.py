@@ -11,8 +11,8 @@ cache; no network is asked), and stood for by random weights of the same shape w
 bytes and memory are then as valid, and claims about answers are out of scope. The cascade's two models are
 asked at the servers of `bench/nodes/seed.toml` where those answer, and else loaded here by PyTorch. What
 needs Ollama is skipped without it, with the line that starts it. `hardware.json` in the results folder says
-what the machine had. Ctrl-C is pytest's: it judges what was measured, and `--resume` goes on from there, as
-after any other end, this process's own by SIGKILL among them.
+what the machine had. Ctrl-C, SIGTERM and SIGHUP interrupt pytest once: it judges what was measured, and
+`--resume` goes on from there, as after any other end, this process's own by SIGKILL among them.
 
 Limits. No weights of 7 billion parameters have been computed by these paths yet: no GPU was at hand. The
 paths themselves are tested with tiny shapes. Routing loads and unloads models of an Ollama server, which
@@ -22,18 +22,16 @@ holds no random ones.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import shlex
 import signal
-import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.interrupts import Ended, deaf, run_to_end
 from fixtures.nodes import FOLDER, load_node
 from harness.errors import HarnessError, UnavailableError
 from harness.models.shapes import random_of, shape_of
@@ -54,14 +52,13 @@ THIRD = "phi-2-as-llama"
 CASCADE = {"large": "mistralai/Mistral-7B-Instruct-v0.3", "small": "Qwen/Qwen2.5-0.5B-Instruct"}
 TINY = ("tiny-llama", "tiny-qwen")
 DTYPE = "float16"
-SPREAD = ("--lanes", "--ray-address")
+NODES = "--ray-address"
+SPREAD = ("--lanes", NODES)
 """Options of pytest under which each process sees its own devices alone."""
 NO_GPU = 3
 """The exit status where there is no GPU: nothing was measured, and nothing failed."""
 INTERRUPTED, REFUSED = 2, 4
-"""pytest's, after Ctrl-C, and where it would not begin."""
-PR_SET_PDEATHSIG = 1
-"""prctl(2)."""
+"""pytest's, where it did not get through (Ctrl-C, or a file that cannot be read), or would not begin."""
 BYTES_PER_WEIGHT = 2
 """Of float16."""
 ROOM_SHARE = 0.9
@@ -86,8 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_folder(options.weights)
         found = survey(options.weights)
-        has_lanes = any(one.partition("=")[0] in SPREAD for one in rest)
-        choice = chosen(found, options.weights, is_tiny=options.tiny, has_lanes=has_lanes)
+        names = {one.partition("=")[0] for one in rest}
+        choice = chosen(
+            found,
+            options.weights,
+            is_tiny=options.tiny,
+            has_lanes=not names.isdisjoint(SPREAD),
+            has_nodes=NODES in names,
+        )
         command = [sys.executable, "-m", "pytest", *arguments_of(choice, options.results_dir), *rest]
         print(*_told(choice), *crowded(found, choice), f"$ {shlex.join(command[2:])}", sep="\n", flush=True)
         if options.dry:
@@ -101,25 +104,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench.node: {exc}", file=sys.stderr)
         return 2
     before = journal.newest(options.results_dir)
-    status = _run(command)
+    ended = run_to_end(command, ROOT)
+    status = ended.status if ended.status >= 0 else 128 - ended.status
     run = journal.newest(options.results_dir)
-    is_whole = status >= 0 and status != INTERRUPTED
-    if run is not None and status != REFUSED and (run != before or "--resume" in rest):
-        _save_hardware(run, options, measure=is_whole and not options.no_measure)
-        if not is_whole:
-            how = "was interrupted" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
-            again = shlex.join([*given, *(() if "--resume" in given else ("--resume",))])
-            kept = "what had finished is kept. Go on with"
-            print(f"bench.node: pytest {how}; {kept}: python -m bench.node {again}", file=sys.stderr)
-    return status if status >= 0 else 128 - status
+    if run is None or ended.status == REFUSED or (run == before and "--resume" not in rest):
+        return status
+    is_whole = ended.status >= 0 and ended.status != INTERRUPTED
+    measure = is_whole and not ended.is_interrupted and not options.no_measure
+    try:
+        _save_hardware(run, options.weights, measure=measure)
+    except OSError as exc:
+        print(f"bench.node: {exc}; the rest of the run is kept", file=sys.stderr)
+        status = status or 2
+    if not is_whole:
+        again = shlex.join([*given, *(() if "--resume" in given else ("--resume",))])
+        kept = "what had finished is kept. Go on with"
+        print(f"bench.node: pytest {_how(ended)}; {kept}: python -m bench.node {again}", file=sys.stderr)
+    return status
 
 
 def chosen(
-    found: Survey, folder: Path | None = None, *, is_tiny: bool = False, has_lanes: bool = False
+    found: Survey,
+    folder: Path | None = None,
+    *,
+    is_tiny: bool = False,
+    has_lanes: bool = False,
+    has_nodes: bool = False,
 ) -> Choice:
     """The models for what was found.
 
-    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker or errand sees one device, its own.
+    Arguments: `folder`, of checkpoints; `has_lanes`, whether each worker or errand sees one device, its own;
+    `has_nodes`, whether it runs on other machines than this one, which are not looked at.
 
     Raises
     ------
@@ -137,6 +152,9 @@ def chosen(
         if found.gpus:  # the driver has what PyTorch does not see
             why += f"; the driver has {', '.join(gpu.name for gpu in found.gpus)}"
             remedy = "install a PyTorch that is built for this driver's CUDA into this environment"
+        elif has_nodes:
+            why += f"; with {NODES}, too, this machine is looked at, and not the nodes' GPUs"
+            remedy = f"begin on a node with a GPU, or choose by hand: pytest bench/ --profile node {NODES} …"
         raise UnavailableError(
             f"a node's run needs an NVIDIA GPU that PyTorch computes on ({why}); "
             f"{remedy}, or here: pytest bench/, or: python -m bench.node --tiny"
@@ -226,41 +244,26 @@ def _told(choice: Choice) -> list[str]:
     ]
 
 
-def _run(command: Sequence[str]) -> int:
-    """Run it in the project's folder; its status, the signal that ended it below 0.
-
-    Ctrl-C reaches it by itself, and it then judges what it has: this process waits for that. SIGTERM is
-    passed on as Ctrl-C, and so is this process's own end, however it comes (Linux).
-    """
-    with (
-        _handled(signal.SIGINT, lambda: None),
-        subprocess.Popen(command, cwd=ROOT, preexec_fn=_interrupted_with_parent()) as child,
-        _handled(signal.SIGTERM, lambda: child.send_signal(signal.SIGINT)),
-    ):
-        return child.wait()
-
-
-def _interrupted_with_parent() -> Callable[[], object] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl  # found before the fork
-    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-
-
-@contextmanager
-def _handled(sign: signal.Signals, act: Callable[[], object]) -> Iterator[None]:
-    """Not ignored, since a child would inherit that."""
-    before = signal.signal(sign, lambda *_: act())
+def _how(ended: Ended) -> str:
+    if ended.status >= 0:
+        return "was interrupted" if ended.is_interrupted else f"ended with status {ended.status}, see above"
     try:
-        yield
-    finally:
-        signal.signal(sign, before)
+        return f"was ended by {signal.Signals(-ended.status).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-ended.status}"
 
 
-def _save_hardware(run: Path, options: argparse.Namespace, *, measure: bool) -> None:
-    """Beside what was measured; ceilings after it, when nothing else runs."""
-    told = whole(weights=options.weights, folder=run, measure=measure)
-    (run / "hardware.json").write_text(json.dumps(told, indent=1) + "\n")
+def _save_hardware(run: Path, weights: Path | None, *, measure: bool) -> None:
+    """Beside what was measured; ceilings after it, when nothing else runs, and left out after Ctrl-C."""
+    told = None
+    if measure:
+        try:
+            told = whole(weights=weights, folder=run, measure=True)
+        except KeyboardInterrupt:
+            print("bench.node: interrupted; hardware.json is without ceilings", file=sys.stderr)
+    with deaf():
+        told = told or whole(weights=weights, folder=run, measure=False)
+        (run / "hardware.json").write_text(json.dumps(told, indent=1) + "\n")
     print(f"results: {run}")
 
 

@@ -8,6 +8,8 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,9 +44,16 @@ if [[ $2 == harness.clusters.wait ]]; then
     exit "${NO_NODES:-0}"
 fi
 if [[ -n ${LASTS:-} ]]; then
-    trap 'sleep 0.3; echo "judged" >>"$CALLS"; exit 2' INT
+    trap 'echo "interrupted" >>"$CALLS"' INT
     echo "suite" >>"$CALLS"
-    for _ in {1..600}; do sleep 0.05; done
+    for _ in {1..600}; do
+        sleep 0.05 || true
+        if grep -q ^interrupted "$CALLS"; then
+            for _ in {1..400}; do [[ -e $GATE ]] && break; sleep 0.05 || true; done
+            echo "judged" >>"$CALLS"
+            exit 2
+        fi
+    done
 fi
 exit "${PYTEST_STATUS:-0}"
 """
@@ -85,6 +94,7 @@ def environment(project: Path, **env: str) -> tuple[dict[str, str], Path]:
         "SLURM_JOB_NODELIST": "node[1-3]",
         "SLURM_CPUS_ON_NODE": "1",
         "CALLS": str(calls),
+        "GATE": str(project.parent / "gate"),
         "PATH": f"{project.parent / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
     return {key: value for key, value in {**os.environ, **slurm, **env}.items() if value}, calls
@@ -163,15 +173,59 @@ def test_a_suite_that_is_cut_short_judges_before_ray_ends(
     project: Path, number: signal.Signals, status: int, said: str
 ) -> None:
     """At the time limit and when the job is cancelled: it is interrupted as by Ctrl-C, and waited for."""
+    (project.parent / "gate").touch()
+    with lasting(project) as (script, calls):
+        script.send_signal(number)
+        out, _ = script.communicate(timeout=60)
+        assert said in out
+        assert script.returncode == status
+    assert_judged_first(calls)
+
+
+@pytest.mark.parametrize(("second", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 2)])
+def test_the_end_of_the_job_does_not_interrupt_the_judging(
+    project: Path, second: signal.Signals, status: int
+) -> None:
+    """Slurm's SIGTERM at the limit, three minutes after the warning: a second interrupt would end it."""
+    with lasting(project) as (script, calls):
+        script.send_signal(signal.SIGUSR1)
+        until(lambda: "interrupted\n" in calls.read_text(), script)
+        script.send_signal(second)
+        time.sleep(1)  # for it to do what it must not
+        script.send_signal(second)
+        time.sleep(0.5)
+        assert script.poll() is None
+        assert "ended: start" not in calls.read_text()
+        (project.parent / "gate").touch()
+        script.communicate(timeout=60)
+        assert script.returncode == status
+    assert calls.read_text().count("interrupted") == 1
+    assert_judged_first(calls)
+
+
+@contextmanager
+def lasting(project: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """The script, whose suite runs until it is interrupted, and then judges until `gate` is there."""
     whole, calls = environment(project, LASTS="1")
     with subprocess.Popen(["bash", str(SCRIPT)], env=whole, stdout=subprocess.PIPE, text=True) as script:
-        while "suite\n" not in calls.read_text():
-            assert script.poll() is None
-            time.sleep(0.05)
-        script.send_signal(number)
-        assert script.stdout is not None
-        assert said in script.stdout.read()
-        assert script.wait(60) == status
+        try:
+            until(lambda: "suite\n" in calls.read_text(), script)
+            yield script, calls
+        finally:
+            (project.parent / "gate").touch()
+            if script.poll() is None:
+                script.terminate()
+
+
+def until(happens: Callable[[], bool], script: subprocess.Popen[str]) -> None:
+    ends_s = time.monotonic() + 100
+    while not happens():
+        assert script.poll() is None
+        assert time.monotonic() < ends_s, "it never did"
+        time.sleep(0.05)
+
+
+def assert_judged_first(calls: Path) -> None:
     lines = calls.read_text().splitlines()
     ended = [place for place, line in enumerate(lines) if line.startswith("ended: start")]
     assert len(ended) == 3

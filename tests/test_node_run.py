@@ -144,6 +144,20 @@ def test_a_gpu_that_pytorch_does_not_see_is_told_with_what_it_takes(
         node.chosen(none)
 
 
+@pytest.mark.parametrize("option", ["--ray-address=auto", "-v"])
+def test_a_head_without_a_gpu_is_told_that_its_nodes_are_not_looked_at(
+    here: Survey, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And how to go on; without nodes there is no word of them."""
+    none = here._replace(cuda=[], no_cuda="no device", gpus=[], no_gpus="")
+    monkeypatch.setattr(node, "survey", lambda folder: none)
+    assert node.main(["--dry", option]) == node.NO_GPU
+    told = capsys.readouterr().err
+    nodes = "with --ray-address, too, this machine is looked at, and not the nodes' GPUs); begin on a node"
+    assert (nodes in told) == (option != "-v")
+    assert ("pytest bench/ --profile node --ray-address" in told) == (option != "-v")
+
+
 def test_one_gpu_that_does_not_hold_the_models_together_is_told(here: Survey) -> None:
     """Before anything runs; of two GPUs each has its own, and a large one has room."""
     facts = found_module.GpuFacts("X", "GPU-1", None, None, 24 * 10**9, None, None, None, None, None)

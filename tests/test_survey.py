@@ -203,12 +203,27 @@ def test_pytorch_without_a_device_says_why(
 
     def is_available() -> bool:
         if warned:
+            warnings.warn("of something else", stacklevel=2)
             warnings.warn(warned, stacklevel=2)
         return False
 
     monkeypatch.setattr(torch.version, "cuda", built)
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
     assert found.cuda_devices() == ([], f"PyTorch {torch.__version__} {says}")
+
+
+def test_what_pytorch_warns_of_beside_a_gpu_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no reason for a device that is missing, and not lost either."""
+    torch = pytest.importorskip("torch")
+
+    def is_available() -> bool:
+        warnings.warn("GPU0 is older than this PyTorch supports", stacklevel=2)
+        return True
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.warns(UserWarning, match="older than this PyTorch"):
+        assert found.cuda_devices() == (["cuda:0"], "")
 
 
 def test_a_gpu_that_is_lost_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ folder() { echo "/tmp/assay-$SLURM_JOB_ID-$1"; }
 steps=()
 suite=""
 is_interrupted=""
+is_woken=yes
 start() {
     local node="$1" place="$2"
     shift 2
@@ -96,9 +97,14 @@ start() {
 
 finish() {
     local status=$?
-    trap - EXIT INT TERM USR1
+    trap - EXIT
+    # Heard, so that none of them ends this too early, and not ignored, which a child would inherit.
+    trap : INT TERM USR1
     if [[ -n "$suite" ]]; then
-        kill -INT -- "-$suite" 2>/dev/null && wait "$suite" || true
+        [[ -n "$is_interrupted" ]] || kill -INT -- "-$suite" 2>/dev/null || true
+        while kill -0 "$suite" 2>/dev/null; do
+            wait "$suite" || true
+        done
     fi
     for step in ${steps[@]+"${steps[@]}"}; do
         kill "$step" 2>/dev/null || true
@@ -114,6 +120,7 @@ trap finish EXIT
 trap 'exit 143' INT TERM
 # Once: a second interrupt would end the judging.
 interrupt() {
+    is_woken=yes
     [[ -n "$suite" ]] || exit 143
     [[ -z "$is_interrupted" ]] || return 0
     is_interrupted=yes
@@ -144,12 +151,11 @@ set -m
 python -m "${command[@]}" --ray-address "$address" --results-dir "$results" "$@" &
 suite=$!
 set +m
-status=0
-wait "$suite" || status=$?
-if [[ -n "$is_interrupted" ]]; then
+while [[ -n "$is_woken" ]]; do # by a signal, which ends a wait before the suite does
+    is_woken=""
     status=0
     wait "$suite" || status=$?
-fi
+done
 suite=""
 echo "slurm.sh: ${command[0]} ended with status $status; results in $results"
 exit "$status"

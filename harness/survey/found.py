@@ -68,10 +68,18 @@ def cuda_devices() -> tuple[list[str], str]:
         is_there = torch.cuda.is_available()
     if not is_there:
         built = torch.version.cuda
-        why = "".join(f": {' '.join(str(one.message).split())[:WHY_LEN]}" for one in told[:1])
-        seen = f"sees no device{why}" if built else "is built without CUDA"
+        seen = f"sees no device{_why(told)}" if built else "is built without CUDA"
         return [], f"PyTorch {torch.__version__} {seen}"
+    for one in told:  # not of what is missing: whoever asked is to hear it
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())], ""
+
+
+def _why(told: list[warnings.WarningMessage]) -> str:
+    """The warning that speaks of a driver or of CUDA, else the first, in one line."""
+    texts = [" ".join(str(one.message).split())[:WHY_LEN] for one in told]
+    texts.sort(key=lambda text: "driver" not in text and "CUDA" not in text)
+    return "".join(f": {text}" for text in texts[:1])
 
 
 def to_json(found: Survey) -> dict[str, Any]:
