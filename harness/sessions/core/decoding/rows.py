@@ -105,7 +105,8 @@ class Rows:
         sizes = self._head | self._group
         kernels, parts, sums, splits = self._kernels, self._parts, self._sums, self._num_splits
         # Triton asks on the thread's device, whatever the tensors' is.
-        with torch.cuda.device_of(query):
+        device_of: Any = torch.cuda.device_of
+        with device_of(query):
             kernels.store[(num, heads)](fresh, fresh.stride(0), self._table, layer, **self._head)
             kernels.attend[(num, heads, splits)](
                 query, query.stride(0), self._table, layer, self._scale, parts, sums, splits,
