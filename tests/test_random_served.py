@@ -62,6 +62,8 @@ def pool(*given: str) -> Pool:
         ("org/randomised-llama", False),
         ("a-random-walk", False),
         ("strandom:7b", False),
+        ("acme/destiny-random-walk", False),
+        ("org/tiny-randomized-llama", False),
     ],
 )
 def test_a_name_says_so_or_does_not(name: str, says: bool) -> None:
@@ -103,6 +105,68 @@ def test_a_folder_that_was_renamed_is_told_by_its_mark(
     assert told_of(str(tmp_path / "other")) is not None
     assert told_of(str(a_checkpoint(tmp_path / "trained"))) is None
     assert labelled(f"{made}@float16") == f"{made}@float16 ({SHAPE}) (random weights)"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b", "/a\0b", "/" + "x" * 5000, f"org/{'x' * 5000}", "~nobody-of-that-name/x", "loop", ".", "", "/"],
+)
+def test_a_name_that_no_path_can_have_is_no_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may report anything: what cannot be looked at tells nothing."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.chdir(tmp_path)
+    assert told_of(name) is None
+
+
+def test_a_folder_that_is_not_ours_to_look_into_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older Pythons raise where newer ones say that nothing is there."""
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    for asked in ("exists", "is_file", "stat"):
+        monkeypatch.setattr(Path, asked, refuse)
+    assert told_of("/root/models/llama") is None
+
+
+@pytest.mark.parametrize("folder", ["random--experiments", "a-tiny-random-idea"])
+def test_where_a_trained_model_lies_does_not_make_it_random(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its own folder's name counts; a name that is nowhere is no path from here."""
+    here = tmp_path / folder / "checkout"
+    a_checkpoint(here / "llama")
+    cached = tmp_path / folder / "hub" / "models--org--llama" / "snapshots" / "abc"
+    a_checkpoint(cached)
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path / folder / "hub")
+    monkeypatch.chdir(here)
+    for name in ("llama", "llama/model.safetensors", "nano", "org/llama", "llama.cpp nano f16"):
+        assert told_of(name) is None, name
+    marked = a_checkpoint(here / "llama.cpp nano f16", **{MARK: SHAPE})
+    assert told_of("llama.cpp nano f16") is None
+    assert told_of(str(marked)) is not None
+
+
+def test_a_revision_that_goes_while_the_cache_is_read_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client may take it away at any time."""
+
+    class Gone:
+        def __truediv__(self, _: str) -> Gone:
+            return self
+
+        def iterdir(self) -> list[Gone]:
+            return [self]
+
+        def is_dir(self) -> bool:
+            return True
+
+        def stat(self) -> Any:
+            raise FileNotFoundError
+
+    monkeypatch.setattr("harness.models.hub.cache_folder", Gone)
+    assert told_of("org/llama") is None
 
 
 def test_a_marked_folder_is_no_weights_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
