@@ -16,7 +16,16 @@ from fixtures.random_weights import labelled, without_quality
 from harness.backends import BackendSpec, launcher_for, parse_backend, told_random
 from harness.errors import LaunchError, ModelError, UsageError
 from harness.launchers import Server, origin
-from harness.launchers.canned import Behaviour, CannedServer, Exchange, answering, hanging, replaying, routing
+from harness.launchers.canned import (
+    Behaviour,
+    CannedServer,
+    Exchange,
+    answering,
+    hanging,
+    hanging_up,
+    replaying,
+    routing,
+)
 from harness.launchers.origin import Origin, origin_of
 from harness.models.random_marks import MARK, folder_of, mark_of, says_random, told_of
 from harness.survey.weights import find_weights
@@ -305,15 +314,42 @@ def test_a_server_that_does_not_answer_is_no_trained_one(monkeypatch: pytest.Mon
     """Silence is an error that names it; a question that it does not know is an answer."""
     monkeypatch.setattr(origin, "_LIMIT_S", 0.2)
     with CannedServer() as server:
-        server.behave_at_models = routing(models=told({"data": [{"id": "llama"}]}), model_info=hanging)
-        with pytest.raises(
-            LaunchError, match=r"large: .*/model_info did not say within 0\.2 s what llama is"
-        ):
+        server.behave_at_models = routing(models=hanging)
+        with pytest.raises(LaunchError, match=r"large: .*/v1/models did not say within 0\.2 s what llama is"):
             origin_of(server.url, "llama", "sglang", name="large")
+        server.behave_at_models = serving("vllm", {"id": "llama"})
         assert origin_of(server.url, "llama", "vllm") == Origin()
     spec = BackendSpec(role="large", kind="vllm", url=server.url)
     with pytest.raises(LaunchError, match="see whether the server is well"):
         told_random(spec, Server(url=server.url, model="llama", start_s=0.0, engine="vllm"))
+
+
+@pytest.mark.parametrize("behave", [hanging, hanging_up])
+def test_an_engines_own_question_ends_no_run(behave: Behaviour, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else it says is heard; one warning names the option by which its user can tell."""
+    assert origin._COURTESY_S <= 5
+    monkeypatch.setattr(origin, "_COURTESY_S", 0.2)
+    silent: dict[str, Behaviour] = {"server_info": behave, "get_server_info": behave}
+    card = told({"data": [{"id": "llama", "root": "/m/random--x", "owned_by": "sglang"}]})
+    with CannedServer() as server:
+        server.behave_at_models = routing(models=card, model_info=told({"model_path": "/m/y"}), **silent)
+        with pytest.warns(
+            UserWarning, match=r"large: .*/server_info.*/get_server_info.*\?weights="
+        ) as warned:
+            found = pool(f"large={server.url}").random_weights("large")
+    assert found is not None
+    assert len(warned) == 1
+    assert "\n" not in str(warned[0].message)
+
+
+def test_sglang_is_asked_first_what_tells_all() -> None:
+    """Its path and its load format are one answer; nothing more is asked, nor warned of."""
+    whole = {"model_path": "org/llama", "load_format": "auto"}
+    with CannedServer() as server:
+        server.behave_at_models = routing(
+            models=told({"data": [{"id": "llama"}]}), server_info=told(whole), model_info=hanging
+        )
+        assert origin_of(server.url, "llama", "sglang") == Origin(("org/llama",), "auto")
 
 
 def test_a_variant_that_follows_its_answers_has_nothing_that_counts() -> None:
