@@ -14,6 +14,7 @@ from fixtures.nodes import specs_of
 from fixtures.pool import Pool
 from fixtures.random_weights import labelled, without_quality
 from harness.backends import BackendSpec, launcher_for, parse_backend, told_random
+from harness.backends import told as told_module
 from harness.errors import LaunchError, ModelError, UsageError
 from harness.launchers import Server, origin
 from harness.launchers.canned import (
@@ -262,6 +263,54 @@ def test_a_server_whose_folder_is_on_this_machine_is_told_by_its_mark(tmp_path: 
     with CannedServer() as server:
         server.behave_at_models = serving("vllm", {"id": "mine", "root": str(made)})
         assert pool(f"large={server.url}").label("large") == f"vllm mine ({SHAPE}) (random weights)"
+
+
+def test_what_a_server_elsewhere_tells_is_no_path_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another's /models/llama is not ours; a name that is no whole path is the hub's at most."""
+    made = a_checkpoint(tmp_path / "org" / "llama", **{MARK: SHAPE})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path / "none")
+    for root, is_here, is_random in (
+        (str(made), True, True),
+        (str(made), False, False),
+        ("org/llama", True, False),
+        ("~/llama", True, False),
+    ):
+        monkeypatch.setattr(told_module, "_is_here", lambda _, here=is_here: here)
+        with CannedServer() as server:
+            server.behave_at_models = serving("vllm", {"id": "org/llama", "root": root})
+            found = pool(f"large={server.url}?model=org/llama").random_weights("large")
+            assert (found is not None) is is_random, (root, is_here)
+    a_checkpoint(tmp_path / "hub" / "models--org--llama" / "snapshots" / "abc", **{MARK: SHAPE})
+    monkeypatch.setattr("harness.models.hub.cache_folder", lambda: tmp_path / "hub")
+    assert told_random(parse_backend("large=http://gpu1:1/org/llama")) is not None
+
+
+def test_what_a_container_tells_is_a_path_inside_it(tmp_path: Path) -> None:
+    """Its port is on this machine, its files are not."""
+    made = a_checkpoint(tmp_path / "llama", **{MARK: SHAPE})
+    with CannedServer() as server:
+        server.behave_at_models = serving("vllm", {"id": "llama", "root": str(made)})
+        running = Server(url=server.url, model="llama", start_s=0.0, engine="vllm")
+        spec = "large=container:img:1?port=80"
+        assert told_random(parse_backend(spec), running) is None
+        assert told_random(parse_backend("large=process:vllm?model=llama"), running) is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("http://127.0.0.1:8000", True),
+        ("http://localhost:8000/v1", True),
+        ("http://192.0.2.1:8000", False),
+        ("http://[::1:8000", False),
+    ],
+)
+def test_a_server_is_here_where_its_address_is_this_machines(url: str, is_here: bool) -> None:
+    """Whatever its port."""
+    assert told_module._is_here(url) is is_here
 
 
 def test_a_user_says_what_nothing_else_tells() -> None:

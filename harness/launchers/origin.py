@@ -7,8 +7,8 @@ Source: vllm/entrypoints/openai/models/serving.py (`ModelCard.root`), vllm/entry
 at 0.32; sglang/srt/entrypoints/http_server.py (`/model_info`, `/server_info`) at 0.5.23, whose older versions
 call them `/get_…`; llama.cpp tools/server/README.md (`/props`).
 
-No run hangs on an engine's own question: silence is told in a warning, and counts as nothing said. The list of
-models is asked for as by every client.
+No run hangs on an engine's own question: silence is told in a warning, and counts as nothing said. The list
+of models is asked for as by every client.
 """
 
 from __future__ import annotations
