@@ -328,8 +328,37 @@ def test_a_user_says_what_nothing_else_tells() -> None:
         "ollama://gpu1/llama?weights=random",
     ):
         assert told_random(parse_backend(f"large={spec}")) is not None, spec
-    with pytest.raises(UsageError, match=r"weights is 'trained'; give a plain 'random', or leave it out"):
-        parse_backend("large=http://gpu1:1?weights=trained")
+    with pytest.raises(UsageError, match=r"weights is 'untrained'; give a plain 'random' or 'trained'"):
+        parse_backend("large=http://gpu1:1?weights=untrained")
+
+
+def test_a_user_who_says_that_weights_are_trained_is_believed() -> None:
+    """Against every sign; nobody is asked, and the record's settings say that it was said."""
+    asked: list[str] = []
+
+    async def listing(exchange: Exchange) -> None:
+        asked.append(exchange.path)
+        await serving("sglang", {"id": "org/tiny-random-x"}, server_info={"load_format": "dummy"})(exchange)
+
+    with CannedServer() as server:
+        server.behave_at_models = listing
+        found = pool(f"large={server.url}?weights=trained", f"small={server.url}")
+        assert found.random_weights("large") is None
+        assert not any("info" in path for path in asked)
+        large, small = found.label("large"), found.label("small")
+    fields: dict[str, Any] = {
+        "experiment": "cascade", "backend": "sglang", "profile": "node", "variant": "cascade",
+        "control": "baseline", "sweep": [{"solved": 1.0}], "complete": True,
+    }  # fmt: skip
+    trained = without_quality(Record(**fields, models={"large": large}))
+    assert trained.settings == {"weights": "trained"}
+    assert trained.models == {"large": "sglang org/tiny-random-x"}
+    assert trained.sweep == [{"solved": 1.0}]
+    both = without_quality(Record(**fields, models={"large": large, "small": small}))
+    assert both.settings["weights"] == "random"
+    assert both.sweep == [{}]
+    for spec in ("container:img:1?port=80", "process:vllm?model=o/l&args=--load-format%20dummy"):
+        assert told_random(parse_backend(f"large={spec}&weights=trained")) is None
 
 
 def test_a_server_of_ours_is_told_by_what_it_is_started_on(tmp_path: Path) -> None:
@@ -353,10 +382,11 @@ def test_a_server_of_ours_is_told_by_what_it_is_started_on(tmp_path: Path) -> No
         assert told_random(parse_backend(f"large={spec}")) is None, spec
 
 
-def test_the_word_random_mounts_no_folder() -> None:
-    """A container that is said to have random weights is started on its model, as without the word."""
-    said = launcher_for(parse_backend("large=container:img:1?port=80&weights=random"))
-    assert said == launcher_for(parse_backend("large=container:img:1?port=80"))
+def test_a_word_on_its_weights_mounts_no_folder() -> None:
+    """A container of which it is said is started on its model, as without the word."""
+    for word in ("random", "trained"):
+        said = launcher_for(parse_backend(f"large=container:img:1?port=80&weights={word}"))
+        assert said == launcher_for(parse_backend("large=container:img:1?port=80"))
 
 
 def test_a_server_that_does_not_answer_is_no_trained_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ DUMMY = "dummy"
 def random_weights(
     spec: BackendSpec, server: Server | None = None, *, api_key: str | None = None
 ) -> Told | None:
-    """How it is known that the weights are random; None where nothing says so.
+    """How it is known that the weights are random; None where nothing says so, or the user denies it.
 
     Arguments: `server`, the spec's, where it is not embedded.
 
@@ -42,6 +42,8 @@ def random_weights(
     """
     if spec.says_random:
         return Told("--backend or the node file says so")
+    if spec.says_trained:
+        return None  # who says so is not contradicted by a name
     if _is_dummy(spec.options.get("args", "")):
         return Told("it is started with --load-format dummy")
     given = [spec.model, spec.gguf, spec.options.get("weights")]
