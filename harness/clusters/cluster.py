@@ -112,8 +112,16 @@ class Errands:
 
     @property
     def num_at_once(self) -> int:
-        """How many errands run side by side on the nodes that are alive."""
-        return num_at_once(self.nodes(), self.resources)
+        """How many errands run side by side on the nodes that are alive; 0 where the cluster is gone.
+
+        Ray waits for a GCS that is gone for as long as this process lives, so it is not asked then.
+        """
+        if self._cluster.failure is not None:
+            return 0
+        try:
+            return num_at_once(self.nodes(), self.resources)
+        except self._ray.exceptions.RayError:
+            return 0
 
     def send(self, errand: Errand) -> None:
         """Have it run as soon as a node has room for it."""
