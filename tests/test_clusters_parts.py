@@ -21,6 +21,7 @@ from harness.clusters.kinds import (
     default_resources,
     describe_machine,
     eligible,
+    is_share,
     num_at_once,
     parse_resources,
 )
@@ -136,10 +137,20 @@ def test_as_many_errands_run_at_once_as_the_nodes_hold() -> None:
     assert num_at_once(nodes, {"TPU": 1}) == 0
 
 
+def test_a_whole_node_is_no_share() -> None:
+    """Of any that can take the errand: one that has more would run others beside it."""
+    nodes = [node("a", CPU=64, GPU=8), node("b", CPU=60)]
+    assert is_share(nodes, {"GPU": 1, "CPU": 8})
+    assert is_share(nodes, {"CPU": 60})
+    assert not is_share(nodes[1:], {"CPU": 60})
+    assert not is_share(nodes, {"CPU": 64})
+    assert not is_share(nodes, {"GPU": 1})
+
+
 class _Ray:
     """What `Errands` asks of Ray; one whose cluster is gone never answers."""
 
-    class exceptions:  # noqa: N801
+    class exceptions:
         class RayError(Exception):
             pass
 

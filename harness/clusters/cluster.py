@@ -32,6 +32,7 @@ from harness.clusters.kinds import (
     default_resources,
     describe_machine,
     eligible,
+    is_share,
     num_at_once,
 )
 from harness.errors import LaunchError, UsageError
@@ -94,6 +95,8 @@ class Errands:
         try:
             nodes = self.nodes()
             self.resources = resources or default_resources(nodes, with_gpu=with_gpu)
+            self.is_share = is_share(nodes, self.resources)
+            """Whether an errand leaves processors of its node to others."""
             self.kinds = self._described(eligible(nodes, self.resources))
             """Label of each node that can take an errand → its machine in words."""
             self.kind = alike(self.kinds)
