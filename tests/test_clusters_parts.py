@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fixtures.clusters_errand import Increments, Piece, keep, supply
-from harness.clusters.cluster import find_address
+from harness.clusters.cluster import Errands, find_address
 from harness.clusters.errand import Began, Ended, Errand, Parcel, perform
 from harness.clusters.kinds import (
     Node,
@@ -20,6 +21,7 @@ from harness.clusters.kinds import (
     default_resources,
     describe_machine,
     eligible,
+    is_share,
     num_at_once,
     parse_resources,
 )
@@ -133,6 +135,44 @@ def test_as_many_errands_run_at_once_as_the_nodes_hold() -> None:
     assert num_at_once(nodes, {"GPU": 1, "CPU": 8}) == 8 + 2
     assert num_at_once(nodes, {"CPU": 64}) == 2
     assert num_at_once(nodes, {"TPU": 1}) == 0
+
+
+def test_a_whole_node_is_no_share() -> None:
+    """Of any that can take the errand: one that has more would run others beside it."""
+    nodes = [node("a", CPU=64, GPU=8), node("b", CPU=60)]
+    assert is_share(nodes, {"GPU": 1, "CPU": 8})
+    assert is_share(nodes, {"CPU": 60})
+    assert not is_share(nodes[1:], {"CPU": 60})
+    assert not is_share(nodes, {"CPU": 64})
+    assert not is_share(nodes, {"GPU": 1})
+
+
+class _Ray:
+    """What `Errands` asks of Ray; one whose cluster is gone never answers."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+    def __init__(self, failure: str | None = None, *, breaks: bool = False) -> None:
+        self.failure, self.breaks = failure, breaks
+
+    def nodes(self) -> list[dict[str, Any]]:
+        assert self.failure is None, "it would wait for ever"
+        if self.breaks:
+            raise self.exceptions.RayError("the GCS does not answer")
+        return [{"NodeID": "a" * 10, "NodeName": "a", "Resources": {"CPU": 4.0}, "Alive": True}]
+
+
+@pytest.mark.parametrize(
+    ("ray", "num"), [(_Ray(), 2), (_Ray("Ray's gcs_server is gone"), 0), (_Ray(breaks=True), 0)]
+)
+def test_a_cluster_that_is_gone_runs_nothing_at_once(ray: Any, num: int) -> None:
+    """It is not asked, since Ray would never answer; and an error of its own is no number either."""
+    errands = Errands.__new__(Errands)
+    errands._ray = errands._cluster = ray
+    errands.resources = {"CPU": 2.0}
+    assert errands.num_at_once == num
 
 
 def test_nodes_of_two_kinds_do_not_measure_one_run() -> None:

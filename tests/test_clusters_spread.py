@@ -18,6 +18,7 @@ from local_clusters import CONFTEST, ROOT, finished, make_project, pytest_comman
 
 STAND_IN = """
 import dataclasses
+import os
 from collections import deque
 
 LOSSES, ENV = {losses!r}, {env!r}  # node → parcels that it sends before it is lost; variables there
@@ -25,6 +26,7 @@ LOSSES, ENV = {losses!r}, {env!r}  # node → parcels that it sends before it is
 
 class Beside:
     kinds, resources, num_at_once = {{"here/0": "this"}}, {{"CPU": 1.0}}, {num_at_once}
+    is_share = "DEMO_WHOLE" not in os.environ
 
     def __init__(self):
         self.waiting, self.number = deque(), 0
@@ -224,11 +226,19 @@ def test_ctrl_c_judges_what_came_home(project: Path) -> None:
         assert psutil.Process(number).status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize(("given", "threads"), [("", "1"), ("5", "5")])
+@pytest.mark.parametrize(
+    ("given", "whole", "threads"),
+    [("", False, "1"), ("5", False, "5"), ("", True, "None"), ("5", True, "5")],
+)
 def test_a_block_computes_on_as_many_threads_as_it_asks_for_processors(
-    project: Path, monkeypatch: pytest.MonkeyPatch, given: str, threads: str
+    project: Path, monkeypatch: pytest.MonkeyPatch, given: str, whole: bool, threads: str
 ) -> None:
-    """Or eight on a node would each take all of its cores; what the sender has set goes with them."""
+    """Or eight on a node would each take all of its cores; what the sender has set goes with them.
+
+    A block that has a node for itself is as one process there.
+    """
+    if whole:
+        monkeypatch.setenv("DEMO_WHOLE", "1")
     monkeypatch.setenv("DEMO_LOG", str(project / "log"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:

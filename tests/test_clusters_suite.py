@@ -1,7 +1,7 @@
 """The whole pocket suite over three Ray nodes of this machine, of which one is lost in the middle.
 
-A quarter of an hour on two cores: `tox -e clusters`. What each node began is noted there (`begun_log.py`), so
-that what ran twice is seen although the journal holds it once.
+A quarter of an hour on two cores, half of `tox -e clusters`. What each node began is noted there
+(`begun_log.py`), so that what ran twice is seen although the journal holds it once.
 """
 
 from __future__ import annotations

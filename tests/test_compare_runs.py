@@ -132,11 +132,28 @@ def test_a_test_that_another_lane_or_node_measured_is_named() -> None:
 
     found = compare(at("gpu 0"), at("gpu 1", None, "gpu 0"))
     assert found.surroundings.places == ["bench/t.py::t[cascade]: gpu 0 → gpu 0, gpu 1"]
-    assert "measured on another lane or node:" in text_of(found)
+    assert "measured on another lane or node (1):" in text_of(found)
     assert found.to_json()["differences"]["places"] == found.surroundings.places
     for same in (compare(at("gpu1/3f2a"), at("gpu1/9c1e")), compare(at(), at("gpu 1"))):
         assert not same.surroundings.places
     assert compare(at("gpu1/3f2a"), at("gpu2/3f2a")).surroundings.places
+
+
+def test_of_tests_that_others_measured_three_are_named_and_the_rest_counted() -> None:
+    """With lanes it is most of a run: a list of them all would hide what follows it."""
+    run = run_of(*(replace(timed([1.0] * 4), variant=f"v{i}") for i in range(20)))
+
+    def at(where: str) -> Run:
+        return replace(run, entries=tuple(replace(entry, where=(where,)) for entry in run.entries))
+
+    found = compare(at("gpu 0"), at("gpu 1"))
+    told = text_of(found).splitlines()
+    start = told.index("measured on another lane or node (20):")
+    assert [line.strip() for line in told[start + 1 : start + 5]] == [
+        *(f"bench/t.py::t[v{i}]: gpu 0 → gpu 1" for i in range(3)),
+        "and 17 more (--all tells all)",
+    ]
+    assert text_of(found, is_whole=True).count(": gpu 0 → gpu 1") == 20
 
 
 # the command line

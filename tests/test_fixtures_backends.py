@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.nodes import ROLES, load_node, specs_of
 from fixtures.pool import Pool, Runner
-from harness.backends import Completion, Message, Request, parse_backend
+from harness.backends import BackendSpec, Completion, Message, Request, parse_backend
 from harness.errors import BackendError, HarnessError, LaunchError, UnavailableError, UsageError
 from harness.launchers.canned import CannedServer, replaying
 from harness.launchers.probe import serving_engine
@@ -121,6 +121,30 @@ def test_a_server_of_a_node_file_that_is_away_is_told_with_its_line_and_asked_on
     with pytest.raises(UnavailableError) as second:
         found.engine("large")
     assert second.value is first.value
+
+
+@pytest.mark.parametrize("is_of_a_node", [True, False])
+def test_a_server_that_falls_silent_is_asked_once_what_it_serves(
+    is_of_a_node: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is away: a line of its node file ends the reason, and no variant waits for it again."""
+    asked: list[str] = []
+
+    def ask(spec: BackendSpec, server: object) -> None:
+        asked.append(spec.role)
+        raise LaunchError(f"{spec.role}: did not say within 60 s what m is")
+
+    monkeypatch.setattr("fixtures.pool.told_random", ask)
+    path = tmp_path / "mine.toml"
+    with CannedServer() as server:
+        path.write_text(ROW.replace("http://gpu1:1/m", f"{server.url}/canned"))
+        found = pool(profile="node", node=str(path)) if is_of_a_node else pool(f"large={server.url}")
+        kind = UnavailableError if is_of_a_node else LaunchError
+        told = ".*start it with: make it so$" if is_of_a_node else "$"
+        for look in (found.server, found.label, found.random_weights):
+            with pytest.raises(kind, match=rf"^large: did not say within 60 s what m is{told}"):
+                look("large")
+    assert asked == ["large"]
 
 
 def test_a_role_without_a_backend_names_the_option_that_would_give_it_one() -> None:

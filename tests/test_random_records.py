@@ -67,10 +67,19 @@ def test_what_answers_are_worth_is_taken_out_and_named() -> None:
     assert found.rounds == record(RANDOM).rounds
 
 
-@pytest.mark.parametrize("label", ["transformers nano", "llama-34m@float32 (random weights)"])
+MINIS = "llama-mini (random weights), mistral-mini (random weights) @float32"
+
+
+@pytest.mark.parametrize("label", ["transformers nano", "llama-34m@float32 (random weights)", MINIS])
 def test_other_records_are_left_as_they_are(label: str) -> None:
     """The pocket profile's own random model among them: none of its claims is about answers."""
     assert without_quality(record(label)) == record(label)
+
+
+@pytest.mark.parametrize("label", ["vllm mistral-mini (random weights)", f"{MINIS}, random:tiny-llama"])
+def test_a_served_model_of_a_minis_name_is_none_of_ours(label: str) -> None:
+    """Somebody's server may call anything so; nor does one of ours excuse another beside it."""
+    assert without_quality(record(label)).settings["weights"] == "random"
 
 
 def test_a_claim_about_quality_needs_trained_weights_and_one_about_time_does_not() -> None:

@@ -144,7 +144,7 @@ def _container_launcher(spec: BackendSpec) -> Launcher:
     from harness.launchers.recipes import container_launcher
 
     given = _given(spec, "deadline_s", "port", "gpus", "shm_size", "weights", "image", "pull", "runtime")
-    if spec.says_random:
+    if spec.says_random or spec.says_trained:
         del given["weights"]  # a statement, and no folder to mount
     if spec.starts in SPEAKS:
         return container_launcher(

@@ -10,6 +10,7 @@ A server that runs already; the model may be left out where it serves only one:
     large=openai+http://gpu1:30000                 the OpenAI API and nothing beyond it
     large=sglang+https://host/api?key_env=KEY      over TLS, under a path, with a key
     large=http://gpu1:30000?weights=random         what it serves is not trained: no quality is measured
+    large=http://gpu1:30000?weights=trained        it is, whatever its name or its server says
 
 A server that the run starts, and stops when it ends:
 
@@ -38,12 +39,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from harness.errors import UsageError
 from harness.launchers.detect import ollama_url
 
-__all__ = ["AUTO", "RANDOM_WORD", "SPEAKS", "BackendSpec", "parse_backend"]
+__all__ = ["AUTO", "RANDOM_WORD", "SPEAKS", "TRAINED_WORD", "BackendSpec", "parse_backend"]
 
 AUTO = "auto"
 """The protocol of a server that is asked who it is."""
-RANDOM_WORD = "random"
-"""The value of `weights` by which a user says that they are not trained; a folder of that name: ./random."""
+RANDOM_WORD, TRAINED_WORD = "random", "trained"
+"""Values of `weights` by which a user says what they are; a folder of such a name: ./random."""
 SPEAKS: Mapping[str, str] = {
     "sglang": "sglang", "vllm": "vllm", "ollama": "ollama", "llamacpp": "llamacpp",
     "transformers": "transformers-serve",
@@ -83,9 +84,9 @@ _count = _checked(int, lambda value: value >= 1, "whole number of at least 1")
 _port = _checked(int, lambda value: 0 < value < 65536, "port, 1 to 65535")
 _seconds = _checked(float, lambda value: 0 < value < math.inf, "number of seconds above 0")
 _share = _checked(float, lambda value: 0 <= value < math.inf, "number of at least 0")
-_random = _checked(str, RANDOM_WORD.__eq__, f"plain {RANDOM_WORD!r}, or leave it out if they are trained")
+_said = _checked(str, (RANDOM_WORD, TRAINED_WORD).__contains__, f"plain {RANDOM_WORD!r} or {TRAINED_WORD!r}")
 _CLIENT: _Options = {"timeout_s": _seconds, "slowdown": _share}
-_REAL: _Options = {**_CLIENT, "weights": _random}
+_REAL: _Options = {**_CLIENT, "weights": _said}
 _SERVER: _Options = {**_REAL, "deadline_s": _seconds, "slots": _count, "model": _text}
 _OF_OLLAMA: _Options = {"keep_alive": _text, "num_ctx": _count}
 _OPTIONS: Mapping[str, _Options] = {
@@ -143,6 +144,11 @@ class BackendSpec:
     def says_random(self) -> bool:
         """Whether its user says that its weights are random."""
         return self.options.get("weights") == RANDOM_WORD
+
+    @property
+    def says_trained(self) -> bool:
+        """Whether its user says that its weights are trained."""
+        return self.options.get("weights") == TRAINED_WORD
 
     @property
     def slots(self) -> int:

@@ -32,6 +32,7 @@ from harness.clusters.kinds import (
     default_resources,
     describe_machine,
     eligible,
+    is_share,
     num_at_once,
 )
 from harness.errors import LaunchError, UsageError
@@ -94,6 +95,8 @@ class Errands:
         try:
             nodes = self.nodes()
             self.resources = resources or default_resources(nodes, with_gpu=with_gpu)
+            self.is_share = is_share(nodes, self.resources)
+            """Whether an errand leaves processors of its node to others."""
             self.kinds = self._described(eligible(nodes, self.resources))
             """Label of each node that can take an errand → its machine in words."""
             self.kind = alike(self.kinds)
@@ -112,8 +115,16 @@ class Errands:
 
     @property
     def num_at_once(self) -> int:
-        """How many errands run side by side on the nodes that are alive."""
-        return num_at_once(self.nodes(), self.resources)
+        """How many errands run side by side on the nodes that are alive; 0 where the cluster is gone.
+
+        Ray waits for a GCS that is gone for as long as this process lives, so it is not asked then.
+        """
+        if self._cluster.failure is not None:
+            return 0
+        try:
+            return num_at_once(self.nodes(), self.resources)
+        except self._ray.exceptions.RayError:
+            return 0
 
     def send(self, errand: Errand) -> None:
         """Have it run as soon as a node has room for it."""

@@ -22,6 +22,7 @@ __all__ = [
     "default_resources",
     "describe_machine",
     "eligible",
+    "is_share",
     "num_at_once",
     "parse_resources",
 ]
@@ -74,6 +75,12 @@ def num_at_once(nodes: Iterable[Node], wanted: Mapping[str, float]) -> int:
     """How many errands idle nodes take side by side."""
     able = eligible(nodes, wanted)
     return sum(min(int(node.resources[name] // amount) for name, amount in wanted.items()) for node in able)
+
+
+def is_share(nodes: Iterable[Node], wanted: Mapping[str, float]) -> bool:
+    """Whether an errand asks for some processors and leaves others, of any node that can take it."""
+    cores = wanted.get("CPU", 0.0)
+    return cores > 0 and any(node.resources.get("CPU", 0.0) > cores for node in eligible(nodes, wanted))
 
 
 def default_resources(nodes: Iterable[Node], *, with_gpu: bool) -> Resources:

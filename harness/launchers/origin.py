@@ -6,12 +6,16 @@ load format; llama.cpp its file. `--load-format dummy` of the first two is rando
 Source: vllm/entrypoints/openai/models/serving.py (`ModelCard.root`), vllm/entrypoints/serve/dev/server_info,
 at 0.32; sglang/srt/entrypoints/http_server.py (`/model_info`, `/server_info`) at 0.5.23, whose older versions
 call them `/get_…`; llama.cpp tools/server/README.md (`/props`).
+
+No run hangs on an engine's own question: silence is told in a warning, and counts as nothing said. The list
+of models is asked for as by every client.
 """
 
 from __future__ import annotations
 
 import http.client
 import urllib.error
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,10 +25,12 @@ from harness.launchers.probe import answer_of
 __all__ = ["Origin", "origin_of"]
 
 _LIMIT_S = 60.0
-"""For each question. vLLM looks at its whole environment before it answers one of them."""
+"""For the list of models."""
+_COURTESY_S = 5.0
+"""For each question of an engine's own."""
 _SAID_BY: Mapping[str | None, tuple[str, ...]] = {
     "vllm": ("/server_info?config_format=json",),
-    "sglang": ("/model_info", "/get_model_info", "/server_info", "/get_server_info"),
+    "sglang": ("/server_info", "/get_server_info", "/model_info", "/get_model_info"),
     "llama.cpp": ("/props",),
 }
 
@@ -46,26 +52,43 @@ def origin_of(
 
     Raises
     ------
-    LaunchError: it gave no answer in time. One that does not know the question has answered.
+    LaunchError: it did not list its models in time. One that does not know the question has answered.
     """
-
-    def ask(path: str) -> Any:
-        try:
-            return answer_of(url + path, timeout_s=_LIMIT_S, api_key=api_key)
-        except (urllib.error.HTTPError, ValueError):
-            return None  # not offered, not to us, or in no form that we know
-        except (OSError, http.client.HTTPException) as exc:
-            what = f"{url}{path} did not say within {_LIMIT_S:g} s what {model} is ({exc})"
-            raise LaunchError(f"{name}: {what}; see whether the server is well") from exc
-
-    names, load_format = _of_cards(ask("/v1/models"), model), None
+    try:
+        listed = _asked(f"{url}/v1/models", _LIMIT_S, api_key)
+    except (OSError, http.client.HTTPException) as exc:
+        what = f"{url}/v1/models did not say within {_LIMIT_S:g} s what {model} is ({exc})"
+        raise LaunchError(f"{name}: {what}; see whether the server is well") from exc
+    names, load_format = _of_cards(listed, model), None
+    silent = []
     for path in _SAID_BY.get(engine, ()):
-        found = _read(ask(path))
+        try:
+            found = _read(_asked(url + path, _COURTESY_S, api_key))
+        except (OSError, http.client.HTTPException) as exc:
+            silent.append(f"{path}: {exc}")
+            continue
         names += found.names
         load_format = load_format or found.load_format
         if found.load_format is not None and found.names:
             break
+    else:
+        if silent:
+            _warn(f"{name}: {url}", model, silent)
     return Origin(tuple(dict.fromkeys(names)), load_format)
+
+
+def _asked(url: str, limit_s: float, api_key: str | None) -> Any:
+    """The answer; None where the question is not known, not ours to ask, or answered in no known form."""
+    try:
+        return answer_of(url, timeout_s=limit_s, api_key=api_key)
+    except (urllib.error.HTTPError, ValueError):
+        return None
+
+
+def _warn(who: str, model: str, silent: list[str]) -> None:
+    what = f"{who} did not say what {model} was started on ({'; '.join(silent)})"
+    remedy = "say it with ?weights=random or ?weights=trained; it counts as trained where nothing else tells"
+    warnings.warn(f"{what}: {remedy}", stacklevel=3)
 
 
 def _of_cards(answer: Any, model: str) -> tuple[str, ...]:

@@ -37,9 +37,9 @@ def snapshots(model: str) -> list[Path]:
     folder = cache_folder() / f"models--{model.replace('/', '--')}" / "snapshots"
     try:
         found = [path for path in folder.iterdir() if path.is_dir()]
-    except OSError:
+        return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:  # none there, not for us, or one that is taken away meanwhile
         return []
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _expanded(path: str) -> str:

@@ -27,7 +27,9 @@ FOLDER = "random--"
 WORD = "(random weights)"
 """Behind a model's name that does not say so itself."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SAYS = re.compile(r"(?:^|[\s/\\(,])random(?::|--)|tiny-random|\(random weights\)", re.IGNORECASE)
+_SAYS = re.compile(
+    r"(?:^|[\s/\\(,])random(?::|--)|(?<![a-z0-9])tiny-random(?![a-z0-9])|\(random weights\)", re.IGNORECASE
+)
 
 
 class Told(NamedTuple):
@@ -63,23 +65,33 @@ def mark_of(folder: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def told_of(model: str) -> Told | None:
+def told_of(model: str, *, is_path: bool = True) -> Told | None:
     """Whether a model has random weights, by its name and by its files as far as they are on this machine.
 
-    Arguments: `model`, a name, a folder or file, or ORG/NAME of the hub's cache.
+    Arguments: `model`, a name, a folder or file, or ORG/NAME of the hub's cache; `is_path`, whether it may be
+    a folder or file of this machine at all.
     """
     if says_random(model):
         return Told(f"its name {model} says so")
-    path = Path(model).expanduser()
-    folders = [
-        path,
-        path.resolve(),
-        *([path.parent] if path.is_file() else ()),
-        *(hub.snapshots(model) if _HUB_ID.fullmatch(model) else ()),
-    ]
-    for folder in folders:
-        if says_random(str(folder)):  # a link to one
+    folders = _places(model) if is_path else []
+    for folder in (*folders, *(hub.snapshots(model) if _HUB_ID.fullmatch(model) else ())):
+        if says_random(folder.name):  # a link to one
             return Told(f"it is {folder}")
         if (mark := mark_of(folder)) is not None:
             return Told(f"{folder}/config.json says so", mark)
     return None
+
+
+def _places(model: str) -> list[Path]:
+    """What is at a path, what that leads to, and of files their folders; nothing where nobody can look.
+
+    The name may be a server's word, and so be anything. A label has blanks ("llama.cpp nano f16").
+    """
+    if not model or (" " in model and not model.startswith(("/", "~"))):
+        return []
+    try:
+        path = Path(model).expanduser()
+        found = [path, path.resolve()] if path.exists() else []
+        return [*found, *(one.parent for one in found if one.is_file())]
+    except (OSError, ValueError, RuntimeError):
+        return []

@@ -13,8 +13,8 @@ from reports.tabular.layout import GAP, INDENT, WIDTH, Column, row_of, rule, wra
 __all__ = ["text_of"]
 
 SHOWN = ("regressed", "improved", "changed")
-MOST = 12
-"""Lines of one kind before the rest is only counted."""
+MOST, MOST_PLACES = 12, 3
+"""Lines of one kind before the rest is only counted; of tests that were measured elsewhere."""
 WORD = 12
 NUMBERS, CHANGE = (23, 14), (27, 18)
 """Widths of columns: from 80 columns on, and below."""
@@ -26,7 +26,7 @@ def text_of(found: Comparison, *, width: int = WIDTH, is_whole: bool = False) ->
     Arguments: `is_whole`, for every number, and not only those that are called better, worse or other.
     """
     blocks = [
-        list(_around(found, width)),
+        list(_around(found, width, is_whole)),
         list(_claims(found, width, is_whole)),
         list(_metrics(found, width, is_whole)),
         list(_closing(found, width)),
@@ -34,7 +34,7 @@ def text_of(found: Comparison, *, width: int = WIDTH, is_whole: bool = False) ->
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _around(found: Comparison, width: int) -> Iterator[str]:
+def _around(found: Comparison, width: int, is_whole: bool) -> Iterator[str]:
     """What differs besides the numbers."""
     yield from _wrapped(f"first   {found.before}", width)
     yield from _wrapped(f"second  {found.after}", width)
@@ -44,14 +44,15 @@ def _around(found: Comparison, width: int) -> Iterator[str]:
         ("settings differ", around.settings),
         ("tests differ", around.tests),
         ("not compared, since they measured something else", list(found.unlike)),
-        ("measured on another lane or node", around.places),
+        (f"measured on another lane or node ({len(around.places)})", around.places),
         ("code differs", around.code),
         ("packages differ", around.packages),
     ):
         if lines:
             yield f"{title}:"
-            yield from (part for line in lines[:MOST] for part in _wrapped(INDENT + line, width))
-            yield from _rest(lines[MOST:])
+            most = MOST if lines is not around.places else len(lines) if is_whole else MOST_PLACES
+            yield from (part for line in lines[:most] for part in _wrapped(INDENT + line, width))
+            yield from _rest(lines[most:], "--json" if lines is not around.places else "--all")
     if not around.has_equal_clocks:
         yield from _wrapped(
             "Machines, profiles or lanes differ: no verdict on times and rates; counts are compared.", width
@@ -187,5 +188,5 @@ def _wrapped(text: str, width: int) -> list[str]:
     return wrapped(text, width, deeper="  ")
 
 
-def _rest(lines: Sequence[str]) -> list[str]:
-    return [f"{INDENT}and {len(lines)} more (--json tells all)"] if lines else []
+def _rest(lines: Sequence[str], option: str) -> list[str]:
+    return [f"{INDENT}and {len(lines)} more ({option} tells all)"] if lines else []
