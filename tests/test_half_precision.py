@@ -88,6 +88,15 @@ def test_a_wrong_arm_is_not_hidden_by_a_right_one(answers: dict[str, tuple[int, 
     assert agents_checks.equal_tokens(arms, is_half=True).ok is ok
 
 
+def test_the_arm_that_the_tokens_were_learned_from_does_not_count() -> None:
+    """It is as it is; what is told is of the others."""
+    expected = {(0, Phase.REASON): LONG, (0, Phase.REFLECT): LONG}
+    arms = {name: [(a_round(LONG, LONG), expected)] for name in ("shared-recompute", "shared")}
+    found = agents_checks.equal_tokens(arms, is_half=True)
+    assert found.ok
+    assert "(shared reason)" in found.observed
+
+
 def test_wrong_answers_are_not_hidden_by_right_ones_of_their_arm() -> None:
     """A wrong one is a token, a right one twenty: two in three wrong are still nine tokens in ten."""
     pairs = [(WRONG, LONG), (WRONG, LONG), (LONG, LONG)]
