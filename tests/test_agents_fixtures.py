@@ -119,6 +119,21 @@ def test_who_is_refused_is_held_to_what_the_bytes_say(
     assert "oom_as_arithmetic" not in alone
 
 
+@pytest.mark.parametrize(
+    ("capacity_bytes", "finished", "failures", "as_arithmetic"),
+    [(100, 2, [("agent 2", "its process died")], None), (30, 0, [], 0.0), (100, 2, [], 1.0)],
+)
+def test_an_agent_that_was_lost_was_not_refused(
+    capacity_bytes: int, finished: int, failures: list[tuple[str, str]], as_arithmetic: float | None
+) -> None:
+    """So that the count says nothing; and where nobody finished nothing was held."""
+    steps = [one for agent in range(finished) for one in pair(agent)]
+    found = a_round(
+        *steps, refusals=[REFUSED], agent_bytes=40, capacity_bytes=capacity_bytes, failures=failures
+    )
+    assert values_of(found)["oom_as_arithmetic"] == as_arithmetic
+
+
 def test_the_usual_work_fits_32_sessions_and_3_models() -> None:
     """By the arithmetic that the budget was chosen by."""
     work = Work(chosen=Chosen())

@@ -89,7 +89,10 @@ def test_the_session_server_makes_room_where_there_is_one_gpu(device: str, is_le
 def test_processes_on_a_gpu_are_told_beforehand_what_each_needs(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All agents come at once: had the first one to tell, all of them would load, and find no room."""
+    """Serverless agents come at once: had the first one to tell, all would load, and find no room.
+
+    An agent that is kept is refused before it loads, and not when it has loaded.
+    """
     stand = AgentsStand(Work(chosen=Chosen(device="cuda")))
     vars(stand)["model"] = SimpleNamespace(weight_bytes=100, slab_shape=SimpleNamespace(token_bytes=3))
     cluster = Cluster()

@@ -177,6 +177,65 @@ def test_on_a_gpu_room_stays_taken_while_the_weights_come(
     assert held == [needed, 0]
 
 
+@pytest.mark.parametrize("where", ["load", "engine"])
+def test_on_a_gpu_whoever_is_refused_half_way_begins_again_within_its_time(
+    where: str, place: dict[str, Any], budget: DeviceBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the device while its weights come, or by one that took its room behind them; holding nothing."""
+    needed = run(Place(**place))[0].needed_bytes
+    load, engine = core.load, worker._engine
+    loads: list[int] = []
+    engines: list[int] = []
+    waiting: list[int] = []
+
+    def loading(model: str, *, device: str, dtype: str) -> object:
+        loads.append(budget.used_bytes)
+        if where == "load" and len(loads) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return load(model, device="cpu", dtype=dtype)
+
+    def drawing(*given: Any) -> object:
+        engines.append(budget.used_bytes)
+        if where == "engine" and len(engines) == 1:
+            raise BudgetError("another took it")
+        return engine(*given)
+
+    monkeypatch.setattr(core, "load", loading)
+    monkeypatch.setattr(worker, "_engine", drawing)
+    monkeypatch.setattr(worker, "give_back", lambda: waiting.append(budget.used_bytes))
+    monkeypatch.setattr(worker, "_AGAIN_S", 0.05)
+    on_gpu = {**place, "device": "cuda", "needed_bytes": needed}
+    began_s = perf_counter()
+    started, tokens = run(Place(**on_gpu, wait_s=60))
+    assert len(tokens) == 5
+    assert (loads, waiting) == ([needed, needed], [0])
+    assert 0.05 <= started.wait_s < perf_counter() - began_s
+    loads.clear()
+    engines.clear()
+    with pytest.raises(BudgetError):
+        run(Place(**on_gpu))
+    assert (len(loads), budget.used_bytes) == (1, 0)
+
+
+def test_what_waits_between_two_draws_counts_as_waiting(
+    place: dict[str, Any], budget: DeviceBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the budget has room and the machine has not."""
+    engine, refused = worker._engine, []
+
+    def drawing(*given: Any) -> object:
+        if not refused:
+            refused.append(budget.free_bytes)
+            raise BudgetError("the machine has none")
+        return engine(*given)
+
+    monkeypatch.setattr(worker, "_engine", drawing)
+    monkeypatch.setattr(worker, "_LOOK_S", 0.2)
+    started, tokens = run(Place(**place, wait_s=60))
+    assert (len(tokens), refused) == (5, [budget.capacity_bytes])
+    assert started.wait_s >= 0.2
+
+
 def test_whoever_finds_room_that_another_takes_first_goes_on_waiting(
     place: dict[str, Any], budget: DeviceBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from fixtures.agents_values import Round, Taken  # noqa: E402
 from fixtures.decode_variants import Chosen  # noqa: E402
 from fixtures.decode_weights import MAX_LOGITS_APART  # noqa: E402
 from fixtures.decode_weights import apart as logits_apart  # noqa: E402
-from fixtures.provenance import agreement  # noqa: E402
+from fixtures.provenance import agree_mostly, agreement  # noqa: E402
 from harness.agents.base import Phase, Step  # noqa: E402
 from harness.hardware import DeviceBudget  # noqa: E402
 from harness.models.shapes import shape_of  # noqa: E402
@@ -54,7 +54,7 @@ def a_round(reason: tuple[int, ...], reflect: tuple[int, ...]) -> Round:
         (LONG, LONG, True),
         (LONG, LATE, True),
         (LATE, WRONG, True),  # of another history than the reference's
-        (LONG, WRONG, True),  # one of 22
+        (LONG, WRONG, False),  # one token of 22, and the only answer of its step
         (WRONG, WRONG, False),
         (LONG[:19], LONG, False),  # another length
     ],
@@ -66,18 +66,77 @@ def test_agents_in_half_precision_may_part_late(
     expected = {(0, Phase.REASON): LONG, (0, Phase.REFLECT): LONG}
     found = agents_checks.equal_tokens({"shared": [(a_round(reason, reflect), expected)]}, is_half=True)
     assert found.ok is ok, found.observed
+    assert ("nothing to compare of shared reflect" in found.observed) is (reason != LONG)
     exact = agents_checks.equal_tokens({"shared": [(a_round(reason, reflect), expected)]})
     assert exact.ok is (reason == reflect == LONG)
 
 
+@pytest.mark.parametrize(
+    ("answers", "ok"),
+    [
+        ({"shared": WRONG, "shared-recompute": LONG}, False),
+        ({"shared": LATE, "shared-recompute": LONG}, True),
+        ({"treatment": WRONG, "control": LONG}, False),
+        ({"treatment": LONG, "control": WRONG}, False),
+        ({"shared-recompute": LONG}, True),
+    ],
+)
+def test_a_wrong_arm_is_not_hidden_by_a_right_one(answers: dict[str, tuple[int, ...]], ok: bool) -> None:
+    """The reference itself least of all, which gives what was learned from it."""
+    expected = {(0, Phase.REASON): LONG, (0, Phase.REFLECT): LONG}
+    arms = {name: [(a_round(given, given), expected)] for name, given in answers.items()}
+    assert agents_checks.equal_tokens(arms, is_half=True).ok is ok
+
+
+def test_the_arm_that_the_tokens_were_learned_from_does_not_count() -> None:
+    """It is as it is; what is told is of the others."""
+    expected = {(0, Phase.REASON): LONG, (0, Phase.REFLECT): LONG}
+    arms = {name: [(a_round(LONG, LONG), expected)] for name in ("shared-recompute", "shared")}
+    found = agents_checks.equal_tokens(arms, is_half=True)
+    assert found.ok
+    assert "(shared reason)" in found.observed
+
+
+def test_wrong_answers_are_not_hidden_by_right_ones_of_their_arm() -> None:
+    """A wrong one is a token, a right one twenty: two in three wrong are still nine tokens in ten."""
+    pairs = [(WRONG, LONG), (WRONG, LONG), (LONG, LONG)]
+    assert agreement(pairs) > 0.8
+    assert agree_mostly({"shared": pairs}) == (
+        False,
+        "after the same text 91.7% of tokens at least were the same (shared); "
+        "most answers parted of shared at token 2",
+    )
+    assert agree_mostly({"shared": [(WRONG, LONG), (LONG, LONG)]})[0]
+    assert not agree_mostly({"shared": [((9, 9), (8, 9))]})[0]
+    assert agree_mostly({"shared": []}) == (False, "nothing to compare of shared")
+
+
+def test_an_arm_that_gave_nothing_has_not_agreed() -> None:
+    """Beside one that gave everything."""
+    expected = {(0, Phase.REASON): LONG, (0, Phase.REFLECT): LONG}
+    arms = {"treatment": [(a_round(LONG, LONG), expected)], "control": [(Round([]), expected)]}
+    assert not agents_checks.equal_tokens(arms, is_half=True).ok
+
+
 def test_a_servers_batches_in_half_precision_may_part_late() -> None:
     """Every request is answered all the same, and at its length."""
-    assert switching_checks.answered([(LATE, LONG)], 1, is_half=True).ok
-    assert not switching_checks.answered([(LATE, LONG)], 1, is_half=False).ok
-    assert switching_checks.answered([(LONG, LONG)], 1, is_half=False).ok
-    assert not switching_checks.answered([(LONG, LONG)], 2, is_half=True).ok
-    assert not switching_checks.answered([(WRONG, LONG)], 1, is_half=True).ok
-    assert not switching_checks.answered([(LONG, ())], 1, is_half=True).ok
+
+    def ok(asked: int, *pairs: tuple[tuple[int, ...], tuple[int, ...]], is_half: bool = True) -> bool:
+        return switching_checks.answered({"concurrent": pairs}, asked, is_half=is_half).ok
+
+    assert ok(1, (LATE, LONG))
+    assert not ok(1, (LATE, LONG), is_half=False)
+    assert ok(1, (LONG, LONG), is_half=False)
+    assert not ok(2, (LONG, LONG))
+    assert not ok(1, (WRONG, LONG))
+    assert not ok(1, (LONG, ()))
+
+
+def test_wrong_clients_are_not_hidden_by_right_ones_in_turn() -> None:
+    """Each side is held to it."""
+    for concurrent, right in ((WRONG, False), (LATE, True)):
+        sides = {"concurrent": [(concurrent, LONG)], "sequential": [(LONG, LONG)] * 9}
+        assert switching_checks.answered(sides, 10, is_half=True).ok is right
 
 
 def test_half_precision_goes_by_the_type_of_the_weights() -> None:

@@ -67,7 +67,8 @@ class Runtime:
         self.calls.append(given)
         return 0
 
-    def ones(self, *_: object, **__: object) -> None:
+    def fill_(self, _: float) -> None:
+        """A kernel, on what is there: there is no memory for anything new."""
         pending, self.pending = self.pending, 0
         if pending:
             raise RuntimeError(f"CUDA error {pending}")
@@ -78,8 +79,8 @@ def bare_lane(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> CudaLane:
     lane = CudaLane.__new__(CudaLane)
     lane._blobs, lane._pinned, lane.device = {}, [], torch.device("cpu")
     lane._copier = Copier(lambda _: None)
+    lane._one = runtime
     monkeypatch.setattr(cuda, "_cuda", runtime)
-    monkeypatch.setattr(torch, "ones", runtime.ones)
     return lane
 
 

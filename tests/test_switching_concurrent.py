@@ -10,16 +10,18 @@ import pytest
 
 pytest.importorskip("msgspec")
 
-from fixtures import switching
+from fixtures import switching, switching_checks
 from fixtures import switching_concurrent as concurrent
 from fixtures.switching import Known, SwitchingStand
 from fixtures.switching_concurrent import METRICS, Turned
 from fixtures.switching_lines import Lines
+from fixtures.switching_runs import Side, Switching
 from fixtures.switching_variants import Work
 from harness.residency.layout import ModelLayout
-from harness.switching.base import Ask
+from harness.switching.base import Answer, Ask, failed
 from harness.switching.setting import Setting
 from reports.records import Failure, Record, Round, TaskPair
+from tests.switching_answers import answer, played
 
 ASK = Ask(model="a", prompt_ids=(1, 2), new_tokens=2)
 
@@ -127,8 +129,17 @@ def stand_of(token_bytes: int, *, device: str = "cpu", prompt_tokens: int = 8) -
 
 def test_the_servers_budget_holds_a_session_of_every_client() -> None:
     """Of Llama-2-7b a token takes half a megabyte, and eight sessions 36 times what small models need."""
-    assert concurrent.sessions_bytes(stand_of(1)) == concurrent.SESSIONS_BYTES
-    assert concurrent.sessions_bytes(stand_of(2**19 // 3 + 1, prompt_tokens=512)) > 8 * 514 * 2**19
+    assert concurrent.sessions_bytes(stand_of(1), 3) == concurrent.SESSIONS_BYTES
+    assert concurrent.sessions_bytes(stand_of(2**19 // 3 + 1, prompt_tokens=512), 1) > 8 * 514 * 2**19
+
+
+def test_the_servers_budget_holds_the_longest_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the first alone."""
+    stand = stand_of(2**19)
+    monkeypatch.setattr(concurrent, "_trace", lambda _, seed: seed)
+    monkeypatch.setattr(stand, "asks", lambda seed: [replace(ASK, prompt_ids=(1,) * 2**seed)])
+    found = [concurrent.sessions_bytes(stand, rounds) for rounds in (1, 6)]
+    assert found == [concurrent.SESSIONS_BYTES, 8 * (2**5 + 3) * 3 * 2**19]
 
 
 @pytest.mark.parametrize(("device", "num_models"), [("cpu", [3]), ("cuda", [1, 1, 1])])
@@ -145,7 +156,7 @@ def test_the_reference_leaves_a_gpu_to_the_arms(
 
         def run(self, asks: list[Ask], **_: object) -> list[Any]:
             assert {ask.model for ask in asks} <= set(self.models)
-            return [SimpleNamespace(token_ids=(7, len(ask.model))) for ask in asks]
+            return [SimpleNamespace(token_ids=(7, len(ask.model)), failure=None) for ask in asks]
 
         def close(self) -> None:
             self.is_up = False
@@ -162,3 +173,52 @@ def test_the_reference_leaves_a_gpu_to_the_arms(
     assert stand.expected(asks) == stand.expected(asks) == {ask: (7, len(ask.model)) for ask in asks}
     assert [len(one.models) for one in started] == num_models
     assert all(one.is_up is (device == "cpu") for one in started)
+
+
+def test_the_reference_is_asked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call has a limit of time, and thirty seeds of a large model take longer; none is left out."""
+    stand, sizes = stand_of(1), []
+
+    class Reference:
+        def run(self, asks: list[Ask], **_: object) -> list[Answer]:
+            sizes.append(len(asks))
+            return [replace(right(ask), token_ids=ask.prompt_ids) for ask in asks]
+
+    monkeypatch.setattr(stand, "serve", lambda _: Reference())
+    asks = [replace(ASK, prompt_ids=(at,)) for at in range(61)]
+    assert stand.expected(asks) == {ask: ask.prompt_ids for ask in asks}
+    assert sizes == [30, 30, 1]
+
+
+def test_a_reference_that_fails_refutes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is told equal or not where the reference answered, of the engines that sum as it does."""
+    stand = stand_of(1)
+    asks = stand.asks(stand.work.trace_of(0))[:3]
+    lost = asks[2]
+
+    class Reference:
+        def run(self, asks: list[Ask], **_: object) -> list[Any]:
+            return [failed(ask, 0.0, "no room") if ask == lost else right(ask) for ask in asks]
+
+    monkeypatch.setattr(stand, "serve", lambda _: Reference())
+    assert stand.expected(asks) == dict.fromkeys(asks[:2], (7, 8))
+    assert not switching_checks.equal_tokens(
+        {"home-slot": [played(*map(right, asks), asks=asks)]}, stand.expected(asks)
+    ).ok
+
+    sides = [Side("home-slot"), Side("vllm-sleep")]
+    for side, second in zip(sides, ((7, 9), (7, 8)), strict=True):
+        given = [right(asks[0]), replace(right(asks[1]), token_ids=second), right(lost)]
+        side.rounds = [played(*given, asks=asks)]
+    of = record(control="vllm-sleep")
+    of.sweep = [
+        {"name": "request", "arm": arm, "round": 0, "index": index}
+        for arm in ("treatment", "control")
+        for index in range(3)
+    ]
+    Switching(stand, "pocket", Lines())._grade(of, sides)
+    assert [point["same_tokens"] for point in of.sweep] == [1.0, 0.0, None, None, None, None]
+
+
+def right(ask: Ask) -> Answer:
+    return replace(answer(), model=ask.model, token_ids=(7, 8))

@@ -27,13 +27,15 @@ from typing import Any, NamedTuple
 from harness.errors import BudgetError
 from harness.hardware.allocation import Allocation
 from harness.hardware.budget import DeviceBudget
-from harness.hardware.memory import out_of_memory
+from harness.hardware.memory import give_back, out_of_memory
 from harness.hardware.processes import Process, this_process
 
 __all__ = ["KeptAgent", "Place", "Started", "Token", "serve_step"]
 
 _SESSION = "agent"
 _LOOK_S = 0.02
+_AGAIN_S = 1.0
+"""Before weights are brought in again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +133,31 @@ def serve_step(place: Place, token_ids: Sequence[int], max_new_tokens: int) -> I
 
 
 def _start(place: Place, decoding: str) -> tuple[Any, Started]:
+    """The engine, with its model and an open session.
+
+    On a GPU whoever is refused half way gives its weights back before it waits: two that each held a part
+    would keep each other from ever starting.
+    """
     entered_s, is_new = perf_counter(), "torch" not in sys.modules
     budget = DeviceBudget.open(place.budget_path)
+    fits = place.needed_bytes is not None and place.needed_bytes <= budget.capacity_bytes
+    waited_s = 0.0
+    while True:
+        try:
+            with out_of_memory():
+                engine, started = _attempt(place, decoding, budget, entered_s, is_new)
+            return engine, started._replace(wait_s=waited_s + started.wait_s)
+        except BudgetError:
+            if place.device == "cpu" or not fits or perf_counter() >= entered_s + place.wait_s:
+                raise
+        give_back()
+        time.sleep(_AGAIN_S)
+        waited_s = perf_counter() - entered_s
+
+
+def _attempt(
+    place: Place, decoding: str, budget: DeviceBudget, entered_s: float, is_new: bool
+) -> tuple[Any, Started]:
     ends_s = entered_s + place.wait_s
     wait_s = 0.0
     with ExitStack() as held:
@@ -155,9 +180,11 @@ def _start(place: Place, decoding: str) -> tuple[Any, Started]:
             engine = _engine(core, loaded.model, budget, place, decoding)
             break
         except BudgetError:
-            if perf_counter() >= ends_s or needed_bytes > budget.capacity_bytes:
+            keeps = place.device == "cpu" or place.needed_bytes is None
+            if not keeps or perf_counter() >= ends_s or needed_bytes > budget.capacity_bytes:
                 raise
-            time.sleep(_LOOK_S)  # the budget may have room that the device has not
+            time.sleep(_LOOK_S)  # the budget may have room that the machine has not
+            wait_s += perf_counter() - began_s
         wait_s += _wait_for_room(budget, needed_bytes, ends_s)
     load_s += perf_counter() - began_s
     return engine, Started(

@@ -111,6 +111,7 @@ class CudaLane:
         self.device = torch.device("cuda", _cuda.current_device() if index is None else index)
         self._allocation = budget.allocate(capacity_bytes, owner="arena") if budget else None
         try:
+            self._one: Any = torch.ones(1, device=self.device)
             self._arena: Any = torch.zeros(capacity_bytes, dtype=torch.uint8, device=self.device)
         except _cuda.OutOfMemoryError as exc:
             self._release()
@@ -229,7 +230,7 @@ class CudaLane:
             self._blobs.clear()
             if self._scratch is not None:
                 self._scratch[0].close()
-            self._scratch = self._arena = None
+            self._scratch = self._arena = self._one = None
             self._release()
             with contextlib.suppress(RuntimeError):  # a device that broke has nothing to give
                 _cuda.empty_cache()
@@ -261,7 +262,7 @@ class CudaLane:
         with _cuda.device(self.device):
             error = int(_cuda.cudart().cudaHostRegister(address, num_bytes, flags))
         if error:
-            _forget_error(self.device)
+            _forget_error(self._one)
         if error == _NO_MEMORY:
             raise BudgetError(
                 f"{owner}: no {num_bytes} bytes can be pinned; raise `ulimit -l`, or serve fewer"
@@ -277,22 +278,21 @@ class CudaLane:
         pinned, self._pinned = self._pinned, []
         errors = [int(_cuda.cudart().cudaHostUnregister(address)) for address in pinned]
         if any(errors):
-            _forget_error(self.device)
+            _forget_error(self._one)
 
     def _release(self) -> None:
-        allocation, self._allocation = self._allocation, None
-        if allocation is not None:
-            allocation.release()
+        if self._allocation is not None:  # a second time nothing happens
+            self._allocation.release()
 
 
-def _forget_error(device: torch.device) -> None:
-    """Have a kernel of no use be told of a call that failed.
+def _forget_error(one: torch.Tensor) -> None:
+    """Have a kernel of no use, which needs no memory, be told of a call that failed.
 
     The runtime tells the next kernel that this thread starts, whoever asks for that, and only then forgets.
     PyTorch's binding reads the error and leaves it there, and has no way to clear it (pytorch#165990).
     """
     with contextlib.suppress(RuntimeError):
-        torch.ones(1, device=device)
+        one.fill_(1)
 
 
 def _tensor(address: int, num_bytes: int) -> Any:
