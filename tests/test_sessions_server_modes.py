@@ -15,10 +15,10 @@ from harness.errors import BackendRejected, BudgetError  # noqa: E402
 from harness.hardware.budget import DeviceBudget  # noqa: E402
 from harness.sessions.address import Address  # noqa: E402
 from harness.sessions.client import ClientSession, SessionClient  # noqa: E402
+from harness.sessions.codes import Code  # noqa: E402
 from harness.sessions.core import Engine, Model, Turn  # noqa: E402
 from harness.sessions.core.loading import random_llama  # noqa: E402
 from harness.sessions.hosted import HostedEngine  # noqa: E402
-from harness.sessions.messages import Code  # noqa: E402
 from harness.sessions.server import SessionServer, serve_in_thread  # noqa: E402
 from tests.hostile_sessions import talk_nonsense  # noqa: E402
 
