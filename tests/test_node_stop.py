@@ -22,9 +22,10 @@ from bench.interrupts import AGAIN, Ended
 
 ROOT = Path(__file__).parents[1]
 RUN = """
-import sys
+import signal, sys
 from bench.interrupts import run_to_end
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 sys.exit(run_to_end([sys.executable, "-c", *sys.argv[1:]], Path.cwd()).status)
 """
 CHILD = """

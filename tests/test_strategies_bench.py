@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -214,7 +215,9 @@ def test_a_short_run_decides_by_more_tasks_of_one_family() -> None:
 
 def test_without_rust_its_tasks_are_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's stay, as a workload that decides no published row: the source's tasks are in Rust."""
-    assert (tasks_of("pocket", 4).workload, tasks_of("node", 1).workload) == ("pocket", "seed")
+    assert tasks_of("pocket", 4).workload == "pocket"
+    if which("rustc"):
+        assert tasks_of("node", 1).workload == "seed"
     monkeypatch.setenv("PATH", "/nowhere")
     found = tasks_of("node", None)
     assert {task.question.language for task in found.tasks} == {"python"}
