@@ -22,10 +22,9 @@ from bench.interrupts import AGAIN, Ended
 
 ROOT = Path(__file__).parents[1]
 RUN = """
-import signal, sys
+import sys
 from bench.interrupts import run_to_end
 from pathlib import Path
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 sys.exit(run_to_end([sys.executable, "-c", *sys.argv[1:]], Path.cwd()).status)
 """
 CHILD = """
@@ -108,7 +107,10 @@ def started(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The command, whose child has begun; both are gone afterwards."""
     command = [sys.executable, "-c", RUN, CHILD, str(folder)]
     with (folder / "log").open("w") as log:
+        # The tests themselves may run under nohup, which the command would take over.
+        former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         run = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=log)
+        signal.signal(signal.SIGHUP, former)
     pid = folder / "pid"
     try:
         until(lambda: pid.exists() or run.poll() is not None)
