@@ -228,7 +228,12 @@ def test_ctrl_c_judges_what_came_home(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "whole", "threads"),
-    [("", False, "1"), ("5", False, "5"), ("", True, "None"), ("5", True, "5")],
+    [
+        ("", False, "1"),
+        pytest.param("5", False, "5", marks=pytest.mark.nightly),
+        pytest.param("", True, "None", marks=pytest.mark.nightly),
+        pytest.param("5", True, "5", marks=pytest.mark.nightly),
+    ],
 )
 def test_a_block_computes_on_as_many_threads_as_it_asks_for_processors(
     project: Path, monkeypatch: pytest.MonkeyPatch, given: str, whole: bool, threads: str
@@ -247,6 +252,7 @@ def test_a_block_computes_on_as_many_threads_as_it_asks_for_processors(
     assert (project / "log").read_text().split()[3] == threads
 
 
+@pytest.mark.nightly
 def test_time_left_counts_as_many_blocks_as_run_at_a_time(project: Path) -> None:
     """Each of which stays together; where no node is left for a while, one is expected."""
     for num_at_once, told in ((3, 3), (0, 1)):
@@ -254,6 +260,7 @@ def test_time_left_counts_as_many_blocks_as_run_at_a_time(project: Path) -> None
         assert json.loads((project / "expected.json").read_text()) == [told, [1, 2]]
 
 
+@pytest.mark.nightly
 def test_no_backend_is_started_where_nothing_is_measured(project: Path) -> None:
     """It would take the memory of the device that an errand on the same node measures on."""
     config = CONFTEST.replace("[", '["fixtures.backends", ', 1)

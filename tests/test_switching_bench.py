@@ -163,6 +163,7 @@ def test_an_arena_smaller_than_a_model_is_refused_by_what_to_give(buffer_gb: flo
         SwitchingStand(Work(models=TINY, buffer_gb=least_gb - 0.001)).require_room()
 
 
+@pytest.mark.nightly
 def test_a_control_that_answers_nothing_is_said_and_not_timed() -> None:
     """With its own reason, and not as an empty median."""
     stand = SwitchingStand(Work(models=TINY, buffer_gb=0.5))
