@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.errors import UnavailableError, UsageError
+from harness.errors import BudgetError, UnavailableError, UsageError
 from harness.hardware.budget import DeviceBudget
 from harness.sessions.core import Engine, Model
 from harness.sessions.core.decoding import ways
@@ -76,6 +76,22 @@ def test_kernels_that_cannot_be_compiled_are_an_error_with_its_remedy(
     monkeypatch.setitem(sys.modules, MODULE, SimpleNamespace(store=Failing()))
     with pytest.raises(UnavailableError, match=r"tiny: .* cannot be compiled here: .*slab-by-slab$"):
         ways._try_kernels(small(), 40)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")],
+    ids=["device", "library"],
+)
+def test_no_memory_for_a_step_is_out_of_memory_and_no_missing_compiler(error: Exception) -> None:
+    """Whoever was refused, as everywhere else."""
+
+    class Refused:
+        def record(self, step: Any) -> Any:
+            raise error
+
+    with pytest.raises(BudgetError, match="the device's own allocator refused: CUDA"):
+        ways._decoder(small(), 4, 40, Refused())
 
 
 def test_an_engine_takes_no_way_that_it_does_not_know() -> None:

@@ -70,9 +70,8 @@ def way_of(model: Model, *, max_batch: int, max_tokens: int, most: str = WAYS[-1
         why_not = "the weights are elsewhere in every request"
     else:
         why_not = _not_asked("graphs", most)
-    with out_of_memory():
-        _try_kernels(model, max_tokens)
-        decoder = _decoder(model, max_batch, max_tokens, None if why_not else CudaGraphs(model.device))
+    _try_kernels(model, max_tokens)
+    decoder = _decoder(model, max_batch, max_tokens, None if why_not else CudaGraphs(model.device))
     return Way(decoder, "kernels" if why_not else "graphs", why_not)
 
 
@@ -82,13 +81,12 @@ def _try_kernels(model: Model, max_tokens: int) -> None:
 
     shape = model.shape
     heads, kv_heads, dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
-    mixed = torch.zeros(1, heads + 2 * kv_heads, dim, dtype=model.dtype, device=model.device)
     try:
-        rows = Decoder(model, max_batch=1, max_tokens=max_tokens, recorder=None).rows
-        rows.put((), 1)
-        rows(0, mixed[:, :heads].view(1, kv_heads, -1, dim), mixed[:, heads:].view(1, 2, kv_heads, dim))
-    except torch.OutOfMemoryError:
-        raise
+        with out_of_memory():
+            mixed = torch.zeros(1, heads + 2 * kv_heads, dim, dtype=model.dtype, device=model.device)
+            rows = Decoder(model, max_batch=1, max_tokens=max_tokens, recorder=None).rows
+            rows.put((), 1)
+            rows(0, mixed[:, :heads].view(1, kv_heads, -1, dim), mixed[:, heads:].view(1, 2, kv_heads, dim))
     except (RuntimeError, OSError, CalledProcessError, TritonError) as exc:
         raise UnavailableError(
             f"{model.name}: the attention kernels cannot be compiled here: {_said(exc)}; "
@@ -99,9 +97,8 @@ def _try_kernels(model: Model, max_tokens: int) -> None:
 
 def _decoder(model: Model, max_batch: int, max_tokens: int, recorder: Recorder | None) -> Decoder:
     try:
-        return Decoder(model, max_batch=max_batch, max_tokens=max_tokens, recorder=recorder)
-    except torch.OutOfMemoryError:
-        raise
+        with out_of_memory():
+            return Decoder(model, max_batch=max_batch, max_tokens=max_tokens, recorder=recorder)
     except RuntimeError as exc:
         # What ends a recording that failed fails too, and says less.
         raise UnavailableError(
