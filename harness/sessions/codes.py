@@ -43,11 +43,6 @@ class Code(IntEnum):
     STOPPING = 106
     """The server stops, or its engine broke."""
 
-    @property
-    def is_fatal(self) -> bool:
-        """Whether the connection ends with it."""
-        return self >= Code.MALFORMED
-
 
 def refusal(error: Exception) -> tuple[Code, str]:
     """The protocol's words for what the engine raised."""
